@@ -1,0 +1,114 @@
+//! Where a resource lives and which URL family it speaks.
+//!
+//! Azure has two families: the dated one (`/openai/deployments/{deployment}/…?api-version=2024-10-21`, deployment in
+//! the path) and v1 (`/openai/v1/…`, deployment in the body's `model`).
+//! Source: <https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle>
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A resource's endpoint from the settings, split for the transport: never more than scheme, host, port and a path
+/// prefix (API Management puts resources under one).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub tls: bool,
+    /// Lower-case name or IP address; IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    /// Empty, or `/prefix` without a trailing slash.
+    pub prefix: String,
+}
+
+impl Endpoint {
+    /// The `Host` header: the port is left out where it is the scheme's own.
+    pub fn host_header(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let own_port = if self.tls { 443 } else { 80 };
+        if self.port == own_port { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", if self.tls { "https" } else { "http" }, self.host_header(), self.prefix)
+    }
+}
+
+/// Which URL family and version a resource is called with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ApiVersion {
+    /// `/openai/v1/…`
+    V1,
+    /// `YYYY-MM-DD` or `YYYY-MM-DD-preview`, sent as `api-version`.
+    Dated(String),
+}
+
+/// First dated version that takes `stream_options.include_usage`; GA versions from 2024-10-21 on have it.
+const FIRST_WITH_STREAM_USAGE: &str = "2024-09-01";
+
+impl ApiVersion {
+    /// Whether `stream_options: {"include_usage": true}` is understood; older versions answer 400.
+    pub fn takes_stream_options(&self) -> bool {
+        match self {
+            Self::V1 => true,
+            Self::Dated(version) => version.as_str() >= FIRST_WITH_STREAM_USAGE,
+        }
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V1 => f.write_str("v1"),
+            Self::Dated(version) => f.write_str(version),
+        }
+    }
+}
+
+/// The text is neither `v1` nor a dated version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected \"v1\" or a dated version like \"2024-10-21\" or \"2025-04-01-preview\"")]
+pub struct InvalidApiVersion;
+
+impl FromStr for ApiVersion {
+    type Err = InvalidApiVersion;
+
+    fn from_str(text: &str) -> Result<Self, InvalidApiVersion> {
+        if text == "v1" {
+            return Ok(Self::V1);
+        }
+        let date = text.strip_suffix("-preview").unwrap_or(text).as_bytes();
+        let dated = date.len() == 10
+            && date.iter().enumerate().all(|(at, byte)| match at {
+                4 | 7 => *byte == b'-',
+                _ => byte.is_ascii_digit(),
+            });
+        if dated { Ok(Self::Dated(text.to_owned())) } else { Err(InvalidApiVersion) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_v1_or_dates() {
+        assert_eq!("v1".parse(), Ok(ApiVersion::V1));
+        assert!("2024-10-21".parse::<ApiVersion>().is_ok_and(|version| version.takes_stream_options()));
+        assert!("2024-09-01-preview".parse::<ApiVersion>().is_ok_and(|version| version.takes_stream_options()));
+        assert!("2024-06-01".parse::<ApiVersion>().is_ok_and(|version| !version.takes_stream_options()));
+        for wrong in ["", "v2", "2024", "2024-1-01", "2024-10-21-beta", "2024/10/21", "２０２４-10-21"] {
+            assert_eq!(wrong.parse::<ApiVersion>(), Err(InvalidApiVersion), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_host_header_leaves_out_the_usual_port() {
+        let mut endpoint =
+            Endpoint { tls: true, host: "contoso.openai.azure.com".into(), port: 443, prefix: "/aoai".into() };
+        assert_eq!(endpoint.host_header(), "contoso.openai.azure.com");
+        assert_eq!(endpoint.to_string(), "https://contoso.openai.azure.com/aoai");
+        endpoint = Endpoint { tls: false, host: "::1".into(), port: 8081, prefix: String::new() };
+        assert_eq!(endpoint.to_string(), "http://[::1]:8081");
+    }
+}

@@ -1,0 +1,52 @@
+//! What one request needs from a deployment.
+
+use super::ids::ModelName;
+
+/// An inference operation that a deployment can serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    ChatCompletions,
+    Completions,
+    Embeddings,
+}
+
+impl Operation {
+    pub const ALL: [Self; 3] = [Self::ChatCompletions, Self::Completions, Self::Embeddings];
+
+    /// The path below `/v1` or below `/openai/deployments/{deployment}`.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+
+    /// The name used in metrics and in the ledger's `endpoint` column.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat.completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
+    /// Embeddings answer with vectors only: they produce no output tokens.
+    pub fn has_output_tokens(self) -> bool {
+        match self {
+            Self::ChatCompletions | Self::Completions => true,
+            Self::Embeddings => false,
+        }
+    }
+}
+
+/// What the router matches against the estate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demand {
+    pub operation: Operation,
+    pub model: ModelName,
+    /// Upper estimate of the prompt, from byte length; the hot path never tokenises.
+    pub input_tokens: u32,
+    /// The request's own cap, or what the model's settings assume when it sets none.
+    pub output_tokens: u32,
+}

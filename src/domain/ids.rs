@@ -1,0 +1,143 @@
+//! Names and ids. A name is what an operator wrote; an id is what we made (UUIDv7, so that ids sort by age).
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+/// Defines a cheap-to-clone text newtype; the four below differ in meaning only.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of one Azure OpenAI resource: the key of its `[resources.NAME]` table.
+    ResourceName
+}
+name! {
+    /// The name of a model deployment inside a resource.
+    DeploymentName
+}
+name! {
+    /// The canonical name of a model, as clients see it; aliases are resolved before one of these exists.
+    ModelName
+}
+name! {
+    /// An Azure region label, free text from the settings.
+    Region
+}
+
+/// Defines an id with its public prefix: `key_0193…` (the UUID without hyphens).
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            pub const PREFIX: &'static str = $prefix;
+
+            /// A new id, unique and sorting after those made before it.
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}{}", Self::PREFIX, self.0.simple())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                text.strip_prefix(Self::PREFIX)
+                    .and_then(|hex| Uuid::try_parse(hex).ok())
+                    .map(Self)
+                    .ok_or(InvalidId { expected: Self::PREFIX })
+            }
+        }
+    };
+}
+
+id! {
+    /// An API key's public id.
+    KeyId, "key_"
+}
+id! {
+    /// A user's public id.
+    UserId, "user_"
+}
+id! {
+    /// One admitted request: unique, unlike the `x-request-id` that a client may choose.
+    RequestId, "req_"
+}
+
+/// The text is no id of the kind asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an id that begins with `{expected}`")]
+pub struct InvalidId {
+    pub expected: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_what_it_prints() {
+        let id = KeyId::generate();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!("user_0".parse::<KeyId>().is_err());
+        assert!(id.to_string().parse::<UserId>().is_err());
+    }
+}

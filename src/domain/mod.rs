@@ -1,0 +1,11 @@
+//! Values that every floor of the house may use.
+//!
+//! What lives here has no I/O, knows no actor and no wire format, and decides nothing but its own arithmetic.
+
+pub mod demand;
+pub mod ids;
+pub mod money;
+pub mod outcome;
+pub mod secret;
+pub mod time;
+pub mod usage;

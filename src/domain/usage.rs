@@ -1,0 +1,40 @@
+//! Tokens as Azure counts them.
+
+/// Tokens of one attempt or one request. Cached tokens are part of the input, reasoning tokens part of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input_tokens: u32,
+    pub cached_input_tokens: u32,
+    pub output_tokens: u32,
+    pub reasoning_tokens: u32,
+}
+
+impl Usage {
+    pub fn total(self) -> u64 {
+        u64::from(self.input_tokens) + u64::from(self.output_tokens)
+    }
+}
+
+/// How sure we are of what Azure charged for an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// Azure told us.
+    Exact,
+    /// We counted: the answer ended before Azure told us.
+    Estimated,
+    /// Azure bills nothing (429, 401, no connection).
+    None,
+    /// The request was sent and no answer says whether it was billed.
+    Ambiguous,
+}
+
+impl Charge {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Estimated => "estimated",
+            Self::None => "none",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The settings after validation: what the rest of the house reads. Every value here is usable as it stands.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::azure::endpoint::{ApiVersion, Endpoint};
+use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
+use crate::domain::money::Price;
+use crate::domain::secret::Secret;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub server: Server,
+    pub admin: Admin,
+    pub database: Database,
+    pub accounting: Accounting,
+    pub routing: Routing,
+    /// For keys that set none of their own.
+    pub default_limits: Limits,
+    pub models: BTreeMap<ModelName, Model>,
+    pub resources: BTreeMap<ResourceName, Resource>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// HTTP workers; 0 = one per core.
+    pub workers: usize,
+    pub body_limit: usize,
+    /// A request's head must be complete within this, also the second one of a connection.
+    pub head_timeout: Duration,
+    pub body_idle_timeout: Duration,
+    pub body_timeout: Duration,
+    pub shutdown_grace: Duration,
+    pub cors_origins: Vec<String>,
+    pub expose_route: bool,
+    pub max_connections: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// None: one is generated at first start.
+    pub key: Option<Secret>,
+    pub listen: AdminListen,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdminListen {
+    /// Admin plane and metrics share the public port.
+    Same,
+    /// They have a port of their own and leave the public one.
+    Own(SocketAddr),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// The file of `sqlite:PATH`, as written (relative to the working directory).
+    pub path: std::path::PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accounting {
+    pub durability: Durability,
+}
+
+/// What a committed row survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// `kill -9` and panics (WAL, synchronous=NORMAL).
+    Process,
+    /// Power loss too (synchronous=FULL).
+    Power,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Routing {
+    pub connect_timeout: Duration,
+    /// Streamed answers, per attempt; a model may set its own.
+    pub first_byte_timeout: Duration,
+    /// Whole answers, per attempt.
+    pub response_timeout: Duration,
+    /// No new attempt begins after this much of a request's life.
+    pub deadline_to_headers: Duration,
+    pub stream_idle_timeout: Duration,
+    pub attempts: u32,
+    /// After a 429 that names no time, and the breaker's first pause.
+    pub cooldown: Duration,
+}
+
+/// Per key; `None` lifts a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub rpm: Option<u32>,
+    pub concurrency: Option<u32>,
+    /// Requests that may come at once; any 60 s admit at most `rpm + burst`. `None`: a quarter of `rpm`, at least 4.
+    pub burst: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub aliases: Vec<String>,
+    pub price: Price,
+    /// Overrides `routing.first_byte_timeout`.
+    pub first_byte_timeout: Option<Duration>,
+    /// Output tokens assumed when a request sets no cap.
+    pub max_output: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    pub endpoint: Endpoint,
+    pub region: Option<Region>,
+    pub api_key: Secret,
+    pub api_version: ApiVersion,
+    /// Lower first.
+    pub priority: u32,
+    pub weight: u32,
+    pub enabled: bool,
+    pub deployments: BTreeMap<DeploymentName, Deployment>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    pub model: ModelName,
+    /// The resource's, unless the deployment sets its own.
+    pub priority: u32,
+    pub max_in_flight: Option<u32>,
+}

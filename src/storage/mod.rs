@@ -1,0 +1,3 @@
+//! All SQL of the house.
+
+pub mod ledger;
