@@ -1,0 +1,248 @@
+//! What is read of an answer: usage, how far a stream has come, whether it ended as it should.
+
+use std::ops::Range;
+
+use memchr::memmem;
+
+use super::{json, sse, usage};
+use crate::domain::usage::Usage;
+
+/// What one event of a completions stream means to the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `data: [DONE]`
+    Done,
+    /// A top-level `error`: the upstream gave up.
+    Error,
+    /// At least one choice: the answer itself has begun.
+    Content,
+    /// The chunk that only carries usage.
+    Usage(Usage),
+    /// Comments, the filter's annotations of the prompt, and everything else.
+    Other,
+}
+
+/// What was read of a stream so far.
+#[derive(Debug, Default)]
+pub struct StreamWatch {
+    usage: Option<Usage>,
+    /// The generated text, escapes not decoded: for an estimate when the stream ends before its usage.
+    text: Vec<u8>,
+    /// Text beyond the cap, counted only.
+    uncounted: usize,
+}
+
+/// Enough for the longest answers of today; beyond it the estimate falls back to bytes.
+const TEXT_CAP: usize = 256 * 1024;
+
+impl StreamWatch {
+    /// Reads one event.
+    pub fn read(&mut self, event: &[u8]) -> Event {
+        let Some(data) = sse::data(event) else { return Event::Other };
+        if data.trim_ascii() == b"[DONE]" {
+            return Event::Done;
+        }
+        let Ok(members) = json::members(&data) else { return Event::Other };
+        let (mut has_choices, mut event_usage) = (false, None);
+        for member in &members {
+            let value = &data[member.value.clone()];
+            match &data[member.key.clone()] {
+                b"error" if value != b"null" => return Event::Error,
+                b"choices" => {
+                    has_choices = json::skip_space(value, 1) + 1 < value.len();
+                    self.keep_text(value);
+                }
+                b"usage" if value.starts_with(b"{") => event_usage = usage::read(&data, &member.value),
+                _ => {}
+            }
+        }
+        // Usage may come more than once; the last report stands.
+        self.usage = event_usage.or(self.usage);
+        match (has_choices, event_usage) {
+            (true, _) => Event::Content,
+            (false, Some(usage)) => Event::Usage(usage),
+            (false, None) => Event::Other,
+        }
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// A quick guess at the output so far, for progress records: four bytes a token.
+    pub fn rough_output_tokens(&self) -> u32 {
+        u32::try_from((self.text.len() + self.uncounted).div_ceil(4)).unwrap_or(u32::MAX)
+    }
+
+    /// The generated text with its escapes decoded, and how many bytes of it were too many to keep.
+    pub fn text(&self) -> (String, usize) {
+        let mut quoted = Vec::with_capacity(self.text.len() + 2);
+        quoted.push(b'"');
+        quoted.extend_from_slice(&self.text);
+        quoted.push(b'"');
+        let text = serde_json::from_slice(&quoted).unwrap_or_else(|_| String::from_utf8_lossy(&self.text).into_owned());
+        (text, self.uncounted)
+    }
+
+    /// Gathers the strings that hold generated text: message content, refusals, tool arguments, legacy text.
+    fn keep_text(&mut self, choices: &[u8]) {
+        for name in [&b"\"content\""[..], b"\"arguments\"", b"\"text\"", b"\"refusal\""] {
+            for at in memmem::find_iter(choices, name) {
+                let colon = json::skip_space(choices, at + name.len());
+                let value = json::skip_space(choices, colon + 1);
+                if choices.get(colon) != Some(&b':') || choices.get(value) != Some(&b'"') {
+                    continue;
+                }
+                let Ok(end) = json::skip_string(choices, value) else { continue };
+                let inside = &choices[value + 1..end - 1];
+                if self.text.len() + inside.len() <= TEXT_CAP {
+                    self.text.extend_from_slice(inside);
+                } else {
+                    self.uncounted += inside.len();
+                }
+            }
+        }
+    }
+}
+
+/// A whole answer that was not streamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// A JSON object without a top-level error, and its usage where it reports one.
+    Answer(Option<Usage>),
+    /// Empty, cut, not JSON, or an error under status 200.
+    Nonsense,
+}
+
+/// Reads a whole answer.
+pub fn read_whole(body: &[u8]) -> Whole {
+    let Ok(members) = json::members(body) else { return Whole::Nonsense };
+    let mut found = None;
+    for member in &members {
+        match &body[member.key.clone()] {
+            b"error" if &body[member.value.clone()] != b"null" => return Whole::Nonsense,
+            b"usage" => found = usage::read(body, &member.value),
+            _ => {}
+        }
+    }
+    Whole::Answer(found)
+}
+
+/// Where the last `usage` object stands in the tail of an answer too large to be read whole.
+pub fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
+    let at = memmem::rfind(tail, b"\"usage\"")? + b"\"usage\"".len();
+    let value = json::skip_space(tail, json::skip_space(tail, at) + 1);
+    let end = value + memchr::memrchr(b'}', tail.get(value..)?)?;
+    usage::read(tail, &(value..end))
+}
+
+/// The event without the `"usage":null` member that is there only because the gateway asked for usage.
+pub fn without_null_usage(event: &[u8]) -> Option<Vec<u8>> {
+    let data_at = memmem::find(event, b"data:")? + b"data:".len();
+    let start = json::skip_space(event, data_at);
+    let end = event.iter().rposition(|byte| *byte == b'}')? + 1;
+    let object = event.get(start..end)?;
+    let members = json::members(object).ok()?;
+    let index = members
+        .iter()
+        .position(|member| &object[member.key.clone()] == b"usage" && &object[member.value.clone()] == b"null")?;
+    let cut = cut_member(object, &members, index);
+    let mut kept = Vec::with_capacity(event.len());
+    kept.extend_from_slice(&event[..start + cut.start]);
+    kept.extend_from_slice(&event[start + cut.end..]);
+    Some(kept)
+}
+
+/// The span to take out so that the member at `index` goes and the commas stay right.
+fn cut_member(object: &[u8], members: &[json::Member], index: usize) -> Range<usize> {
+    let member = &members[index];
+    let key_quote = member.key.start - 1;
+    match (index.checked_sub(1).and_then(|before| members.get(before)), members.get(index + 1)) {
+        (Some(before), _) => before.value.end..member.value.end,
+        (None, Some(after)) => key_quote..after.key.start - 1,
+        (None, None) => key_quote..member.value.end.min(object.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(event: &str) -> (Event, StreamWatch) {
+        let mut watch = StreamWatch::default();
+        (watch.read(event.as_bytes()), watch)
+    }
+
+    #[test]
+    fn events_are_told_apart() {
+        assert_eq!(read("data: [DONE]\n\n").0, Event::Done);
+        assert_eq!(read(": ping\n\n").0, Event::Other);
+        assert_eq!(read("data: {\"choices\":[],\"prompt_filter_results\":[{}]}\n\n").0, Event::Other);
+        assert_eq!(read("data: {\"choices\":[{\"delta\":{}}],\"usage\":null}\n\n").0, Event::Content);
+        assert_eq!(read("data: {\"error\":{\"message\":\"x\"}}\n\n").0, Event::Error);
+        let usage = Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() };
+        let (event, watch) = read("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n");
+        assert_eq!(event, Event::Usage(usage));
+        assert_eq!(watch.usage(), Some(usage));
+    }
+
+    #[test]
+    fn an_error_inside_a_choice_is_no_error_of_the_stream() {
+        let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"content_filter_results\":{\"error\":{\"code\":\"x\"}}}],\"error\":null}\n\n";
+        assert_eq!(read(event).0, Event::Content);
+    }
+
+    #[test]
+    fn generated_text_is_kept_for_an_estimate() {
+        let mut watch = StreamWatch::default();
+        watch.read(b"data: {\"choices\":[{\"delta\":{\"content\":\"He\\u0301\\n\"}}]}\n\n");
+        watch.read(b"data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"arguments\":\"{\\\"a\\\":1}\"}}]}}]}\n\n");
+        watch.read(b"data: {\"choices\":[{\"delta\":{\"content\":null},\"text\": \"t\"}]}\n\n");
+        assert_eq!(watch.text(), ("He\u{301}\n{\"a\":1}t".to_owned(), 0));
+    }
+
+    #[test]
+    fn text_beyond_the_cap_is_counted_only() {
+        let mut watch = StreamWatch::default();
+        let event = format!("data: {{\"choices\":[{{\"text\":\"{}\"}}]}}\n\n", "a".repeat(100_000));
+        for _ in 0..3 {
+            watch.read(event.as_bytes());
+        }
+        assert_eq!(watch.text().0.len(), 200_000);
+        assert_eq!(watch.text().1, 100_000);
+        assert_eq!(watch.rough_output_tokens(), 75_000);
+    }
+
+    #[test]
+    fn whole_answers() {
+        assert_eq!(
+            read_whole(b"{\"usage\":{\"prompt_tokens\":1}}"),
+            Whole::Answer(Some(Usage { input_tokens: 1, ..Usage::default() }))
+        );
+        assert_eq!(read_whole(b"{\"id\":1}\n"), Whole::Answer(None));
+        for nonsense in [&b""[..], b"<html>", b"{\"a\":", b"{\"error\":{\"code\":\"x\"}}", b"[]"] {
+            assert_eq!(read_whole(nonsense), Whole::Nonsense);
+        }
+    }
+
+    #[test]
+    fn usage_at_the_end_of_a_large_answer() {
+        let tail = b"0.1,0.2]}],\"model\":\"m\",\"usage\": {\"prompt_tokens\": 8, \"total_tokens\": 8}\n}";
+        assert_eq!(usage_in_tail(tail).map(|usage| usage.input_tokens), Some(8));
+        assert_eq!(usage_in_tail(b"no usage here"), None);
+    }
+
+    #[test]
+    fn a_null_usage_is_cut_out_wherever_it_stands() {
+        for (event, expected) in [
+            ("data: {\"a\":1,\"usage\":null}\n\n", "data: {\"a\":1}\n\n"),
+            ("data: {\"usage\":null,\"a\":1}\n\n", "data: {\"a\":1}\n\n"),
+            ("data: {\"a\":1, \"usage\": null, \"b\":2}\r\n\r\n", "data: {\"a\":1, \"b\":2}\r\n\r\n"),
+            ("data: {\"usage\":null}\n\n", "data: {}\n\n"),
+        ] {
+            assert_eq!(without_null_usage(event.as_bytes()).unwrap(), expected.as_bytes(), "{event}");
+        }
+        assert_eq!(without_null_usage(b"data: {\"choices\":[{\"usage\":null}]}\n\n"), None);
+        assert_eq!(without_null_usage(b"data: [DONE]\n\n"), None);
+    }
+}

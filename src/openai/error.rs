@@ -1,0 +1,44 @@
+//! The error envelope that every OpenAI client reads: `{"error":{"message","type","param","code"}}`.
+//! Source: <https://platform.openai.com/docs/guides/error-codes>
+
+use serde_json::json;
+
+/// What a client is told. The status that goes with it is chosen in `http/error.rs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorBody {
+    /// A sentence with the next step; some clients (ChatGPT-Next-Web) show nothing else.
+    pub message: String,
+    pub kind: ErrorKind,
+    pub param: Option<&'static str>,
+    pub code: &'static str,
+}
+
+/// The `type` member, as OpenAI uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    InvalidRequest,
+    /// A limit on requests or on concurrency.
+    Requests,
+    Server,
+}
+
+impl ErrorKind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request_error",
+            Self::Requests => "requests",
+            Self::Server => "server_error",
+        }
+    }
+}
+
+impl ErrorBody {
+    pub fn to_json(&self) -> String {
+        json!({ "error": { "message": self.message, "type": self.kind.label(), "param": self.param, "code": self.code } }).to_string()
+    }
+
+    /// The envelope as one server-sent event, for a stream that has begun.
+    pub fn to_event(&self) -> String {
+        format!("data: {}\n\n", self.to_json())
+    }
+}

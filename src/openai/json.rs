@@ -1,0 +1,381 @@
+//! A validating JSON scanner that reports spans instead of building values.
+//!
+//! The gateway acts on a handful of top-level members and forwards the rest byte by byte, so it needs to know where a
+//! member's value begins and ends, and that the text is JSON; it never needs the tree. Long strings (prompts, vectors
+//! in base64) are skipped at the speed of `memchr`, white space is linear, and nesting is bounded, so no input costs
+//! more than its length. Source of the grammar: RFC 8259.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memchr2;
+use smallvec::SmallVec;
+
+/// Deeper nesting is refused; the usual JSON readers behind us stop at 64 to 128 as well.
+pub const MAX_DEPTH: u32 = 128;
+
+/// One member of an object, as spans of the scanned text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Between the quotes, escapes not decoded.
+    pub key: Range<usize>,
+    pub value: Range<usize>,
+}
+
+/// Where and why the text is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{expected} at byte {at}")]
+pub struct JsonError {
+    pub at: usize,
+    pub expected: &'static str,
+}
+
+/// The members of the one object that `text` consists of, in order, with duplicates.
+pub fn members(text: &[u8]) -> Result<SmallVec<[Member; 16]>, JsonError> {
+    let mut found = SmallVec::new();
+    let end = each_member(text, skip_space(text, 0), |member| found.push(member))?;
+    match skip_space(text, end) {
+        at if at == text.len() => Ok(found),
+        at => Err(JsonError { at, expected: "expected the end of the JSON object" }),
+    }
+}
+
+/// The members of the object at `span`, which an earlier scan has found valid.
+pub fn members_at(text: &[u8], span: &Range<usize>) -> SmallVec<[Member; 16]> {
+    text.get(span.clone())
+        .and_then(|part| members(part).ok())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|member| Member { key: shift(&member.key, span.start), value: shift(&member.value, span.start) })
+        .collect()
+}
+
+/// The spans of an array's elements, or nothing when `span` holds no array.
+pub fn elements_at(text: &[u8], span: &Range<usize>) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = span.start + 1;
+    if text.get(span.start) != Some(&b'[') {
+        return found;
+    }
+    loop {
+        at = skip_space(text, at);
+        let Ok(end) = skip_value(text, at) else { return found };
+        found.push(at..end);
+        at = skip_space(text, end);
+        if text.get(at) != Some(&b',') {
+            return found;
+        }
+        at += 1;
+    }
+}
+
+/// A key's text with its escapes decoded.
+pub fn key_text<'a>(text: &'a [u8], member: &Member) -> Cow<'a, str> {
+    decode(text.get(member.key.clone()).unwrap_or_default())
+}
+
+/// The text of a JSON string value; `None` for any other kind of value.
+pub fn string_at<'a>(text: &'a [u8], span: &Range<usize>) -> Option<Cow<'a, str>> {
+    let raw = text.get(span.clone())?;
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    Some(decode(inner))
+}
+
+/// A whole number that fits; `None` for fractions, negatives, other kinds.
+pub fn integer_at(text: &[u8], span: &Range<usize>) -> Option<u64> {
+    std::str::from_utf8(text.get(span.clone())?).ok()?.parse().ok()
+}
+
+/// Decodes the escapes of a string's inside; text that cannot be decoded is kept lossily, since it is only compared.
+fn decode(raw: &[u8]) -> Cow<'_, str> {
+    if !raw.contains(&b'\\') {
+        return String::from_utf8_lossy(raw);
+    }
+    let mut quoted = Vec::with_capacity(raw.len() + 2);
+    quoted.push(b'"');
+    quoted.extend_from_slice(raw);
+    quoted.push(b'"');
+    match serde_json::from_slice::<String>(&quoted) {
+        Ok(text) => Cow::Owned(text),
+        Err(_) => String::from_utf8_lossy(raw),
+    }
+}
+
+fn shift(range: &Range<usize>, by: usize) -> Range<usize> {
+    range.start + by..range.end + by
+}
+
+/// Calls `found` for each member of the object at `at`; gives the position after its closing brace.
+fn each_member(text: &[u8], at: usize, mut found: impl FnMut(Member)) -> Result<usize, JsonError> {
+    if text.get(at) != Some(&b'{') {
+        return Err(JsonError { at, expected: "expected a JSON object" });
+    }
+    let mut at = skip_space(text, at + 1);
+    if text.get(at) == Some(&b'}') {
+        return Ok(at + 1);
+    }
+    loop {
+        let (key, value_at) = skip_key(text, at)?;
+        let end = skip_value(text, value_at)?;
+        found(Member { key, value: value_at..end });
+        at = skip_space(text, end);
+        match text.get(at) {
+            Some(b',') => at = skip_space(text, at + 1),
+            Some(b'}') => return Ok(at + 1),
+            _ => return Err(JsonError { at, expected: "expected `,` or `}`" }),
+        }
+    }
+}
+
+/// A member's key and colon; gives the key's span and the position of the value.
+fn skip_key(text: &[u8], at: usize) -> Result<(Range<usize>, usize), JsonError> {
+    if text.get(at) != Some(&b'"') {
+        return Err(JsonError { at, expected: "expected a quoted key" });
+    }
+    let end = skip_string(text, at)?;
+    let colon = skip_space(text, end);
+    if text.get(colon) != Some(&b':') {
+        return Err(JsonError { at: colon, expected: "expected `:`" });
+    }
+    Ok((at + 1..end - 1, skip_space(text, colon + 1)))
+}
+
+/// Skips the value at `at`; gives the position after it. Containers are kept on a stack of bits, not of calls.
+fn skip_value(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
+    let mut depth = 0u32;
+    let mut objects = 0u128; // bit n: the container at depth n is an object
+    loop {
+        at = match text.get(at) {
+            Some(b'"') => skip_string(text, at)?,
+            Some(open @ (b'{' | b'[')) => {
+                if depth == MAX_DEPTH {
+                    return Err(JsonError { at, expected: "expected at most 128 levels of nesting" });
+                }
+                let object = *open == b'{';
+                let inside = skip_space(text, at + 1);
+                if text.get(inside) == Some(if object { &b'}' } else { &b']' }) {
+                    inside + 1
+                } else {
+                    objects = (objects << 1) | u128::from(object);
+                    depth += 1;
+                    at = if object { skip_key(text, inside)?.1 } else { inside };
+                    continue;
+                }
+            }
+            Some(b'-' | b'0'..=b'9') => skip_number(text, at)?,
+            Some(b't') => skip_literal(text, at, b"true")?,
+            Some(b'f') => skip_literal(text, at, b"false")?,
+            Some(b'n') => skip_literal(text, at, b"null")?,
+            _ => return Err(JsonError { at, expected: "expected a JSON value" }),
+        };
+        // A value has ended: close what it ends, or go on to its next sibling.
+        loop {
+            if depth == 0 {
+                return Ok(at);
+            }
+            let object = objects & 1 == 1;
+            let next = skip_space(text, at);
+            match (text.get(next), object) {
+                (Some(b','), true) => {
+                    at = skip_key(text, skip_space(text, next + 1))?.1;
+                    break;
+                }
+                (Some(b','), false) => {
+                    at = skip_space(text, next + 1);
+                    break;
+                }
+                (Some(b'}'), true) | (Some(b']'), false) => {
+                    objects >>= 1;
+                    depth -= 1;
+                    at = next + 1;
+                }
+                (_, true) => return Err(JsonError { at: next, expected: "expected `,` or `}`" }),
+                (_, false) => return Err(JsonError { at: next, expected: "expected `,` or `]`" }),
+            }
+        }
+    }
+}
+
+/// Skips the string whose opening quote is at `at`.
+pub fn skip_string(text: &[u8], at: usize) -> Result<usize, JsonError> {
+    let mut from = at + 1;
+    loop {
+        let rest = text.get(from..).unwrap_or_default();
+        let Some(offset) = memchr2(b'"', b'\\', rest) else {
+            return Err(JsonError { at: text.len(), expected: "expected a closing quote" });
+        };
+        let plain = &rest[..offset];
+        if plain.iter().any(|byte| *byte < 0x20) {
+            return Err(JsonError { at: from, expected: "expected control characters to be escaped in the string" });
+        }
+        let found = from + offset;
+        if text[found] == b'"' {
+            return Ok(found + 1);
+        }
+        from = match text.get(found + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => found + 2,
+            Some(b'u') if text.get(found + 2..found + 6).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) => {
+                found + 6
+            }
+            _ => return Err(JsonError { at: found, expected: "expected a valid escape" }),
+        };
+    }
+}
+
+fn skip_number(text: &[u8], at: usize) -> Result<usize, JsonError> {
+    let digits = |from: usize| {
+        from + text.get(from..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count()
+    };
+    let some_digits = |from: usize| match digits(from) {
+        end if end > from => Ok(end),
+        _ => Err(JsonError { at: from, expected: "expected a digit" }),
+    };
+    let first = if text.get(at) == Some(&b'-') { at + 1 } else { at };
+    let mut end = if text.get(first) == Some(&b'0') { first + 1 } else { some_digits(first)? };
+    if text.get(end) == Some(&b'.') {
+        end = some_digits(end + 1)?;
+    }
+    if matches!(text.get(end), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(text.get(end + 1), Some(b'+' | b'-')));
+        end = some_digits(end + 1 + sign)?;
+    }
+    Ok(end)
+}
+
+fn skip_literal(text: &[u8], at: usize, literal: &'static [u8]) -> Result<usize, JsonError> {
+    if text.get(at..at + literal.len()) == Some(literal) {
+        Ok(at + literal.len())
+    } else {
+        Err(JsonError { at, expected: "expected a JSON value" })
+    }
+}
+
+pub fn skip_space(text: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn is_json_object(text: &str) -> bool {
+        members(text.as_bytes()).is_ok()
+    }
+
+    #[test]
+    fn members_are_spans_of_the_text() {
+        let text = br#" {"model" : "gpt-4o", "a":[1,{"b":2}] ,"c":null}  "#;
+        let found = members(text).unwrap();
+        let shown: Vec<_> = found
+            .iter()
+            .map(|member| (key_text(text, member), std::str::from_utf8(&text[member.value.clone()]).unwrap()))
+            .collect();
+        let expected = [("model", "\"gpt-4o\""), ("a", "[1,{\"b\":2}]"), ("c", "null")];
+        assert_eq!(shown, expected.map(|(key, value)| (Cow::Borrowed(key), value)));
+    }
+
+    #[test]
+    fn escaped_keys_are_the_keys_they_spell() {
+        let text = br#"{"\u006dodel":"x\ny"}"#;
+        let found = members(text).unwrap();
+        assert_eq!(key_text(text, &found[0]), "model");
+        assert_eq!(string_at(text, &found[0].value).unwrap(), "x\ny");
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_refused() {
+        for wrong in [
+            "",
+            "[]",
+            "1",
+            "{",
+            "{}x",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{a:1}",
+            "{\"a\":01}",
+            "{\"a\":1.}",
+            "{\"a\":1e}",
+            "{\"a\":-}",
+            "{\"a\":tru}",
+            "{\"a\":\"}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\u12g4\"}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":[1}",
+            "{\"a\":{]}",
+            "{\"a\":NaN}",
+            "\u{feff}{}",
+            "{\"a\":[,]}",
+            "{\"a\":[1,]}",
+        ] {
+            assert!(!is_json_object(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_costs_no_stack() {
+        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert!(is_json_object(&nested(MAX_DEPTH as usize)));
+        assert!(!is_json_object(&nested(MAX_DEPTH as usize + 1)));
+        assert!(!is_json_object(&nested(1_000_000)));
+    }
+
+    #[test]
+    fn numbers_are_whole_and_in_range_or_not_read() {
+        let read = |text: &str| integer_at(text.as_bytes(), &(0..text.len()));
+        assert_eq!(read("42"), Some(42));
+        for wrong in ["-1", "1.0", "1e3", "\"1\"", "99999999999999999999999", "null"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<i32>().prop_map(|eighths| (f64::from(eighths) / 8.0).into()),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::hash_map(any::<String>(), inner, 0..6).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_serde_on_valid_text(value in any_json(), pretty in any::<bool>()) {
+            let object = serde_json::json!({ "k": value });
+            let text = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) }.unwrap();
+            let found = members(text.as_bytes()).unwrap();
+            prop_assert_eq!(found.len(), 1);
+            let inner: serde_json::Value = serde_json::from_str(&text[found[0].value.clone()]).unwrap();
+            prop_assert_eq!(&inner, &object["k"]);
+        }
+
+        #[test]
+        fn agrees_with_serde_on_broken_text(value in any_json(), at in any::<prop::sample::Index>(), byte in prop::sample::select(b"{}[]\",:0-.eE\\ntf u\n".to_vec())) {
+            let mut text = serde_json::to_vec(&serde_json::json!({ "k": value })).unwrap();
+            let at = at.index(text.len());
+            text[at] = byte;
+            let ours = members(&text).is_ok();
+            let theirs = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok() && text.first() == Some(&b'{');
+            prop_assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(&text));
+        }
+
+        #[test]
+        fn never_panics(text in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = members(&text);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The clients' protocol, pure: what is read of a request or an answer, and the few spans of it that are changed.
+//!
+//! Every other byte passes as it came. Nothing here knows Azure, I/O, a clock or an actor.
+
+pub mod answer;
+pub mod error;
+pub mod json;
+pub mod request;
+pub mod sse;
+pub mod tokens;
+pub mod usage;

@@ -1,0 +1,280 @@
+//! Reads the few members of a request that the gateway acts on, and changes the two that it must.
+//!
+//! The body is scanned once; `model` and `stream_options` may be replaced span by span, and every other byte is the
+//! client's own. A member that is read may appear only once: two readers that disagree about duplicates would let a
+//! request be checked as one model and served as another.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use super::json::{self, JsonError};
+
+/// What a request body says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peek {
+    pub model: Option<String>,
+    pub stream: bool,
+    /// The client's own `stream_options.include_usage`.
+    pub include_usage: bool,
+    /// `max_completion_tokens`, else `max_tokens`.
+    pub max_tokens: Option<u32>,
+    /// Completions asked for at once: `n`, at least 1.
+    pub choices: u32,
+    spans: Spans,
+}
+
+/// Where the members stand that may be changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Spans {
+    /// Just after the opening brace.
+    start: usize,
+    empty: bool,
+    model: Option<Range<usize>>,
+    stream_options: Option<Range<usize>>,
+    /// Only when it is an object.
+    include_usage: Option<Range<usize>>,
+    stream_options_is_object: bool,
+    stream_options_is_empty: bool,
+}
+
+/// Why a body is refused before anything is sent upstream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeekError {
+    #[error("The request body is not valid JSON: {0}.")]
+    Invalid(#[from] JsonError),
+    #[error("The request body has `{0}` twice; send it once.")]
+    Duplicate(&'static str),
+    #[error("`{name}` must be {expected}.")]
+    Type { name: &'static str, expected: &'static str },
+}
+
+/// The members that are read, each at most once.
+const READ: [&str; 6] = ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"];
+
+/// Scans `body`, which must be one JSON object.
+pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
+    let members = json::members(body)?;
+    let mut peek = Peek { choices: 1, ..Peek::default() };
+    peek.spans.start = json::skip_space(body, 0) + 1;
+    peek.spans.empty = members.is_empty();
+    let mut seen = [false; READ.len()];
+    let (mut max_tokens, mut max_completion_tokens) = (None, None);
+    for member in &members {
+        let key = json::key_text(body, member);
+        let Some(index) = READ.iter().position(|name| *name == key) else { continue };
+        if std::mem::replace(&mut seen[index], true) {
+            return Err(PeekError::Duplicate(READ[index]));
+        }
+        let value = &member.value;
+        match READ[index] {
+            "model" => {
+                if !is_null(body, value) {
+                    let text =
+                        json::string_at(body, value).ok_or(PeekError::Type { name: "model", expected: "a string" })?;
+                    peek.model = Some(text.into_owned());
+                }
+                peek.spans.model = Some(value.clone());
+            }
+            "stream" => {
+                peek.stream = match &body[value.clone()] {
+                    b"true" => true,
+                    b"false" | b"null" => false,
+                    _ => return Err(PeekError::Type { name: "stream", expected: "true or false" }),
+                };
+            }
+            "stream_options" => peek_stream_options(body, value, &mut peek)?,
+            "max_tokens" => max_tokens = json::integer_at(body, value),
+            "max_completion_tokens" => max_completion_tokens = json::integer_at(body, value),
+            _ => peek.choices = json::integer_at(body, value).map_or(1, clamp).max(1),
+        }
+    }
+    peek.max_tokens = max_completion_tokens.or(max_tokens).map(clamp);
+    Ok(peek)
+}
+
+fn peek_stream_options(body: &[u8], value: &Range<usize>, peek: &mut Peek) -> Result<(), PeekError> {
+    peek.spans.stream_options = Some(value.clone());
+    if body.get(value.start) != Some(&b'{') {
+        return if is_null(body, value) {
+            Ok(())
+        } else {
+            Err(PeekError::Type { name: "stream_options", expected: "an object" })
+        };
+    }
+    peek.spans.stream_options_is_object = true;
+    let options = json::members_at(body, value);
+    peek.spans.stream_options_is_empty = options.is_empty();
+    for option in options {
+        if json::key_text(body, &option) != "include_usage" {
+            continue;
+        }
+        if peek.spans.include_usage.is_some() {
+            return Err(PeekError::Duplicate("stream_options.include_usage"));
+        }
+        peek.include_usage = match &body[option.value.clone()] {
+            b"true" => true,
+            b"false" | b"null" => false,
+            _ => return Err(PeekError::Type { name: "stream_options.include_usage", expected: "true or false" }),
+        };
+        peek.spans.include_usage = Some(option.value);
+    }
+    Ok(())
+}
+
+/// What the upstream needs changed in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changes<'a> {
+    /// The v1 family routes by the body's `model`: it must be the deployment's name.
+    pub model: Option<&'a str>,
+    pub stream_options: StreamOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamOptions {
+    Keep,
+    /// Ask for the usage chunk.
+    IncludeUsage,
+    /// The upstream's api-version would answer 400.
+    Remove,
+}
+
+/// The body with the changes made: the same bytes when there is nothing to change.
+pub fn rewrite(body: &Bytes, peek: &Peek, changes: Changes<'_>) -> Bytes {
+    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+    let spans = &peek.spans;
+    let mut inserts: Vec<String> = Vec::new();
+    if let Some(model) = changes.model
+        && peek.model.as_deref() != Some(model)
+    {
+        let quoted = serde_json::Value::from(model).to_string();
+        match &spans.model {
+            Some(span) => edits.push((span.clone(), quoted)),
+            None => inserts.push(format!("\"model\":{quoted}")),
+        }
+    }
+    match changes.stream_options {
+        StreamOptions::IncludeUsage if !peek.include_usage => match (&spans.stream_options, &spans.include_usage) {
+            (_, Some(value)) => edits.push((value.clone(), "true".to_owned())),
+            (Some(options), None) if spans.stream_options_is_object => {
+                let comma = if spans.stream_options_is_empty { "" } else { "," };
+                edits.push((options.start + 1..options.start + 1, format!("\"include_usage\":true{comma}")));
+            }
+            (Some(options), None) => edits.push((options.clone(), "{\"include_usage\":true}".to_owned())),
+            (None, None) => inserts.push("\"stream_options\":{\"include_usage\":true}".to_owned()),
+        },
+        // An explicit null is what every version takes for "no options", and keeps the commas around it right.
+        StreamOptions::Remove => edits.extend(spans.stream_options.clone().map(|options| (options, "null".to_owned()))),
+        StreamOptions::IncludeUsage | StreamOptions::Keep => {}
+    }
+    if !inserts.is_empty() {
+        let comma = if spans.empty { "" } else { "," };
+        edits.push((spans.start..spans.start, inserts.join(",") + comma));
+    }
+    if edits.is_empty() {
+        return body.clone();
+    }
+    edits.sort_by_key(|(span, _)| span.start);
+    let mut changed = BytesMut::with_capacity(body.len() + edits.iter().map(|(_, text)| text.len()).sum::<usize>());
+    let mut from = 0;
+    for (span, text) in edits {
+        changed.extend_from_slice(&body[from..span.start]);
+        changed.extend_from_slice(text.as_bytes());
+        from = span.end;
+    }
+    changed.extend_from_slice(&body[from..]);
+    changed.freeze()
+}
+
+fn is_null(body: &[u8], span: &Range<usize>) -> bool {
+    body.get(span.clone()) == Some(b"null")
+}
+
+fn clamp(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(body: &str, changes: Changes<'_>) -> String {
+        let bytes = Bytes::copy_from_slice(body.as_bytes());
+        let peek = peek(&bytes).unwrap();
+        String::from_utf8(rewrite(&bytes, &peek, changes).to_vec()).unwrap()
+    }
+
+    const ASK: Changes<'_> = Changes { model: None, stream_options: StreamOptions::IncludeUsage };
+
+    #[test]
+    fn reads_what_is_acted_on() {
+        let found =
+            peek(br#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"max_tokens":5,"n":2}"#)
+                .unwrap();
+        assert_eq!(found.model.as_deref(), Some("gpt-4o"));
+        assert!(found.stream && found.include_usage);
+        assert_eq!((found.max_tokens, found.choices), (Some(5), 2));
+        let found = peek(br#"{"max_tokens":5,"max_completion_tokens":7,"stream":null}"#).unwrap();
+        assert_eq!((found.max_tokens, found.model, found.stream), (Some(7), None, false));
+    }
+
+    #[test]
+    fn a_duplicate_of_what_is_read_is_refused_however_it_is_spelt() {
+        assert_eq!(peek(br#"{"model":"a","model":"b"}"#), Err(PeekError::Duplicate("model")));
+        assert_eq!(peek(br#"{"model":"a","\u006dodel":"b"}"#), Err(PeekError::Duplicate("model")));
+        assert_eq!(
+            peek(br#"{"stream_options":{"include_usage":true,"include_usage":false}}"#),
+            Err(PeekError::Duplicate("stream_options.include_usage"))
+        );
+        assert!(peek(br#"{"Model":"a","model":"b","x":1,"x":2}"#).is_ok());
+    }
+
+    #[test]
+    fn wrong_types_name_the_member() {
+        assert_eq!(peek(br#"{"model":1}"#).unwrap_err().to_string(), "`model` must be a string.");
+        assert_eq!(peek(br#"{"stream":"yes"}"#).unwrap_err().to_string(), "`stream` must be true or false.");
+        assert!(peek(br#"{"stream_options":[]}"#).is_err());
+    }
+
+    #[test]
+    fn only_the_changed_span_changes() {
+        let body = r#" { "seed":12345678901234567890123, "model" : "alias","x":1e999 } "#;
+        let changed = rewritten(body, Changes { model: Some("dep\"1"), stream_options: StreamOptions::Keep });
+        assert_eq!(changed, r#" { "seed":12345678901234567890123, "model" : "dep\"1","x":1e999 } "#);
+        assert_eq!(rewritten(body, Changes { model: None, stream_options: StreamOptions::Keep }), body);
+    }
+
+    #[test]
+    fn a_missing_model_is_put_in() {
+        let changes = Changes { model: Some("d"), stream_options: StreamOptions::Keep };
+        assert_eq!(rewritten("{}", changes), r#"{"model":"d"}"#);
+        assert_eq!(rewritten(r#"{"a":1}"#, changes), r#"{"model":"d","a":1}"#);
+        assert_eq!(rewritten(r#"{"model":null}"#, changes), r#"{"model":"d"}"#);
+    }
+
+    #[test]
+    fn usage_is_asked_for_in_every_form() {
+        for (body, expected) in [
+            (r#"{"a":1}"#, r#"{"stream_options":{"include_usage":true},"a":1}"#),
+            (r#"{"stream_options":{}}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (r#"{"stream_options":null}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (r#"{"stream_options":{"x":1}}"#, r#"{"stream_options":{"include_usage":true,"x":1}}"#),
+            (r#"{"stream_options":{"include_usage":false}}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (r#"{"stream_options":{"include_usage":true}}"#, r#"{"stream_options":{"include_usage":true}}"#),
+        ] {
+            assert_eq!(rewritten(body, ASK), expected, "{body}");
+        }
+        let both = rewritten("{}", Changes { model: Some("d"), stream_options: StreamOptions::IncludeUsage });
+        assert_eq!(both, r#"{"model":"d","stream_options":{"include_usage":true}}"#);
+    }
+
+    #[test]
+    fn options_are_taken_from_versions_that_refuse_them() {
+        let remove = Changes { model: None, stream_options: StreamOptions::Remove };
+        assert_eq!(
+            rewritten(r#"{"stream_options":{"include_usage":true},"a":1}"#, remove),
+            r#"{"stream_options":null,"a":1}"#
+        );
+        assert_eq!(rewritten(r#"{"a":1}"#, remove), r#"{"a":1}"#);
+    }
+}
