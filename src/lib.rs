@@ -2,10 +2,14 @@
 
 pub mod accounting;
 pub mod azure;
+pub mod balance;
 pub mod cli;
 pub mod domain;
+pub mod fleet;
 pub mod openai;
+pub mod router;
 pub mod settings;
 pub mod simulator;
 pub mod storage;
+pub mod tripwire;
 pub mod upstream;

@@ -1,0 +1,9 @@
+//! Policy, pure: every decision here is a function of what it is given. `now` and randomness come in as parameters.
+//!
+//! A deployment that said 429 is left alone for as long as it asked (`health`); one that keeps failing is left alone
+//! for a time that doubles; after either, one request at a time probes it. Among the rest, the lowest tier with a
+//! candidate serves, and inside a tier two weighted draws are compared by load (`select`).
+
+pub mod health;
+pub mod latency;
+pub mod select;

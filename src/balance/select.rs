@@ -1,0 +1,93 @@
+//! Picks one candidate: the lowest tier that has any, then two weighted draws of which the less loaded wins.
+//!
+//! Drawing twice instead of taking the best keeps simultaneous requests from all choosing the same deployment.
+//! Source: Mitzenmacher, "The power of two choices in randomized load balancing" (2001).
+
+use std::time::Duration;
+
+/// What the choice needs to know of one candidate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Where it stands in the caller's list.
+    pub index: usize,
+    /// At least 1.
+    pub weight: u32,
+    pub in_flight: u32,
+    /// Zero = not measured yet: it is tried before those that are known.
+    pub latency: Duration,
+}
+
+impl Candidate {
+    /// Expected wait: latency times the queue it would join, a heavy deployment's queue counting less.
+    fn load(&self) -> f64 {
+        let queue = f64::from(self.in_flight) * 100.0 / f64::from(self.weight.max(1)) + 1.0;
+        (self.latency.as_secs_f64() + 1e-6) * queue
+    }
+}
+
+/// The index of the chosen candidate; `None` when there is none. `random` gives a number below its argument.
+pub fn pick(candidates: &[Candidate], mut random: impl FnMut(u64) -> u64) -> Option<usize> {
+    match candidates {
+        [] => None,
+        [only] => Some(only.index),
+        _ => {
+            let total: u64 = candidates.iter().map(|candidate| u64::from(candidate.weight.max(1))).sum();
+            let first = draw(candidates, random(total));
+            let second = draw(candidates, random(total));
+            Some(if second.load() < first.load() { second.index } else { first.index })
+        }
+    }
+}
+
+fn draw(candidates: &[Candidate], mut ticket: u64) -> &Candidate {
+    let last = &candidates[candidates.len() - 1];
+    for candidate in candidates {
+        let weight = u64::from(candidate.weight.max(1));
+        if ticket < weight {
+            return candidate;
+        }
+        ticket -= weight;
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn candidate(index: usize, weight: u32, in_flight: u32, milliseconds: u64) -> Candidate {
+        Candidate { index, weight, in_flight, latency: Duration::from_millis(milliseconds) }
+    }
+
+    #[test]
+    fn idle_equals_share_by_weight() {
+        let candidates = [candidate(0, 200, 0, 50), candidate(1, 100, 0, 50)];
+        let mut rng = fastrand::Rng::with_seed(7);
+        let heavy = (0..30_000).filter(|_| pick(&candidates, |below| rng.u64(..below)) == Some(0)).count();
+        assert!((19_000..21_000).contains(&heavy), "two thirds of 30,000, got {heavy}");
+    }
+
+    #[test]
+    fn the_loaded_one_loses_when_both_are_drawn() {
+        let candidates = [candidate(0, 100, 9, 50), candidate(1, 100, 0, 50)];
+        let mut tickets = [150, 20].into_iter();
+        assert_eq!(pick(&candidates, |_| tickets.next().unwrap()), Some(1));
+    }
+
+    #[test]
+    fn nobody_and_only_one() {
+        assert_eq!(pick(&[], |_| 0), None);
+        assert_eq!(pick(&[candidate(4, 1, 99, 9)], |_| 0), Some(4));
+    }
+
+    proptest! {
+        #[test]
+        fn the_pick_is_one_of_the_candidates(weights in prop::collection::vec(0u32..1000, 1..20), seed: u64) {
+            let candidates: Vec<_> = weights.iter().enumerate().map(|(index, weight)| candidate(index + 3, *weight, 1, 10)).collect();
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let picked = pick(&candidates, |below| rng.u64(..below)).unwrap();
+            prop_assert!((3..3 + weights.len()).contains(&picked));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A deployment as requests see it: what the settings say of it, its gauges, and whom to tell.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use actix::Recipient;
+
+use super::gauges::Gauges;
+use super::resource::Settled;
+use crate::azure::endpoint::{ApiVersion, Endpoint};
+use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
+use crate::domain::secret::Secret;
+use crate::settings::model;
+
+/// Tells deployments apart also across reloads, when names come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeploymentId(u64);
+
+/// Immutable but for its gauges; replaced when its settings change.
+#[derive(Debug)]
+pub struct Deployment {
+    pub id: DeploymentId,
+    pub resource: ResourceName,
+    pub name: DeploymentName,
+    pub model: ModelName,
+    pub region: Option<Region>,
+    pub endpoint: Arc<Endpoint>,
+    pub api_version: ApiVersion,
+    pub api_key: Secret,
+    pub priority: u32,
+    pub weight: u32,
+    pub max_in_flight: Option<u32>,
+    /// How long a 429 that names no time closes it.
+    pub cooldown: Duration,
+    pub gauges: Gauges,
+    /// The `Resource` that owns its health.
+    pub(super) owner: Recipient<Settled>,
+}
+
+impl Deployment {
+    /// All deployments of one resource, reporting to `owner`.
+    pub(super) fn of_resource(
+        name: &ResourceName,
+        resource: &model::Resource,
+        cooldown: Duration,
+        owner: &Recipient<Settled>,
+    ) -> Vec<Arc<Self>> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let endpoint = Arc::new(resource.endpoint.clone());
+        resource
+            .deployments
+            .iter()
+            .map(|(deployment, spec)| {
+                Arc::new(Self {
+                    id: DeploymentId(NEXT.fetch_add(1, Relaxed)),
+                    resource: name.clone(),
+                    name: deployment.clone(),
+                    model: spec.model.clone(),
+                    region: resource.region.clone(),
+                    endpoint: endpoint.clone(),
+                    api_version: resource.api_version.clone(),
+                    api_key: resource.api_key.clone(),
+                    priority: spec.priority,
+                    weight: resource.weight,
+                    max_in_flight: spec.max_in_flight,
+                    cooldown,
+                    gauges: Gauges::default(),
+                    owner: owner.clone(),
+                })
+            })
+            .collect()
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.max_in_flight.is_none_or(|most| self.gauges.in_flight() < most)
+    }
+}

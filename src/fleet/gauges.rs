@@ -1,0 +1,98 @@
+//! The atomics of one deployment: what its owner publishes and what leases take. The only file with atomics of health.
+//!
+//! | field | written by |
+//! |---|---|
+//! | `state`, `latency`, `faults` | the owning `Resource` |
+//! | `ready_at` | the owning `Resource`; leases may only raise it |
+//! | `in_flight`, `probing`, `sample_at` | leases |
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::balance::health::{Health, State};
+use crate::domain::time::Timestamp;
+
+/// Aligned so that two deployments never share a cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Gauges {
+    state: AtomicU8,
+    probing: AtomicBool,
+    in_flight: AtomicU32,
+    faults: AtomicU32,
+    ready_at: AtomicU64,
+    latency: AtomicU64,
+    sample_at: AtomicU64,
+}
+
+/// A healthy deployment's owner need not hear of every answer; this often is enough for its latency.
+const SAMPLE_EVERY: Duration = Duration::from_millis(10);
+
+impl Gauges {
+    /// For the owner: makes its view visible.
+    pub fn publish(&self, health: &Health, latency: Duration) {
+        self.faults.store(health.consecutive_faults(), Relaxed);
+        self.latency.store(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.ready_at.store(health.ready_at().0, Relaxed);
+        self.state.store(health.state() as u8, Relaxed);
+    }
+
+    pub fn state(&self) -> State {
+        let state = self.state.load(Relaxed);
+        State::ALL.into_iter().find(|known| *known as u8 == state).unwrap_or(State::Closed)
+    }
+
+    pub fn ready_at(&self) -> Timestamp {
+        Timestamp(self.ready_at.load(Relaxed))
+    }
+
+    pub fn latency(&self) -> Duration {
+        Duration::from_nanos(self.latency.load(Relaxed))
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Whether a request may be sent now, as far as health goes.
+    pub fn may_ask(&self, now: Timestamp) -> bool {
+        now >= self.ready_at() && (self.state() == State::Closed || !self.probing.load(Relaxed))
+    }
+
+    /// Takes the right to send one request; gives `None` when another took the last one first.
+    pub(super) fn take(&self) -> Option<Taken> {
+        let probe = self.state() != State::Closed;
+        if probe && self.probing.swap(true, Relaxed) {
+            return None;
+        }
+        self.in_flight.fetch_add(1, Relaxed);
+        Some(Taken { probe })
+    }
+
+    pub(super) fn give_back(&self, taken: Taken) {
+        self.in_flight.fetch_sub(1, Relaxed);
+        if taken.probe {
+            self.probing.store(false, Relaxed);
+        }
+    }
+
+    /// A 429 closes the way for everyone at once, before the owner has heard of it.
+    pub(super) fn close_until(&self, ready_at: Timestamp) {
+        self.ready_at.fetch_max(ready_at.0, Relaxed);
+    }
+
+    /// Whether the owner must hear of a served answer, or may do without: it is due a sample, or has doubts.
+    pub(super) fn wants_report(&self, now: Timestamp) -> bool {
+        if self.state() != State::Closed || self.faults.load(Relaxed) != 0 {
+            return true;
+        }
+        let due = self.sample_at.load(Relaxed);
+        now.0 >= due && self.sample_at.compare_exchange(due, now.after(SAMPLE_EVERY).0, Relaxed, Relaxed).is_ok()
+    }
+}
+
+/// What a lease holds of the gauges.
+#[derive(Debug)]
+pub(super) struct Taken {
+    probe: bool,
+}

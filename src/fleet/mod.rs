@@ -1,0 +1,18 @@
+//! The Azure estate: the actors that own it and what they publish.
+//!
+//! `Pool` owns the topology, one `Resource` per Azure resource owns the health of its deployments; both live on the
+//! fleet's own arbiter and are the only writers. Requests never ask them: each HTTP worker's router holds the
+//! [`routes::RouteTable`] it was sent and reads the [`gauges::Gauges`] of the deployments in it.
+//!
+//! Invariants
+//! - A [`lease::Lease`] is settled exactly once; when all leases are gone, every `in_flight` is zero.
+//! - Only the owning `Resource` moves a deployment's state, and only it may bring `ready_at` forward; a lease that met
+//!   a 429 may push `ready_at` back, so that no other worker asks in the moment before the owner has heard of it.
+//! - Outside the closed state, at most one request at a time is sent (the probe).
+
+pub mod deployment;
+pub mod gauges;
+pub mod lease;
+pub mod pool;
+pub mod resource;
+pub mod routes;

@@ -1,0 +1,149 @@
+//! The actor `Pool`: which resources there are, and the route table made of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::fut::ActorFutureExt;
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, WrapFuture};
+
+use super::deployment::Deployment;
+use super::resource::{Deployments, Describe, Resource, Retire};
+use super::routes::{Publish, RouteTable};
+use crate::domain::ids::ResourceName;
+use crate::settings::model::{self, Settings};
+use crate::tripwire::{Alarm, Tripwire};
+
+/// A router's wish to be told of every new table; answered with the present one, so that there is no moment without.
+#[derive(Message)]
+#[rtype(result = "Publish")]
+pub struct Subscribe(pub Recipient<Publish>);
+
+/// New settings. The reply comes when every router has been sent the new table.
+#[derive(Message)]
+#[rtype(result = "PoolSummary")]
+pub struct Reload(pub Arc<Settings>);
+
+/// The present table, for the admin plane, metrics and readiness.
+#[derive(Message)]
+#[rtype(result = "Publish")]
+pub struct Inspect;
+
+/// What a reload changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, actix::MessageResponse)]
+pub struct PoolSummary {
+    pub added: Vec<ResourceName>,
+    pub changed: Vec<ResourceName>,
+    pub removed: Vec<ResourceName>,
+    pub deployments: usize,
+}
+
+pub struct Pool {
+    resources: BTreeMap<ResourceName, Member>,
+    table: Arc<RouteTable>,
+    routers: Vec<Recipient<Publish>>,
+    alarm: Alarm,
+    _tripwire: Tripwire,
+}
+
+struct Member {
+    settings: model::Resource,
+    cooldown: std::time::Duration,
+    actor: Addr<Resource>,
+    deployments: Vec<Arc<Deployment>>,
+}
+
+impl Pool {
+    /// An empty pool; the first `Reload` fills it.
+    pub fn new(settings: Arc<Settings>, alarm: Alarm) -> Self {
+        Self {
+            resources: BTreeMap::new(),
+            table: Arc::new(RouteTable::new(settings, [])),
+            routers: Vec::new(),
+            _tripwire: alarm.tripwire("pool"),
+            alarm,
+        }
+    }
+
+    fn publish(&mut self, settings: Arc<Settings>) {
+        let deployments = self.resources.values().flat_map(|member| member.deployments.iter().cloned());
+        self.table = Arc::new(RouteTable::new(settings, deployments));
+        let publish = Publish(self.table.clone());
+        // A router that is gone belonged to a worker that is gone.
+        self.routers.retain(|router| router.connected() && router.try_send(publish.clone()).is_ok());
+    }
+}
+
+impl Actor for Pool {
+    type Context = Context<Self>;
+}
+
+impl Handler<Subscribe> for Pool {
+    type Result = actix::MessageResult<Subscribe>;
+
+    fn handle(&mut self, Subscribe(router): Subscribe, _: &mut Context<Self>) -> Self::Result {
+        self.routers.push(router);
+        actix::MessageResult(Publish(self.table.clone()))
+    }
+}
+
+impl Handler<Inspect> for Pool {
+    type Result = actix::MessageResult<Inspect>;
+
+    fn handle(&mut self, _: Inspect, _: &mut Context<Self>) -> Self::Result {
+        actix::MessageResult(Publish(self.table.clone()))
+    }
+}
+
+impl Handler<Reload> for Pool {
+    type Result = ResponseActFuture<Self, PoolSummary>;
+
+    /// Resources whose settings are the same keep their actor and their health. Others are started anew; the ones they
+    /// replace, and those that left the settings, retire: requests in flight hold what they need and finish.
+    fn handle(&mut self, Reload(settings): Reload, ctx: &mut Context<Self>) -> Self::Result {
+        let wanted: BTreeMap<_, _> = settings.resources.iter().filter(|(_, resource)| resource.enabled).collect();
+        let cooldown = settings.routing.cooldown;
+        let mut summary = PoolSummary::default();
+        let mut started = Vec::new();
+        for (name, resource) in &wanted {
+            match self.resources.get(*name) {
+                Some(member) if member.settings == **resource && member.cooldown == cooldown => continue,
+                Some(_) => summary.changed.push((*name).clone()),
+                None => summary.added.push((*name).clone()),
+            }
+            let tripwire = self.alarm.tripwire("resource");
+            let actor = Resource::new((*name).clone(), (*resource).clone(), cooldown, tripwire).start();
+            started.push(((*name).clone(), (*resource).clone(), actor));
+        }
+        summary.removed = self.resources.keys().filter(|name| !wanted.contains_key(name)).cloned().collect();
+        let described = async move {
+            let mut members = Vec::new();
+            for (name, settings, actor) in started {
+                // The actor starts on this thread and answers at once; a failure would have tripped its wire.
+                if let Ok(Deployments(deployments)) = actor.send(Describe).await {
+                    members.push((name, Member { settings, cooldown, actor, deployments }));
+                }
+            }
+            members
+        };
+        // Until the new actors have described themselves, no other reload may come between.
+        let exchanged = described.into_actor(self).map(move |members, pool, _| {
+            let mut retired: Vec<Member> =
+                summary.removed.iter().filter_map(|name| pool.resources.remove(name)).collect();
+            retired.extend(members.into_iter().filter_map(|(name, member)| pool.resources.insert(name, member)));
+            pool.publish(settings);
+            for member in retired {
+                if let Err(error) = member.actor.try_send(Retire) {
+                    tracing::warn!(%error, "a resource did not take its retirement");
+                }
+            }
+            summary.deployments = pool.resources.values().map(|member| member.deployments.len()).sum();
+            summary
+        });
+        let (done, finished) = tokio::sync::oneshot::channel();
+        ctx.wait(exchanged.map(|summary, _, _| {
+            // The caller may have stopped waiting; the reload is done all the same.
+            let _ = done.send(summary);
+        }));
+        Box::pin(async move { finished.await.unwrap_or_default() }.into_actor(self))
+    }
+}

@@ -1,0 +1,85 @@
+//! The published snapshot: which deployments serve which model.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use actix::Message;
+
+use super::deployment::Deployment;
+use crate::domain::ids::ModelName;
+use crate::domain::money::Price;
+use crate::settings::model::{self, Settings};
+
+/// The pool's word to every router: from now on, this table.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct Publish(pub Arc<RouteTable>);
+
+/// What a model is served by. Immutable; a reload publishes a new one.
+#[derive(Debug)]
+pub struct RouteTable {
+    pub settings: Arc<Settings>,
+    /// By canonical name and by alias.
+    by_name: HashMap<String, Arc<Route>>,
+    /// By deployment name: clients of Azure's dialect may name either.
+    by_deployment: HashMap<String, Arc<Route>>,
+    /// Canonical, sorted.
+    pub models: Vec<Arc<Route>>,
+}
+
+/// A client-visible model.
+#[derive(Debug)]
+pub struct Route {
+    pub model: ModelName,
+    pub price: Price,
+    pub settings: model::Model,
+    /// Lowest priority number first.
+    pub tiers: Vec<Tier>,
+}
+
+/// Deployments that are tried together.
+#[derive(Debug)]
+pub struct Tier {
+    pub priority: u32,
+    pub deployments: Vec<Arc<Deployment>>,
+}
+
+impl Route {
+    pub fn deployments(&self) -> impl Iterator<Item = &Arc<Deployment>> {
+        self.tiers.iter().flat_map(|tier| &tier.deployments)
+    }
+}
+
+impl RouteTable {
+    pub fn new(settings: Arc<Settings>, deployments: impl IntoIterator<Item = Arc<Deployment>>) -> Self {
+        let mut tiers: BTreeMap<ModelName, BTreeMap<u32, Vec<Arc<Deployment>>>> = BTreeMap::new();
+        for deployment in deployments {
+            tiers.entry(deployment.model.clone()).or_default().entry(deployment.priority).or_default().push(deployment);
+        }
+        let mut table = Self { settings, by_name: HashMap::new(), by_deployment: HashMap::new(), models: Vec::new() };
+        for (model, tiers) in tiers {
+            let settings = table.settings.models.get(&model).cloned().unwrap_or_default();
+            let tiers = tiers.into_iter().map(|(priority, deployments)| Tier { priority, deployments }).collect();
+            let route = Arc::new(Route { model: model.clone(), price: settings.price, settings, tiers });
+            for deployment in route.deployments() {
+                table.by_deployment.entry(deployment.name.to_string()).or_insert_with(|| route.clone());
+            }
+            for alias in &route.settings.aliases {
+                table.by_name.entry(alias.clone()).or_insert_with(|| route.clone());
+            }
+            table.by_name.insert(model.to_string(), route.clone());
+            table.models.push(route);
+        }
+        table
+    }
+
+    /// By model name or alias.
+    pub fn model(&self, name: &str) -> Option<&Arc<Route>> {
+        self.by_name.get(name)
+    }
+
+    /// By model name, alias, or the name of a deployment in any resource.
+    pub fn model_or_deployment(&self, name: &str) -> Option<&Arc<Route>> {
+        self.model(name).or_else(|| self.by_deployment.get(name))
+    }
+}
