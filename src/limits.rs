@@ -1,0 +1,253 @@
+//! Who may call, and how often: the in-memory key table of the request path and each caller's limits.
+//!
+//! Requests per minute are governor's; concurrency is a counter whose permit gives itself back. Tokens per minute and
+//! quotas are not decided here. An unknown key costs one hash and one look-up, never a query.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use sha2::{Digest, Sha256};
+use std::num::NonZeroU32;
+
+use crate::domain::ids::{KeyId, UserId};
+use crate::domain::time::WallTime;
+use crate::settings::model::Limits;
+
+/// SHA-256 of a presented key.
+pub type KeyHash = [u8; 32];
+
+pub fn hash(key: &str) -> KeyHash {
+    Sha256::digest(key.as_bytes()).into()
+}
+
+/// What the database says of a usable key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    pub key_id: KeyId,
+    pub user_id: Option<UserId>,
+    pub name: String,
+    /// Canonical names or aliases; `None` = every model.
+    pub models: Option<Vec<String>>,
+    pub expires_at: Option<WallTime>,
+    /// The key's own limits with the defaults filled in.
+    pub limits: Limits,
+}
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
+
+/// A key in use: its grant and the state of its limits.
+#[derive(Debug)]
+pub struct Caller {
+    pub grant: Grant,
+    rpm: Option<Limiter>,
+    in_flight: Arc<AtomicU32>,
+}
+
+/// Which limit refused a request, and when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    Requests { retry_after: Duration, rpm: u32 },
+    Concurrency { most: u32 },
+}
+
+/// What the caller's `x-ratelimit-*-requests` headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestFigures {
+    pub limit: u32,
+    /// How many would be admitted at once now.
+    pub remaining: u32,
+    /// Until the burst is whole again.
+    pub reset: Duration,
+}
+
+/// One admitted request; dropped, its place is free again.
+#[derive(Debug)]
+pub struct Permit {
+    in_flight: Arc<AtomicU32>,
+    pub figures: Option<RequestFigures>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Caller {
+    fn new(grant: Grant) -> Self {
+        let rpm = grant.limits.rpm.and_then(NonZeroU32::new).map(|rpm| {
+            let quota = Quota::per_minute(rpm).allow_burst(burst(grant.limits, rpm));
+            RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>()
+        });
+        Self { grant, rpm, in_flight: Arc::default() }
+    }
+
+    /// Takes one request from each limit, or from none.
+    pub fn admit(&self) -> Result<Permit, Limited> {
+        let before = self.in_flight.fetch_add(1, Relaxed);
+        // From here on the permit gives the place back, also on the way out with a refusal.
+        let mut permit = Permit { in_flight: self.in_flight.clone(), figures: None };
+        if let Some(most) = self.grant.limits.concurrency
+            && before >= most
+        {
+            return Err(Limited::Concurrency { most });
+        }
+        if self.grant.limits.rpm == Some(0) {
+            return Err(Limited::Requests { retry_after: Duration::from_secs(60), rpm: 0 });
+        }
+        if let (Some(limiter), Some(rpm)) = (&self.rpm, self.grant.limits.rpm) {
+            let snapshot = limiter.check().map_err(|not_until| {
+                let retry_after = not_until.wait_time_from(DefaultClock::default().now());
+                Limited::Requests { retry_after, rpm }
+            })?;
+            let (remaining, quota) = (snapshot.remaining_burst_capacity(), snapshot.quota());
+            let used = quota.burst_size().get().saturating_sub(remaining);
+            permit.figures = Some(RequestFigures { limit: rpm, remaining, reset: quota.replenish_interval() * used });
+        }
+        Ok(permit)
+    }
+
+    /// Whether the key may use a model known by any of `names`.
+    pub fn may_use(&self, names: &[&str]) -> bool {
+        self.grant
+            .models
+            .as_ref()
+            .is_none_or(|allowed| names.iter().any(|name| allowed.iter().any(|model| model == name)))
+    }
+
+    pub fn has_expired(&self, now: WallTime) -> bool {
+        self.grant.expires_at.is_some_and(|expires_at| now >= expires_at)
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+}
+
+/// Requests that may come at once: any 60 seconds admit at most `rpm + burst`.
+fn burst(limits: Limits, rpm: NonZeroU32) -> NonZeroU32 {
+    limits.burst.and_then(NonZeroU32::new).unwrap_or_else(|| {
+        // A quarter, but at least 4: ChatGPT-Next-Web and Open WebUI send several requests a turn.
+        NonZeroU32::new((rpm.get() / 4).max(4)).unwrap_or(rpm)
+    })
+}
+
+/// Every usable key, by hash. Read on each request, replaced whole when keys or default limits change.
+#[derive(Debug, Default)]
+pub struct Callers {
+    by_hash: RwLock<HashMap<KeyHash, Arc<Caller>>>,
+}
+
+impl Callers {
+    pub fn find(&self, hash: &KeyHash) -> Option<Arc<Caller>> {
+        self.by_hash.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+    }
+
+    /// Keys whose grant is unchanged keep the state of their limits, and changed ones their requests in flight.
+    pub fn replace(&self, grants: impl IntoIterator<Item = (KeyHash, Grant)>) {
+        let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = grants
+            .into_iter()
+            .map(|(hash, grant)| {
+                let caller = match by_hash.get(&hash) {
+                    Some(known) if known.grant == grant => known.clone(),
+                    Some(known) => Arc::new(Caller { in_flight: known.in_flight.clone(), ..Caller::new(grant) }),
+                    None => Arc::new(Caller::new(grant)),
+                };
+                (hash, caller)
+            })
+            .collect();
+        *by_hash = fresh;
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_hash.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Requests in flight of all callers: zero when the house is quiet.
+    pub fn in_flight(&self) -> u32 {
+        let by_hash = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
+        by_hash.values().map(|caller| caller.in_flight()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(limits: Limits) -> Grant {
+        Grant { key_id: KeyId::generate(), user_id: None, name: "test".into(), models: None, expires_at: None, limits }
+    }
+
+    const UNLIMITED: Limits = Limits { rpm: None, concurrency: None, burst: None };
+
+    #[test]
+    fn a_burst_passes_and_the_next_is_told_when_to_return() {
+        let caller = Caller::new(grant(Limits { rpm: Some(60), burst: Some(5), ..UNLIMITED }));
+        let permits: Vec<_> = (0..5).map(|_| caller.admit().unwrap()).collect();
+        assert_eq!(permits[0].figures.unwrap().limit, 60);
+        assert_eq!(permits.iter().map(|permit| permit.figures.unwrap().remaining).collect::<Vec<_>>(), [4, 3, 2, 1, 0]);
+        match caller.admit() {
+            Err(Limited::Requests { retry_after, rpm: 60 }) => assert!(retry_after <= Duration::from_secs(1)),
+            other => panic!("{other:?}"),
+        }
+        drop(permits);
+        assert_eq!(caller.in_flight(), 0, "a refusal gives its place back too");
+    }
+
+    #[test]
+    fn the_default_burst_is_a_quarter_but_at_least_four() {
+        let admitted = |rpm| {
+            let caller = Caller::new(grant(Limits { rpm: Some(rpm), ..UNLIMITED }));
+            (0..1000).filter(|_| caller.admit().is_ok()).count()
+        };
+        assert_eq!(admitted(2), 4);
+        assert_eq!(admitted(0), 0);
+        assert!((150..=151).contains(&admitted(600)));
+    }
+
+    #[test]
+    fn concurrency_counts_what_is_held() {
+        let caller = Caller::new(grant(Limits { concurrency: Some(2), ..UNLIMITED }));
+        let first = caller.admit().unwrap();
+        let _second = caller.admit().unwrap();
+        assert_eq!(caller.admit().unwrap_err(), Limited::Concurrency { most: 2 });
+        drop(first);
+        assert!(caller.admit().is_ok());
+    }
+
+    #[test]
+    fn a_replaced_table_keeps_the_state_of_unchanged_keys() {
+        let callers = Callers::default();
+        let limited = grant(Limits { rpm: Some(60), burst: Some(1), ..UNLIMITED });
+        callers.replace([(hash("a"), limited.clone())]);
+        let permit = callers.find(&hash("a")).unwrap().admit().unwrap();
+        callers.replace([(hash("a"), limited.clone()), (hash("b"), grant(UNLIMITED))]);
+        assert!(callers.find(&hash("a")).unwrap().admit().is_err(), "the minute goes on");
+        let changed = Grant { limits: Limits { concurrency: Some(1), ..UNLIMITED }, ..limited };
+        callers.replace([(hash("a"), changed)]);
+        assert!(callers.find(&hash("a")).unwrap().admit().is_err(), "what is in flight still counts");
+        drop(permit);
+        assert!(callers.find(&hash("a")).unwrap().admit().is_ok());
+        assert!(callers.find(&hash("b")).is_none());
+    }
+
+    #[test]
+    fn models_may_be_restricted() {
+        let mut restricted = grant(UNLIMITED);
+        restricted.models = Some(vec!["gpt-4o-mini".into()]);
+        let caller = Caller::new(restricted);
+        assert!(caller.may_use(&["gpt-4o-mini", "gpt-3.5-turbo"]));
+        assert!(!caller.may_use(&["gpt-4.1"]));
+    }
+}

@@ -1,0 +1,169 @@
+//! Every metric by name, with help text. One registry per gateway, so that tests run side by side.
+//!
+//! Labels are bounded: models and deployments come from the settings, everything else from our own enums. No key, no
+//! user, no text of a client ever becomes a label.
+
+use std::time::Duration;
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+/// Seconds; doubling from 10 ms, as OpenTelemetry's GenAI conventions advise.
+const DURATIONS: [f64; 14] = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+const FIRST_TOKEN: [f64; 14] = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const SHORT: [f64; 12] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0];
+
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub requests: IntCounterVec,
+    pub request_duration: HistogramVec,
+    pub time_to_first_token: HistogramVec,
+    pub overhead: Histogram,
+    pub tokens: IntCounterVec,
+    pub cost: GaugeVecAsCounter,
+    pub inflight: IntGauge,
+    pub upstream_attempts: IntCounterVec,
+    pub upstream_state: GaugeVec,
+    pub upstream_cooldown: GaugeVec,
+    pub limit_rejections: IntCounterVec,
+    pub reload_successful: IntGauge,
+    pub reload_timestamp: Gauge,
+    pub ledger_pending: IntGauge,
+    pub ledger_committed: IntCounter,
+    pub ledger_commit: Histogram,
+    pub database_errors: IntCounter,
+}
+
+/// Money grows in fractions.
+pub type GaugeVecAsCounter = prometheus::CounterVec;
+
+impl Metrics {
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("aoai_gateway".into()), None)?;
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVec, prometheus::Error> {
+            let metric = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let histograms =
+            |name: &str, help: &str, labels: &[&str], buckets: &[f64]| -> Result<HistogramVec, prometheus::Error> {
+                let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let metric = IntCounter::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| -> Result<Histogram, prometheus::Error> {
+            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let cost = prometheus::CounterVec::new(
+            Opts::new("cost_usd_total", "Cost of settled requests in US dollars."),
+            &["model"],
+        )?;
+        registry.register(Box::new(cost.clone()))?;
+        let reload_timestamp = Gauge::new(
+            "settings_last_reload_success_timestamp_seconds",
+            "When settings were last loaded successfully, in seconds since the Unix epoch.",
+        )?;
+        registry.register(Box::new(reload_timestamp.clone()))?;
+        gauges("build_info", "Constant 1, labelled with the version that runs.", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        Ok(Self {
+            requests: counters(
+                "requests_total",
+                "Requests answered, by what became of them.",
+                &["endpoint", "model", "code", "outcome"],
+            )?,
+            request_duration: histograms(
+                "request_duration_seconds",
+                "From the request's head to the answer's last byte.",
+                &["endpoint", "model", "stream"],
+                &DURATIONS,
+            )?,
+            time_to_first_token: histograms(
+                "time_to_first_token_seconds",
+                "From sending an attempt to its first content, for streamed answers.",
+                &["model", "resource"],
+                &FIRST_TOKEN,
+            )?,
+            overhead: histogram(
+                "overhead_seconds",
+                "Time the gateway itself added before the first byte of an answer.",
+                &SHORT,
+            )?,
+            tokens: counters("tokens_total", "Tokens of settled requests.", &["model", "resource", "type"])?,
+            cost,
+            inflight: gauge("inflight_requests", "Admitted requests that are not settled yet.")?,
+            upstream_attempts: counters(
+                "upstream_attempts_total",
+                "Attempts at deployments, by status code and by what they ended in.",
+                &["resource", "deployment", "code", "reason"],
+            )?,
+            upstream_state: gauges(
+                "upstream_state",
+                "1 for the state a deployment is in, 0 for the others.",
+                &["resource", "deployment", "state"],
+            )?,
+            upstream_cooldown: gauges(
+                "upstream_cooldown_seconds",
+                "Seconds until a deployment may be asked again.",
+                &["resource", "deployment"],
+            )?,
+            limit_rejections: counters(
+                "limit_rejections_total",
+                "Requests refused by a caller's own limit.",
+                &["limit"],
+            )?,
+            reload_successful: gauge(
+                "settings_last_reload_successful",
+                "1 when the newest settings are in force, 0 when they were refused.",
+            )?,
+            reload_timestamp,
+            ledger_pending: gauge("ledger_pending", "Ledger records not committed yet.")?,
+            ledger_committed: counter("ledger_committed_total", "Ledger records committed.")?,
+            ledger_commit: histogram(
+                "ledger_commit_seconds",
+                "From handing a group to the writer to its commit.",
+                &SHORT,
+            )?,
+            database_errors: counter("database_errors_total", "Database operations that failed.")?,
+            registry,
+        })
+    }
+
+    /// The text exposition format, with the process's own figures.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let encoder = TextEncoder::new();
+        let mut text = encoder.encode_to_string(&self.registry.gather())?;
+        #[cfg(target_os = "linux")]
+        {
+            use prometheus::core::Collector;
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            encoder.encode_utf8(&process.collect(), &mut text)?;
+        }
+        Ok(text)
+    }
+
+    pub fn observe_commit(&self, took: Duration) {
+        self.ledger_commit.observe(took.as_secs_f64());
+    }
+}

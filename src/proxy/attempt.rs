@@ -1,0 +1,322 @@
+//! One try at one deployment, up to the point where the answer may go to the client.
+//!
+//! A streamed answer is held back until its first content, a whole one until its end (or 4 MiB): until then a failure
+//! is only a reason to ask someone else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+
+use super::headers;
+use crate::azure::endpoint::ApiVersion;
+use crate::azure::reply::{self, Verdict};
+use crate::azure::{headers as azure_headers, request as azure_request};
+use crate::domain::demand::Operation;
+use crate::domain::outcome::{Fault, Outcome};
+use crate::domain::time::{self, Timestamp};
+use crate::domain::usage::{Charge, Usage};
+use crate::fleet::deployment::Deployment;
+use crate::openai::answer::{self, Event, StreamWatch, Whole};
+use crate::openai::request::{self, Changes, Peek, StreamOptions};
+use crate::openai::sse::Splitter;
+use crate::settings::model::Routing;
+use crate::upstream::client::{UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest};
+
+/// An answer that is not streamed is held back up to this size.
+const WHOLE_LIMIT: usize = 4 << 20;
+/// What is read of a failure's body, for its text and so that its connection can be used again.
+const FAILURE_LIMIT: usize = 64 << 10;
+const FAILURE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What every attempt of a request has in common.
+pub struct Order {
+    pub operation: Operation,
+    pub body: Bytes,
+    pub peek: Peek,
+    /// Headers for the upstream, without a credential.
+    pub headers: HeaderMap,
+    /// The api-version of a client that speaks Azure's dialect.
+    pub asked_version: Option<ApiVersion>,
+    pub first_byte_timeout: Duration,
+}
+
+/// An answer that may go to the client.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub upstream_id: Option<String>,
+    /// When its first content had come.
+    pub first_byte_at: Timestamp,
+    pub rest: Rest,
+}
+
+pub enum Rest {
+    /// All of it: an answer, or a refusal that is the client's own.
+    Whole { body: Bytes, usage: Option<Usage> },
+    /// The head of an event stream.
+    Events(Box<EventStream>),
+    /// The head of an answer too large to be held back.
+    Large { head: Bytes, body: UpstreamBody },
+}
+
+/// A stream whose first content has come.
+pub struct EventStream {
+    pub body: UpstreamBody,
+    pub splitter: Splitter,
+    pub watch: StreamWatch,
+    pub hide: HideUsage,
+    /// What is to be sent already.
+    pub head: BytesMut,
+    /// Whether `[DONE]` is the last of it.
+    pub done: bool,
+}
+
+/// Whether the usage that was asked for is the gateway's own business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HideUsage {
+    Yes,
+    No,
+}
+
+/// An attempt that gave nothing to send.
+#[derive(Debug)]
+pub struct Failure {
+    pub outcome: Outcome,
+    pub status: Option<u16>,
+    pub charge: Charge,
+    pub upstream_id: Option<String>,
+    /// For the log: what went wrong, without secrets.
+    pub detail: String,
+}
+
+/// Sends the request to `deployment` and waits until its answer may go to the client, or has failed.
+pub async fn run(
+    client: &UpstreamClient,
+    order: &Order,
+    deployment: &Arc<Deployment>,
+    routing: &Routing,
+) -> Result<Answer, Failure> {
+    let streamed = order.peek.stream;
+    let (request, hide) = prepare(order, deployment, routing).ok_or_else(|| {
+        Failure::before_sending(
+            Outcome::Misconfigured { status: 0 },
+            "the resource's api_key cannot be sent as a header",
+        )
+    })?;
+    let patience = if streamed { order.first_byte_timeout } else { routing.response_timeout };
+    match tokio::time::timeout(patience, converse(client, request, hide)).await {
+        Ok(ended) => ended,
+        Err(_) if streamed => {
+            Err(Failure::sent(Outcome::Faulted(Fault::FirstByteTimeout), "no content within first_byte_timeout"))
+        }
+        Err(_) => Err(Failure::sent(Outcome::Faulted(Fault::Stalled), "no whole answer within response_timeout")),
+    }
+}
+
+fn prepare(order: &Order, deployment: &Deployment, routing: &Routing) -> Option<(UpstreamRequest, HideUsage)> {
+    let asked = order.asked_version.as_ref();
+    let version = azure_request::effective(&deployment.api_version, asked);
+    let stream_options = match (order.peek.stream, version.takes_stream_options()) {
+        (true, true) => StreamOptions::IncludeUsage,
+        (true, false) => StreamOptions::Remove,
+        (false, _) => StreamOptions::Keep,
+    };
+    let hide = match stream_options {
+        StreamOptions::IncludeUsage if !order.peek.include_usage => HideUsage::Yes,
+        StreamOptions::IncludeUsage | StreamOptions::Remove | StreamOptions::Keep => HideUsage::No,
+    };
+    let model = match version {
+        ApiVersion::V1 => Some(deployment.name.as_str()),
+        ApiVersion::Dated(_) => None,
+    };
+    let request = UpstreamRequest {
+        endpoint: deployment.endpoint.clone(),
+        method: Method::POST,
+        path_and_query: azure_request::path(version, asked, deployment.name.as_str(), order.operation),
+        headers: headers::authorise(order.headers.clone(), deployment)?,
+        body: request::rewrite(&order.body, &order.peek, Changes { model, stream_options }),
+        connect_timeout: routing.connect_timeout,
+        head_timeout: if order.peek.stream { order.first_byte_timeout } else { routing.response_timeout },
+        idle_timeout: routing.stream_idle_timeout,
+    };
+    Some((request, hide))
+}
+
+async fn converse(client: &UpstreamClient, request: UpstreamRequest, hide: HideUsage) -> Result<Answer, Failure> {
+    let mut response = client.send(request).await.map_err(Failure::from)?;
+    let status = response.status.as_u16();
+    let upstream_id = headers::text(&response.headers, headers::UPSTREAM_ID).map(str::to_owned);
+    let named = |outcome, charge, detail: String| Failure {
+        outcome,
+        status: Some(status),
+        charge,
+        upstream_id: upstream_id.clone(),
+        detail,
+    };
+    let judged = reply::classify(status, None);
+    if let Verdict::Fail(outcome) = judged {
+        let body = read_failure(&mut response.body).await;
+        let outcome = match outcome {
+            Outcome::Throttled { .. } => {
+                let (ms, seconds) = (
+                    headers::text(&response.headers, "retry-after-ms"),
+                    headers::text(&response.headers, "retry-after"),
+                );
+                Outcome::Throttled { retry_after: azure_headers::retry_after(ms, seconds, &body) }
+            }
+            Outcome::Served
+            | Outcome::Faulted(_)
+            | Outcome::Misconfigured { .. }
+            | Outcome::Rejected { .. }
+            | Outcome::Abandoned => outcome,
+        };
+        return Err(named(outcome, reply::charge_without_usage(status), format!("status {status}")));
+    }
+    let is_stream = headers::text(&response.headers, header::CONTENT_TYPE.as_str())
+        .is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let rest = if judged == Verdict::Answer && is_stream {
+        open_stream(response.body, hide).await
+    } else {
+        read_whole(response.body, judged).await
+    };
+    match rest {
+        Ok(rest) => {
+            let first_byte_at = time::now();
+            Ok(Answer { status, headers: response.headers, upstream_id, first_byte_at, rest })
+        }
+        Err((outcome, detail)) => Err(named(outcome, Charge::Ambiguous, detail)),
+    }
+}
+
+type Broken = (Outcome, String);
+
+/// Reads events until the first that is an answer; an error before it is a failure like any other.
+async fn open_stream(mut body: UpstreamBody, hide: HideUsage) -> Result<Rest, Broken> {
+    let (mut splitter, mut watch) = (Splitter::default(), StreamWatch::default());
+    let mut head = BytesMut::new();
+    loop {
+        let Some(chunk) = body.next().await else {
+            // A stream may end with `[DONE]` and no blank line after it.
+            let rest = splitter.finish();
+            if watch.read(&rest) == Event::Done {
+                head.extend_from_slice(&rest);
+                return Ok(Rest::Events(Box::new(EventStream { body, splitter, watch, hide, head, done: true })));
+            }
+            return Err((Outcome::Faulted(Fault::Truncated), "the stream ended before its first content".into()));
+        };
+        let (bytes, spans) = splitter
+            .push(chunk.map_err(broken)?)
+            .map_err(|_| (Outcome::Faulted(Fault::InvalidResponse), "an endless event".to_owned()))?;
+        let (mut begun, mut done) = (false, false);
+        for span in spans {
+            let event = &bytes[span];
+            match watch.read(event) {
+                Event::Error => return Err((in_band(event), "an error event before the first content".into())),
+                Event::Done => (begun, done) = (true, true),
+                Event::Content => begun = true,
+                Event::Usage(_) if hide == HideUsage::Yes => continue,
+                Event::Usage(_) | Event::Other => {}
+            }
+            match answer::without_null_usage(event).filter(|_| hide == HideUsage::Yes) {
+                Some(kept) => head.extend_from_slice(&kept),
+                None => head.extend_from_slice(event),
+            }
+        }
+        if begun {
+            return Ok(Rest::Events(Box::new(EventStream { body, splitter, watch, hide, head, done })));
+        }
+        if head.len() > WHOLE_LIMIT {
+            return Err((Outcome::Faulted(Fault::InvalidResponse), "4 MiB of stream without content".into()));
+        }
+    }
+}
+
+/// An error event under status 200: Azure signals rate limits this way too.
+fn in_band(event: &[u8]) -> Outcome {
+    let throttled = [&b"rate_limit"[..], b"too_many_requests", b"\"429\""]
+        .iter()
+        .any(|sign| memchr::memmem::find(event, sign).is_some());
+    if throttled {
+        Outcome::Throttled { retry_after: azure_headers::retry_after(None, None, event) }
+    } else {
+        Outcome::Faulted(Fault::InvalidResponse)
+    }
+}
+
+async fn read_whole(mut body: UpstreamBody, judged: Verdict) -> Result<Rest, Broken> {
+    let mut first = Bytes::new();
+    let mut gathered = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(broken)?;
+        if first.is_empty() && gathered.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if gathered.is_empty() {
+            gathered.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        gathered.extend_from_slice(&chunk);
+        if gathered.len() > WHOLE_LIMIT {
+            return Ok(Rest::Large { head: gathered.freeze(), body });
+        }
+    }
+    let whole = if gathered.is_empty() { first } else { gathered.freeze() };
+    if judged != Verdict::Answer {
+        return Ok(Rest::Whole { body: whole, usage: None });
+    }
+    match answer::read_whole(&whole) {
+        Whole::Answer(usage) => Ok(Rest::Whole { body: whole, usage }),
+        Whole::Nonsense => Err((Outcome::Faulted(Fault::InvalidResponse), "status 200 without an answer in it".into())),
+    }
+}
+
+async fn read_failure(body: &mut UpstreamBody) -> Bytes {
+    let mut gathered = BytesMut::new();
+    let reading = async {
+        while let Some(Ok(chunk)) = body.next().await {
+            gathered.extend_from_slice(&chunk);
+            if gathered.len() > FAILURE_LIMIT {
+                break;
+            }
+        }
+    };
+    // What has come by then is enough.
+    let _ = tokio::time::timeout(FAILURE_PATIENCE, reading).await;
+    gathered.freeze()
+}
+
+fn broken(error: UpstreamError) -> Broken {
+    (outcome_of(&error), error.to_string())
+}
+
+pub fn outcome_of(error: &UpstreamError) -> Outcome {
+    Outcome::Faulted(match error {
+        UpstreamError::Connect(_) => Fault::Connect,
+        UpstreamError::HeadTimeout => Fault::FirstByteTimeout,
+        UpstreamError::Closed | UpstreamError::Truncated => Fault::Truncated,
+        UpstreamError::Invalid(_) => Fault::InvalidResponse,
+        UpstreamError::Idle => Fault::Stalled,
+    })
+}
+
+impl Failure {
+    fn before_sending(outcome: Outcome, detail: &str) -> Self {
+        Self { outcome, status: None, charge: Charge::None, upstream_id: None, detail: detail.to_owned() }
+    }
+
+    fn sent(outcome: Outcome, detail: &str) -> Self {
+        Self { charge: Charge::Ambiguous, ..Self::before_sending(outcome, detail) }
+    }
+}
+
+impl From<UpstreamError> for Failure {
+    fn from(error: UpstreamError) -> Self {
+        let charge = if matches!(error, UpstreamError::Connect(_)) { Charge::None } else { Charge::Ambiguous };
+        Self { charge, ..Self::before_sending(outcome_of(&error), &error.to_string()) }
+    }
+}

@@ -1,0 +1,262 @@
+//! What the ledger and the metrics are told of one request.
+//!
+//! The books of a request are closed exactly once: awaited, before the last byte of an answer; detached, when nobody
+//! waits; or by being dropped, when the handler itself was dropped because its client left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::accounting::recorder::{LedgerLost, OpenEntry};
+use crate::domain::demand::Operation;
+use crate::domain::ids::{DeploymentName, ResourceName};
+use crate::domain::outcome::Outcome;
+use crate::domain::time::{self, Timestamp};
+use crate::domain::usage::{Charge, Usage};
+use crate::fleet::deployment::Deployment;
+use crate::fleet::routes::Route;
+use crate::limits::Permit;
+use crate::metrics::Metrics;
+use crate::storage::ledger::{AttemptRecord, Progress, RequestState, Settlement};
+
+/// The status noted for a client that left before it had one (nginx's convention).
+pub const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+pub struct Books {
+    entry: Option<OpenEntry>,
+    route: Arc<Route>,
+    metrics: Arc<Metrics>,
+    operation: Operation,
+    stream: bool,
+    /// Taken at admission, given back when the books close.
+    _permit: Permit,
+    started: Timestamp,
+    /// Charged for an attempt whose end nobody saw.
+    rough_input: u32,
+    attempts: SmallVec<[AttemptRecord; 1]>,
+    open_attempt: Option<(Arc<Deployment>, Timestamp)>,
+    upstream_time: Duration,
+    ttfb: Option<Duration>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct End {
+    pub state: RequestState,
+    /// What the client was sent.
+    pub status: u16,
+    pub usage: Usage,
+    pub estimated: bool,
+}
+
+/// How an attempt ended, beside its times.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptEnd {
+    pub status: Option<u16>,
+    pub outcome: Outcome,
+    pub usage: Usage,
+    pub charge: Charge,
+    pub upstream_id: Option<String>,
+}
+
+/// What a request's books are opened with.
+pub struct Opening {
+    pub entry: OpenEntry,
+    pub route: Arc<Route>,
+    pub metrics: Arc<Metrics>,
+    pub permit: Permit,
+    pub started: Timestamp,
+}
+
+impl Books {
+    pub fn open(opening: Opening) -> Self {
+        let Opening { entry, route, metrics, permit, started } = opening;
+        metrics.inflight.inc();
+        let (operation, stream, rough_input) = {
+            let intent = entry.intent();
+            (intent.operation, intent.stream, intent.input_tokens)
+        };
+        Self {
+            entry: Some(entry),
+            route,
+            metrics,
+            operation,
+            stream,
+            _permit: permit,
+            started,
+            rough_input,
+            attempts: SmallVec::new(),
+            open_attempt: None,
+            upstream_time: Duration::ZERO,
+            ttfb: None,
+        }
+    }
+
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// Resolves when the request's intent is committed: from then on, its first byte may go out.
+    pub async fn intent_committed(&self) -> Result<(), LedgerLost> {
+        match &self.entry {
+            Some(entry) => entry.durable().await,
+            None => Ok(()),
+        }
+    }
+
+    pub fn begin_attempt(&mut self, deployment: &Arc<Deployment>, now: Timestamp) {
+        self.open_attempt = Some((deployment.clone(), now));
+    }
+
+    /// The first content of the open attempt has come.
+    pub fn first_byte(&mut self, now: Timestamp) {
+        self.ttfb = Some(now.since(self.started));
+        if let Some((deployment, began)) = &self.open_attempt {
+            self.upstream_time += now.since(*began);
+            if self.stream {
+                let labels = [self.route.model.as_str(), deployment.resource.as_str()];
+                self.metrics.time_to_first_token.with_label_values(&labels).observe(now.since(*began).as_secs_f64());
+            }
+        }
+    }
+
+    pub fn end_attempt(&mut self, end: AttemptEnd) {
+        let Some((deployment, began)) = self.open_attempt.take() else { return };
+        let duration = time::now().since(began);
+        if self.ttfb.is_none() {
+            self.upstream_time += duration;
+        }
+        let reason = end.outcome.reason();
+        let labels = [deployment.resource.as_str(), deployment.name.as_str(), &code(end.status), reason];
+        self.metrics.upstream_attempts.with_label_values(&labels).inc();
+        self.attempts.push(AttemptRecord {
+            resource: deployment.resource.clone(),
+            deployment: deployment.name.clone(),
+            status: end.status,
+            reason,
+            duration,
+            usage: end.usage,
+            charge: end.charge,
+            upstream_id: end.upstream_id,
+        });
+    }
+
+    pub fn attempts(&self) -> usize {
+        self.attempts.len() + usize::from(self.open_attempt.is_some())
+    }
+
+    /// Time spent here and time spent waiting for upstreams, up to now.
+    pub fn timing(&self) -> (Duration, Duration) {
+        let total = time::now().since(self.started);
+        (total.saturating_sub(self.upstream_time), self.upstream_time)
+    }
+
+    /// Tells recovery how far a stream has come.
+    pub fn progress(&self, output_tokens: u32) {
+        if let (Some(entry), Some((deployment, _))) = (&self.entry, &self.open_attempt) {
+            let (resource, name): (ResourceName, DeploymentName) =
+                (deployment.resource.clone(), deployment.name.clone());
+            entry.progress(Progress { id: entry.intent().id, resource, deployment: name, output_tokens });
+        }
+    }
+
+    /// Closes the books; resolves when the settlement is committed.
+    pub async fn settle(mut self, end: End) -> Result<(), LedgerLost> {
+        match self.close(end) {
+            Some((entry, settlement)) => entry.settle(settlement).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the books of an answer that nobody waits for.
+    pub fn settle_detached(mut self, end: End) {
+        if let Some((entry, settlement)) = self.close(end) {
+            entry.settle_detached(settlement);
+        }
+    }
+
+    fn close(&mut self, end: End) -> Option<(OpenEntry, Settlement)> {
+        let entry = self.entry.take()?;
+        let cost = self.route.price.cost(end.usage);
+        let duration = time::now().since(self.started);
+        self.count(&end, cost.dollars(), duration);
+        let settlement = Settlement {
+            state: end.state,
+            status: end.status,
+            usage: end.usage,
+            estimated: end.estimated,
+            cost,
+            ttfb: self.ttfb,
+            duration,
+            attempts: std::mem::take(&mut self.attempts),
+        };
+        Some((entry, settlement))
+    }
+
+    fn count(&self, end: &End, dollars: f64, duration: Duration) {
+        let metrics = &self.metrics;
+        let (model, endpoint) = (self.route.model.as_str(), self.operation.label());
+        metrics.inflight.dec();
+        metrics.requests.with_label_values(&[endpoint, model, &code(Some(end.status)), outcome_label(end)]).inc();
+        let stream = if self.stream { "true" } else { "false" };
+        metrics.request_duration.with_label_values(&[endpoint, model, stream]).observe(duration.as_secs_f64());
+        metrics
+            .overhead
+            .observe(self.ttfb.map_or(duration, |ttfb| ttfb).saturating_sub(self.upstream_time).as_secs_f64());
+        if dollars > 0.0 {
+            metrics.cost.with_label_values(&[model]).inc_by(dollars);
+        }
+        let resource = self.attempts.last().map_or("", |attempt| attempt.resource.as_str());
+        for (kind, tokens) in [
+            ("input", end.usage.input_tokens),
+            ("cached_input", end.usage.cached_input_tokens),
+            ("output", end.usage.output_tokens),
+            ("reasoning", end.usage.reasoning_tokens),
+        ] {
+            if tokens > 0 {
+                metrics.tokens.with_label_values(&[model, resource, kind]).inc_by(u64::from(tokens));
+            }
+        }
+    }
+}
+
+impl Drop for Books {
+    /// The handler was dropped: its client left while an attempt was on its way, which may have been billed.
+    fn drop(&mut self) {
+        if self.entry.is_none() {
+            return;
+        }
+        let mut usage = Usage::default();
+        if self.open_attempt.is_some() {
+            usage.input_tokens = self.rough_input;
+            let charge = Charge::Ambiguous;
+            self.end_attempt(AttemptEnd {
+                status: None,
+                outcome: Outcome::Abandoned,
+                usage,
+                charge,
+                upstream_id: None,
+            });
+        }
+        let end = End { state: RequestState::Cancelled, status: CLIENT_CLOSED_REQUEST, usage, estimated: true };
+        if let Some((entry, settlement)) = self.close(end) {
+            entry.settle_detached(settlement);
+        }
+    }
+}
+
+fn outcome_label(end: &End) -> &'static str {
+    match end.state {
+        RequestState::Settled if end.status < 400 => "ok",
+        RequestState::Settled => "client_error",
+        RequestState::Cancelled => "client_cancelled",
+        RequestState::Failed if end.status == 429 => "rate_limited",
+        RequestState::Failed | RequestState::Open | RequestState::Recovered => "upstream_error",
+    }
+}
+
+/// A status as a label; `none` when no answer came.
+fn code(status: Option<u16>) -> String {
+    status.map_or_else(|| "none".to_owned(), |status| status.to_string())
+}

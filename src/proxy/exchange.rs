@@ -1,0 +1,214 @@
+//! The attempt loop: asks deployments until one answers, or there is a reason to stop.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_web::http::header::HeaderMap;
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::attempt::{self, Answer, Failure, Order, Rest};
+use super::books::{AttemptEnd, Books, End};
+use super::pipe::Reader;
+use super::relay;
+use crate::domain::demand::Demand;
+use crate::domain::outcome::{Fault, Outcome};
+use crate::domain::time::{self, Timestamp};
+use crate::domain::usage::{Charge, Usage};
+use crate::fleet::deployment::DeploymentId;
+use crate::fleet::lease::Lease;
+use crate::openai::tokens;
+use crate::router::{Acquire, Refusal, RouterHandle};
+use crate::settings::model::Routing;
+use crate::storage::ledger::RequestState;
+use crate::upstream::client::UpstreamClient;
+
+/// One admitted request and what it takes to serve it.
+pub struct Exchange {
+    pub order: Order,
+    pub demand: Demand,
+    pub books: Books,
+    pub router: RouterHandle,
+    pub client: UpstreamClient,
+    pub routing: Routing,
+    pub started: Timestamp,
+}
+
+/// What goes to the client.
+pub struct Served {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Body,
+    /// `resource/deployment` that answered.
+    pub route: String,
+    /// Time spent in the gateway and in waiting for upstreams.
+    pub timing: (Duration, Duration),
+    pub attempts: usize,
+}
+
+pub enum Body {
+    Whole(Bytes),
+    Stream(Reader),
+}
+
+/// Why nothing could be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// Deployments work, but none has room.
+    Exhausted { retry_after: Duration },
+    /// None works.
+    Unavailable { retry_after: Duration },
+    /// All that were tried sent nonsense.
+    InvalidResponse,
+    /// The model left the settings while the request was on its way.
+    UnknownModel,
+    /// The ledger did not confirm; what it does not know must not be sent.
+    LedgerLost,
+}
+
+/// Serves one request; its books are closed when this returns, or by the relay it has started.
+pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
+    let mut tried: SmallVec<[DeploymentId; 4]> = SmallVec::new();
+    let mut outcomes: SmallVec<[Outcome; 4]> = SmallVec::new();
+    loop {
+        if let Some(reason) = stop(&exchange, &outcomes) {
+            return Err(give_up(exchange.books, reason).await);
+        }
+        let acquire = Acquire { demand: exchange.demand.clone(), tried: tried.clone() };
+        let lease = match exchange.router.acquire(acquire).await {
+            Ok(Ok(lease)) => lease,
+            Ok(Err(refusal)) => return Err(give_up(exchange.books, refused(refusal, &outcomes)).await),
+            // The router is dead: the tripwire is ending the process.
+            Err(_) => {
+                return Err(give_up(exchange.books, Unserved::Unavailable { retry_after: Duration::from_secs(1) }).await);
+            }
+        };
+        let deployment = lease.deployment().clone();
+        tried.push(deployment.id);
+        exchange.books.begin_attempt(&deployment, lease.began());
+        match attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await {
+            Ok(answer) => return send(exchange, lease, answer).await,
+            Err(failure) => {
+                let suspect = is_suspect(&outcomes, failure.outcome);
+                outcomes.push(failure.outcome);
+                note(&mut exchange.books, &lease, failure);
+                // A request that broke two deployments in the same way is itself the suspect.
+                lease.settle(if suspect { Outcome::Abandoned } else { outcomes[outcomes.len() - 1] }, None);
+            }
+        }
+    }
+}
+
+/// Whether two deployments before have already failed on this request as `outcome` says.
+fn is_suspect(before: &[Outcome], outcome: Outcome) -> bool {
+    let tells = matches!(outcome, Outcome::Faulted(Fault::Status(_) | Fault::Truncated | Fault::InvalidResponse));
+    tells && before.iter().filter(|earlier| **earlier == outcome).count() >= 2
+}
+
+/// Whether no further attempt may begin.
+fn stop(exchange: &Exchange, outcomes: &[Outcome]) -> Option<Unserved> {
+    let too_many = outcomes.len() >= exchange.routing.attempts as usize;
+    let too_late = !outcomes.is_empty() && time::now().since(exchange.started) >= exchange.routing.deadline_to_headers;
+    (too_many || too_late).then(|| unserved(outcomes, Duration::from_secs(1)))
+}
+
+fn refused(refusal: Refusal, outcomes: &[Outcome]) -> Unserved {
+    match refusal {
+        Refusal::UnknownModel => Unserved::UnknownModel,
+        Refusal::Exhausted { retry_after } => Unserved::Exhausted { retry_after },
+        Refusal::Unavailable { retry_after } => unserved(outcomes, retry_after),
+    }
+}
+
+/// What the failures of a request add up to.
+fn unserved(outcomes: &[Outcome], retry_after: Duration) -> Unserved {
+    let nonsense = |outcome: &Outcome| matches!(outcome, Outcome::Faulted(Fault::InvalidResponse | Fault::Truncated));
+    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Throttled { .. })) {
+        Unserved::Exhausted { retry_after }
+    } else if !outcomes.is_empty() && outcomes.iter().all(nonsense) {
+        Unserved::InvalidResponse
+    } else {
+        Unserved::Unavailable { retry_after }
+    }
+}
+
+impl Unserved {
+    /// The status the client is given; `http/error.rs` chooses the text.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Exhausted { .. } => 429,
+            Self::InvalidResponse => 502,
+            Self::UnknownModel => 404,
+            Self::Unavailable { .. } | Self::LedgerLost => 503,
+        }
+    }
+}
+
+async fn give_up(books: Books, reason: Unserved) -> Unserved {
+    let end = End { state: RequestState::Failed, status: reason.status(), usage: Usage::default(), estimated: false };
+    match books.settle(end).await {
+        Ok(()) => reason,
+        Err(_) => Unserved::LedgerLost,
+    }
+}
+
+fn note(books: &mut Books, lease: &Lease, failure: Failure) {
+    let deployment = lease.deployment();
+    tracing::debug!(resource = %deployment.resource, deployment = %deployment.name, reason = failure.outcome.reason(),
+        detail = failure.detail, "attempt failed");
+    let Failure { outcome, status, charge, upstream_id, detail: _ } = failure;
+    books.end_attempt(AttemptEnd { status, outcome, usage: Usage::default(), charge, upstream_id });
+}
+
+async fn send(exchange: Exchange, lease: Lease, answer: Answer) -> Result<Served, Unserved> {
+    let Exchange { order, mut books, .. } = exchange;
+    books.first_byte(answer.first_byte_at);
+    let deployment = lease.deployment();
+    let route = format!("{}/{}", deployment.resource, deployment.name);
+    let (timing, attempts) = (books.timing(), books.attempts());
+    let Answer { status, headers, upstream_id, first_byte_at, rest } = answer;
+    let ttfb = first_byte_at.since(lease.began());
+    let body = match rest {
+        Rest::Whole { body, usage } => {
+            let end = judge(&order, status, usage, &body);
+            let outcome = if status < 400 { Outcome::Served } else { Outcome::Rejected { status } };
+            let charge = match (usage, status < 400) {
+                (Some(_), _) => Charge::Exact,
+                (None, true) => Charge::Estimated,
+                (None, false) => Charge::None,
+            };
+            books.end_attempt(AttemptEnd { status: Some(status), outcome, usage: end.usage, charge, upstream_id });
+            lease.settle(outcome, Some(ttfb));
+            books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
+            Body::Whole(body)
+        }
+        Rest::Events(stream) => {
+            if books.intent_committed().await.is_err() {
+                return Err(Unserved::LedgerLost);
+            }
+            let start = relay::Start { order: Rc::new(order), books, lease, status, upstream_id, ttfb };
+            Body::Stream(relay::events(start, *stream))
+        }
+        Rest::Large { head, body } => {
+            if books.intent_committed().await.is_err() {
+                return Err(Unserved::LedgerLost);
+            }
+            let start = relay::Start { order: Rc::new(order), books, lease, status, upstream_id, ttfb };
+            Body::Stream(relay::large(start, head, body))
+        }
+    };
+    Ok(Served { status, headers, body, route, timing, attempts })
+}
+
+/// The end of a whole answer: Azure's figures, or an estimate where it gave none.
+fn judge(order: &Order, status: u16, usage: Option<Usage>, body: &[u8]) -> End {
+    let (usage, estimated) = match usage {
+        Some(usage) => (usage, false),
+        None if status >= 400 => (Usage::default(), false),
+        None => {
+            let output = if order.operation.has_output_tokens() { tokens::rough_input(body) } else { 0 };
+            (Usage { input_tokens: tokens::rough_input(&order.body), output_tokens: output, ..Usage::default() }, true)
+        }
+    };
+    End { state: RequestState::Settled, status, usage, estimated }
+}

@@ -1,0 +1,305 @@
+//! The streamed rest of an answer: bytes through, usage watched, books closed before the last byte.
+//!
+//! A relay is a task of its own: the handler has returned, actix polls the pipe's reader, and the relay owns the
+//! upstream body, the lease and the books. It ends in one of four ways: the answer is whole; the upstream broke off; the
+//! client left (the upstream is dropped at once); or the ledger is lost (nothing unconfirmed may look whole).
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use actix_web::rt;
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use futures_util::StreamExt;
+
+use super::attempt::{EventStream, HideUsage, Order, outcome_of};
+use super::books::{AttemptEnd, Books, CLIENT_CLOSED_REQUEST, End};
+use super::pipe::{Gone, Reader, Writer, pipe};
+use crate::domain::outcome::{Fault, Outcome};
+use crate::domain::time;
+use crate::domain::usage::{Charge, Usage};
+use crate::fleet::lease::Lease;
+use crate::openai::answer::{self, Event, StreamWatch};
+use crate::openai::error::{ErrorBody, ErrorKind};
+use crate::openai::tokens;
+use crate::storage::ledger::RequestState;
+use crate::upstream::client::{UpstreamBody, UpstreamError};
+
+/// Progress is recorded this often, so that recovery's estimate is at most so old.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How long the connection's own end is awaited after `[DONE]`, so that it can be used again.
+const TAIL_PATIENCE: Duration = Duration::from_secs(1);
+/// Where the usage of an answer too large to hold stands.
+const USAGE_TAIL: usize = 4096;
+
+/// What a relay takes over.
+pub struct Start {
+    pub order: Rc<Order>,
+    pub books: Books,
+    pub lease: Lease,
+    pub status: u16,
+    pub upstream_id: Option<String>,
+    pub ttfb: Duration,
+}
+
+/// How the upstream's part ended.
+enum Ending {
+    /// `[DONE]`, to be sent when the books are closed.
+    Done(Bytes),
+    /// The upstream broke off, or said in an error event that it gives up.
+    Broken(Outcome),
+    ClientGone,
+}
+
+/// Starts the relay of an event stream.
+pub fn events(start: Start, stream: EventStream) -> Reader {
+    let (writer, reader) = pipe();
+    rt::spawn(relay_events(start, stream, writer));
+    reader
+}
+
+/// Starts the relay of a large answer that is no event stream.
+pub fn large(start: Start, head: Bytes, body: UpstreamBody) -> Reader {
+    let (writer, reader) = pipe();
+    rt::spawn(relay_large(start, head, body, writer));
+    reader
+}
+
+async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
+    let EventStream { mut body, mut splitter, mut watch, hide, head, done } = stream;
+    let mut recorded = time::now();
+    let ending = if done {
+        Ending::Done(head.freeze())
+    } else {
+        writer.push(head.freeze());
+        loop {
+            let chunk = match next(&mut body, &writer).await {
+                Err(Gone) => break Ending::ClientGone,
+                Ok(Some(Err(error))) => break Ending::Broken(outcome_of(&error)),
+                Ok(Some(Ok(chunk))) => chunk,
+                Ok(None) => {
+                    let rest = splitter.finish();
+                    let done = watch.read(&rest) == Event::Done;
+                    break if done { Ending::Done(rest) } else { Ending::Broken(Outcome::Faulted(Fault::Truncated)) };
+                }
+            };
+            let Ok((bytes, spans)) = splitter.push(chunk) else {
+                break Ending::Broken(Outcome::Faulted(Fault::InvalidResponse));
+            };
+            let (sent, ended) = sift(&bytes, &spans, &mut watch, hide);
+            match ended {
+                Some(Sifted::Done) => break Ending::Done(sent),
+                Some(Sifted::Error) => {
+                    writer.push(sent);
+                    break Ending::Broken(Outcome::Faulted(Fault::InvalidResponse));
+                }
+                None => writer.push(sent),
+            }
+            if time::now().since(recorded) >= PROGRESS_EVERY {
+                recorded = time::now();
+                start.books.progress(watch.rough_output_tokens());
+            }
+        }
+    };
+    finish_events(start, ending, watch, body, writer).await;
+}
+
+async fn finish_events(start: Start, ending: Ending, watch: StreamWatch, body: UpstreamBody, writer: Writer) {
+    let Start { order, mut books, lease, status, upstream_id, ttfb } = start;
+    match ending {
+        Ending::Done(tail) => {
+            let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
+            let charge = if estimated { Charge::Estimated } else { Charge::Exact };
+            books.end_attempt(AttemptEnd {
+                status: Some(status),
+                outcome: Outcome::Served,
+                usage,
+                charge,
+                upstream_id,
+            });
+            lease.settle(Outcome::Served, Some(ttfb));
+            if books.settle(End { state: RequestState::Settled, status, usage, estimated }).await.is_ok() {
+                writer.push(tail);
+                writer.finish();
+            }
+            drain(body).await;
+        }
+        Ending::Broken(outcome) => {
+            drop(body);
+            let (usage, _) = usage_or_estimate(&order, &lease, &watch).await;
+            let deployment = lease.deployment();
+            tracing::warn!(resource = %deployment.resource, deployment = %deployment.name, reason = outcome.reason(),
+                "stream broke after its first byte");
+            books.end_attempt(AttemptEnd {
+                status: Some(status),
+                outcome,
+                usage,
+                charge: Charge::Estimated,
+                upstream_id,
+            });
+            lease.settle(outcome, None);
+            if books.settle(End { state: RequestState::Failed, status, usage, estimated: true }).await.is_ok() {
+                writer.push(Bytes::from(stream_cut().to_event()));
+            }
+            // Dropped unfinished: the connection is aborted, and no client takes this for the whole answer.
+        }
+        Ending::ClientGone => {
+            drop(body);
+            let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
+            let charge = if estimated { Charge::Estimated } else { Charge::Exact };
+            books.end_attempt(AttemptEnd {
+                status: Some(status),
+                outcome: Outcome::Abandoned,
+                usage,
+                charge,
+                upstream_id,
+            });
+            lease.settle(Outcome::Abandoned, None);
+            books.settle_detached(End {
+                state: RequestState::Cancelled,
+                status: CLIENT_CLOSED_REQUEST,
+                usage,
+                estimated,
+            });
+        }
+    }
+}
+
+async fn relay_large(start: Start, head: Bytes, mut body: UpstreamBody, writer: Writer) {
+    let Start { order, mut books, lease, status, upstream_id, ttfb } = start;
+    let mut held = head;
+    let mut tail = BytesMut::new();
+    let outcome = loop {
+        keep_tail(&mut tail, &held);
+        match next(&mut body, &writer).await {
+            Ok(Some(Ok(chunk))) => writer.push(std::mem::replace(&mut held, chunk)),
+            Ok(None) => break Outcome::Served,
+            Ok(Some(Err(error))) => break outcome_of(&error),
+            Err(Gone) => break Outcome::Abandoned,
+        }
+    };
+    let found = answer::usage_in_tail(&tail);
+    let usage = found.unwrap_or_else(|| Usage { input_tokens: tokens::rough_input(&order.body), ..Usage::default() });
+    let charge = if found.is_some() { Charge::Exact } else { Charge::Estimated };
+    books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
+    let (state, status) = match outcome {
+        Outcome::Served => (RequestState::Settled, status),
+        Outcome::Abandoned => (RequestState::Cancelled, CLIENT_CLOSED_REQUEST),
+        Outcome::Faulted(_) | Outcome::Throttled { .. } | Outcome::Misconfigured { .. } | Outcome::Rejected { .. } => {
+            (RequestState::Failed, status)
+        }
+    };
+    lease.settle(outcome, (outcome == Outcome::Served).then_some(ttfb));
+    let settled = books.settle(End { state, status, usage, estimated: found.is_none() }).await;
+    if outcome == Outcome::Served && settled.is_ok() {
+        writer.push(held);
+        writer.finish();
+    }
+}
+
+fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
+    tail.extend_from_slice(&chunk[chunk.len().saturating_sub(USAGE_TAIL)..]);
+    if tail.len() > USAGE_TAIL {
+        let _ = tail.split_to(tail.len() - USAGE_TAIL);
+    }
+}
+
+/// The next chunk, unless the client leaves first or has no room yet.
+async fn next(body: &mut UpstreamBody, writer: &Writer) -> Result<Option<Result<Bytes, UpstreamError>>, Gone> {
+    poll_fn(|cx| {
+        if writer.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Gone));
+        }
+        match writer.poll_room(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut *body).poll_next(cx).map(Ok),
+            Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+enum Sifted {
+    Done,
+    Error,
+}
+
+/// Goes through whole events; gives what is to be sent of them, and whether the stream has said its last word.
+fn sift(
+    bytes: &Bytes,
+    spans: &[std::ops::Range<usize>],
+    watch: &mut StreamWatch,
+    hide: HideUsage,
+) -> (Bytes, Option<Sifted>) {
+    let mut ended = None;
+    let mut changed: Option<BytesMut> = None;
+    for span in spans {
+        let event = &bytes[span.clone()];
+        let read = watch.read(event);
+        let replacement = match (&read, hide) {
+            (Event::Usage(_), HideUsage::Yes) => Some(Vec::new()),
+            (Event::Content | Event::Other, HideUsage::Yes) => answer::without_null_usage(event),
+            (Event::Usage(_) | Event::Content | Event::Other, HideUsage::No) | (Event::Done | Event::Error, _) => None,
+        };
+        match (&mut changed, replacement) {
+            (Some(kept), Some(replacement)) => kept.extend_from_slice(&replacement),
+            (Some(kept), None) => kept.extend_from_slice(event),
+            (None, Some(replacement)) => {
+                let mut kept = BytesMut::with_capacity(bytes.len());
+                kept.extend_from_slice(&bytes[..span.start]);
+                kept.extend_from_slice(&replacement);
+                changed = Some(kept);
+            }
+            (None, None) => {}
+        }
+        match read {
+            Event::Done => ended = Some(Sifted::Done),
+            Event::Error => ended = Some(Sifted::Error),
+            Event::Content | Event::Usage(_) | Event::Other => {}
+        }
+    }
+    (changed.map_or_else(|| bytes.clone(), BytesMut::freeze), ended)
+}
+
+/// Azure's figures, or tiktoken's where the stream ended before them. Encoding a long text would hold up every other
+/// stream of this thread, so it happens elsewhere.
+async fn usage_or_estimate(order: &Rc<Order>, lease: &Lease, watch: &StreamWatch) -> (Usage, bool) {
+    if let Some(usage) = watch.usage() {
+        return (usage, false);
+    }
+    let (text, uncounted) = watch.text();
+    let (model, body) = (lease.deployment().model.clone(), order.body.clone());
+    let estimate = move || Usage {
+        input_tokens: tokens::count_input(model.as_str(), &body),
+        output_tokens: tokens::count(model.as_str(), &text)
+            .saturating_add(u32::try_from(uncounted.div_ceil(4)).unwrap_or(u32::MAX)),
+        ..Usage::default()
+    };
+    let fallback = Usage {
+        input_tokens: tokens::rough_input(&order.body),
+        output_tokens: watch.rough_output_tokens(),
+        ..Usage::default()
+    };
+    (actix_web::web::block(estimate).await.unwrap_or(fallback), true)
+}
+
+/// Reads what is left so that the connection can serve another request.
+async fn drain(mut body: UpstreamBody) {
+    let reading = async { while let Some(Ok(_)) = body.next().await {} };
+    // An upstream that dawdles loses its connection, no more.
+    let _ = tokio::time::timeout(TAIL_PATIENCE, reading).await;
+}
+
+fn stream_cut() -> ErrorBody {
+    ErrorBody {
+        message:
+            "The upstream broke off in the middle of this answer; what was sent is incomplete. Send the request again."
+                .into(),
+        kind: ErrorKind::Server,
+        param: None,
+        code: "upstream_stream_cut",
+    }
+}
