@@ -4,6 +4,7 @@ pub mod accounting;
 pub mod azure;
 pub mod cli;
 pub mod domain;
+pub mod http;
 pub mod settings;
 pub mod simulator;
 pub mod storage;
