@@ -1,0 +1,81 @@
+//! Clients that leave: whatever worked for them must stop.
+
+use std::net::Shutdown;
+
+use super::*;
+
+/// On an idle machine it takes 20 ms; actix's default takes as long as the handler does.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+#[track_caller]
+fn expect_at_once(server: &TestServer, text: &str) {
+    assert_eq!(server.notes.recv_timeout(AT_ONCE), Ok(text));
+}
+
+#[test]
+fn a_client_that_closes_ends_its_handler() {
+    let server = TestServer::start(relaxed());
+    let mut client = server.client();
+    client.get("/hang");
+    server.expect_note("handler began");
+    client.write.shutdown(Shutdown::Write).unwrap();
+    expect_at_once(&server, "handler dropped");
+    assert_eq!(client.until_closed(), b"");
+}
+
+#[test]
+fn a_client_that_closes_after_a_body_ends_its_handler() {
+    let server = TestServer::start(relaxed());
+    let mut client = server.client();
+    client.send("POST /hang HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n{}");
+    server.expect_note("handler began");
+    drop(client);
+    expect_at_once(&server, "handler dropped");
+}
+
+#[test]
+fn a_client_that_closes_ends_its_stream() {
+    let server = TestServer::start(relaxed());
+    let mut client = server.client();
+    assert_eq!(client.get("/stream").head().status, 200);
+    client.write.shutdown(Shutdown::Write).unwrap();
+    expect_at_once(&server, "stream dropped");
+}
+
+#[test]
+fn a_client_that_resets_ends_its_stream() {
+    let server = TestServer::start(relaxed());
+    let mut client = server.client();
+    client.get("/stream");
+    // Closing with bytes unread makes the kernel send a reset.
+    client.write.peek(&mut [0; 1]).unwrap();
+    drop(client);
+    expect_at_once(&server, "stream dropped");
+}
+
+#[test]
+fn a_client_that_closes_in_mid_body_ends_its_handler() {
+    let server = TestServer::start(relaxed());
+    let mut client = server.client();
+    client.send("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{");
+    client.write.shutdown(Shutdown::Write).unwrap();
+    client.until_closed();
+    assert_eq!(server.client().get("/ping").answer().status, 200);
+}
+
+#[test]
+fn a_stop_closes_idle_connections_and_lets_requests_finish() {
+    let server = TestServer::start(relaxed());
+    let mut idle = server.client();
+    assert_eq!(idle.get("/ping").answer().status, 200);
+    let mut busy = server.client();
+    busy.send("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\npo");
+    assert_eq!(server.client().get("/ping").answer().status, 200);
+    let stop = server.handle.stop(true);
+    assert_eq!(idle.until_closed(), b"");
+    let answer = busy.send("ng").answer();
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"pong".as_slice()));
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+    busy.until_closed();
+    actix_rt::System::new().block_on(stop);
+}
