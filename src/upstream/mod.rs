@@ -1,3 +1,21 @@
-//! The only door to the network.
+//! The only door to the network: an HTTP/1.1 client that answers every request with its own, whole answer or with an
+//! error that says what was sent.
+//!
+//! `awc` does the HTTP; it is used in [`client`] alone and never sees a name, a certificate, an interim head or a cut
+//! answer. Beneath it, from top to bottom: [`transport`] opens connections (name, address, TLS), [`guard`] watches
+//! every byte of one connection, and [`framing`] decides what those bytes mean.
+//!
+//! Retries on other deployments, credentials and the meaning of a status code belong to the floors above.
 
+pub mod body;
 pub mod client;
+pub mod error;
+
+mod chunks;
+mod dial;
+mod dns;
+mod framing;
+mod guard;
+mod head;
+mod tls;
+mod transport;

@@ -1,0 +1,113 @@
+//! The bytes of an answer, with a limit on silence.
+//!
+//! Counts only the time spent waiting for the upstream, never the time the consumer takes. Holds back nothing: what
+//! the consumer does not ask for stays in the socket.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_http::Payload;
+use actix_http::error::PayloadError;
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::time::Sleep;
+
+use super::error::{Ending, Fault, UpstreamError};
+use crate::domain::time::{self, Timestamp};
+
+/// The answer's bytes. Ends with `None` only when the answer was whole, so after an error it keeps returning that
+/// error; dropping it early closes the connection.
+pub struct UpstreamBody {
+    state: State,
+    idle_timeout: Duration,
+    /// Came with the head's deadline; serves the silences of the body from the first one on.
+    timer: Pin<Box<Sleep>>,
+    /// Since when the consumer has been waiting for more.
+    silent_since: Option<Timestamp>,
+    armed: bool,
+}
+
+enum State {
+    Open(Payload),
+    Whole,
+    Failed { error: UpstreamError, ending: Option<Ending> },
+}
+
+impl UpstreamBody {
+    pub(super) fn new(payload: Payload, idle_timeout: Duration, timer: Pin<Box<Sleep>>) -> Self {
+        Self { state: State::Open(payload), idle_timeout, timer, silent_since: None, armed: false }
+    }
+
+    /// How the connection ended, once the body has failed because of that; for logs.
+    pub fn ending(&self) -> Option<Ending> {
+        match &self.state {
+            State::Open(_) | State::Whole => None,
+            State::Failed { ending, .. } => *ending,
+        }
+    }
+
+    fn fail(&mut self, error: UpstreamError, ending: Option<Ending>) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+        // The payload goes, and with it the connection.
+        self.state = State::Failed { error: error.clone(), ending };
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// Ready when the upstream has been silent for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.silent_since.get_or_insert_with(time::now);
+        if !self.armed {
+            self.armed = true;
+            self.timer.set(tokio::time::sleep(self.idle_timeout));
+        }
+        // The timer is not moved on every chunk: when it rings, the rest of the current silence is waited for.
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let rest = self.idle_timeout.saturating_sub(time::now().since(since));
+            if rest.is_zero() {
+                return Poll::Ready(());
+            }
+            self.timer.set(tokio::time::sleep(rest));
+        }
+    }
+}
+
+impl Stream for UpstreamBody {
+    type Item = Result<Bytes, UpstreamError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let body = self.get_mut();
+        let payload = match &mut body.state {
+            State::Open(payload) => payload,
+            State::Whole => return Poll::Ready(None),
+            State::Failed { error, .. } => return Poll::Ready(Some(Err(error.clone()))),
+        };
+        match Pin::new(payload).poll_next(cx) {
+            Poll::Ready(Some(Ok(chunk))) => {
+                body.silent_since = None;
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Poll::Ready(None) => {
+                body.state = State::Whole;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let (error, ending) = describe(&error);
+                body.fail(error, ending)
+            }
+            Poll::Pending => {
+                ready!(body.poll_silence(cx));
+                body.fail(UpstreamError::Idle, None)
+            }
+        }
+    }
+}
+
+fn describe(error: &PayloadError) -> (UpstreamError, Option<Ending>) {
+    let fault = if let PayloadError::Io(inner) = error { Fault::find(inner) } else { None };
+    match fault {
+        Some(fault @ Fault::InBody(ending)) => (fault.into(), Some(*ending)),
+        Some(fault) => (fault.into(), None),
+        None => (UpstreamError::Invalid(error.to_string()), None),
+    }
+}
