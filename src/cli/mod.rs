@@ -1,1 +1,122 @@
-//! The command line: one file a subcommand.
+//! The command line: one file a subcommand. Data goes to stdout, logs and notes to stderr.
+//!
+//! Exit codes: 0 fine, 1 failed, 2 wrong usage or settings, 70 an internal failure.
+
+pub mod check;
+pub mod config_show;
+pub mod demo;
+pub mod healthcheck;
+pub mod keys;
+pub mod serve;
+pub mod simulate;
+pub mod usage;
+pub mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::settings::{self, Loaded, Source};
+
+/// Wrong usage or settings.
+pub const EXIT_USAGE: u8 = 2;
+/// An internal failure: the supervisor should restart us.
+pub const EXIT_INTERNAL: u8 = 70;
+
+/// A gateway between OpenAI-API clients and pools of Azure OpenAI deployments.
+#[derive(Debug, Parser)]
+#[command(name = "aoai-gateway", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Flags that hold for every subcommand.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The directory of the *.toml files.
+    #[arg(long, global = true, value_name = "DIR", default_value = "settings", env = "GATEWAY_SETTINGS")]
+    pub settings: PathBuf,
+    /// How log lines on stderr look.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway (the default).
+    Serve(serve::ServeArgs),
+    /// Runs a gateway with simulated Azure regions; needs no account and leaves nothing behind.
+    Demo(demo::DemoArgs),
+    /// Runs or disturbs simulated Azure alone.
+    Simulate(simulate::SimulateArgs),
+    /// Validates the settings.
+    Check(check::CheckArgs),
+    /// Shows the settings in force.
+    Config(config_show::ConfigArgs),
+    /// Makes, lists and revokes API keys.
+    Keys(keys::KeysArgs),
+    /// Shows what was used.
+    Usage(usage::UsageArgs),
+    /// Checks the ledger's invariants.
+    Verify(verify::VerifyArgs),
+    /// Asks the gateway of this machine whether it answers (for containers).
+    Healthcheck(healthcheck::HealthcheckArgs),
+}
+
+impl Cli {
+    pub fn run(self) -> ExitCode {
+        let Self { common, serve, command } = self;
+        match command.unwrap_or(Command::Serve(serve)) {
+            Command::Serve(args) => serve::run(&common, args),
+            Command::Demo(args) => demo::run(&common, args),
+            Command::Simulate(args) => simulate::run(args),
+            Command::Check(args) => check::run(args, &common.source()),
+            Command::Config(args) => config_show::run(args, &common.source()),
+            Command::Keys(args) => common.with_settings(|loaded| keys::run(args, &loaded.settings)),
+            Command::Usage(args) => common.with_settings(|loaded| usage::run(args, &loaded.settings)),
+            Command::Verify(args) => common.with_settings(|loaded| verify::run(args, &loaded.settings)),
+            Command::Healthcheck(args) => common.with_settings(|loaded| healthcheck::run(args, &loaded.settings)),
+        }
+    }
+}
+
+impl Common {
+    pub fn source(&self) -> Source {
+        Source { directory: self.settings.clone(), overrides: Vec::new() }
+    }
+
+    /// For commands that need valid settings; their warnings are `check`'s business.
+    fn with_settings(&self, command: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
+        match settings::load(&self.source()) {
+            Ok(loaded) => command(&loaded),
+            Err(errors) => {
+                eprintln!("{errors}");
+                ExitCode::from(EXIT_USAGE)
+            }
+        }
+    }
+
+    /// Log lines go to stderr; RUST_LOG chooses, `info` by default.
+    pub fn start_logging(&self) {
+        use tracing_subscriber::EnvFilter;
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        // A second start in one process (tests) keeps the first subscriber.
+        let _ = match self.log {
+            LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        };
+    }
+}

@@ -1,7 +1,19 @@
 //! The HTTP surface: what stands between a socket and the house.
+//!
+//! `listener` accepts connections and bounds what each may cost; `dispatch` looks the path up in the one table of
+//! `routes` and adds what every answer carries; `error` alone turns refusals into statuses.
 
 pub mod alarm;
+pub mod auth;
 pub mod body;
 pub mod connection;
+pub mod cors;
+pub mod dispatch;
+pub mod error;
+pub mod inference;
 pub mod listener;
+pub mod models;
+pub mod ops;
 pub mod phase;
+pub mod routes;
+pub mod state;

@@ -1,0 +1,142 @@
+//! `aoai-gateway demo`: a gateway before simulated Azure regions, with its data in a temporary folder.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Common, EXIT_INTERNAL};
+use crate::azure::endpoint::{ApiVersion, Endpoint};
+use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
+use crate::domain::secret::Secret;
+use crate::server::{Ended, Gateway};
+use crate::settings::Settings;
+use crate::settings::model::{Deployment, Resource};
+use crate::simulator::{self, SimulatedDeployment, SimulatedResource, Simulator};
+
+/// The regions that are simulated, in this order; further ones are numbered.
+const REGIONS: [(&str, &str); 3] = [("eastus2", "East US 2"), ("swedencentral", "Sweden Central"), ("westus3", "West US 3")];
+const MODELS: [&str; 3] = ["gpt-4o-mini", "gpt-4.1", "text-embedding-3-small"];
+
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// How many regions to simulate.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
+    regions: u8,
+    /// The gateway's port on 127.0.0.1; 0 takes a free one.
+    #[arg(long, value_name = "P", default_value_t = 8080)]
+    port: u16,
+    /// Print one line of JSON once everything is ready, instead of the text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(common: &Common, args: DemoArgs) -> ExitCode {
+    common.start_logging();
+    let ended = actix::System::new().block_on(demo(args));
+    match ended {
+        Ok(Ended::Orderly) => ExitCode::SUCCESS,
+        Ok(Ended::Broken(part)) => {
+            eprintln!("error: {part} died");
+            ExitCode::from(EXIT_INTERNAL)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
+    let folder = tempfile::Builder::new().prefix("aoai-gateway-demo-").tempdir()?;
+    let mut simulators = Vec::new();
+    for index in 0..usize::from(args.regions) {
+        simulators.push(simulate_region(index).await?);
+    }
+    let admin_key = crate::storage::keys::generate_admin_key()?;
+    let mut settings = Settings::default();
+    settings.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    settings.server.expose_route = true;
+    settings.database.path = folder.path().join("gateway.db");
+    settings.admin.key = Some(Secret::new(admin_key.as_str()));
+    settings.resources = simulators.iter().map(|(name, simulator, key)| (name.clone(), resource(name, simulator, key))).collect();
+    let gateway = Gateway::build(settings, None).await.map_err(|error| match args.port {
+        0 => error.to_string(),
+        port => format!("{error}; if port {port} is taken, add `--port 0`"),
+    })?;
+    let key = gateway.add_key("demo").await?;
+    let base_url = format!("http://{}/v1", gateway.address());
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let simulators: Vec<_> =
+            simulators.iter().map(|(name, simulator, _)| json!({ "resource": name.as_str(), "url": simulator.url() })).collect();
+        writeln!(out, "{}", json!({ "base_url": base_url, "key": key, "admin_key": admin_key, "simulators": simulators }))?;
+    } else {
+        explain(&mut out, &base_url, &key, &admin_key, &simulators)?;
+    }
+    out.flush()?;
+    drop(out);
+    let ended = gateway.run_until_signalled().await;
+    for (_, simulator, _) in simulators {
+        simulator.stop().await;
+    }
+    Ok(ended)
+}
+
+type Region3 = (ResourceName, Simulator, String);
+
+async fn simulate_region(index: usize) -> Result<Region3, Box<dyn std::error::Error>> {
+    let (name, label) = match REGIONS.get(index) {
+        Some((name, label)) => ((*name).to_owned(), (*label).to_owned()),
+        None => (format!("region{}", index + 1), format!("Region {}", index + 1)),
+    };
+    let api_key = crate::storage::keys::generate_admin_key()?;
+    let deployments = MODELS.iter().map(|model| SimulatedDeployment::new(model, model)).collect();
+    let mut simulated = SimulatedResource::new(&name, &label, &api_key, deployments);
+    simulated.seed = index as u64;
+    let simulator = simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), simulated).await?;
+    Ok((name.into(), simulator, api_key))
+}
+
+fn resource(name: &ResourceName, simulator: &Simulator, api_key: &str) -> Resource {
+    let address = simulator.addr();
+    let deployments: BTreeMap<_, _> = MODELS
+        .iter()
+        .map(|model| {
+            let deployment = Deployment { model: ModelName::from(*model), priority: 1, max_in_flight: None };
+            (DeploymentName::from(*model), deployment)
+        })
+        .collect();
+    Resource {
+        endpoint: Endpoint { tls: false, host: address.ip().to_string(), port: address.port(), prefix: String::new() },
+        region: Some(Region::from(name.as_str())),
+        api_key: Secret::new(api_key),
+        api_version: ApiVersion::Dated("2024-10-21".into()),
+        priority: 1,
+        weight: 100,
+        enabled: true,
+        deployments,
+    }
+}
+
+fn explain(out: &mut impl Write, base_url: &str, key: &str, admin_key: &str, simulators: &[Region3]) -> std::io::Result<()> {
+    let names: Vec<_> = simulators.iter().map(|(name, ..)| name.as_str()).collect();
+    writeln!(out, "aoai-gateway {} demo: {} simulated Azure regions ({})\n", env!("CARGO_PKG_VERSION"), names.len(), names.join(", "))?;
+    writeln!(out, "  API        {base_url}")?;
+    writeln!(out, "  key        {key}")?;
+    writeln!(out, "  admin key  {admin_key}")?;
+    for (name, simulator, _) in simulators {
+        writeln!(out, "  {name:<13} {}", simulator.url())?;
+    }
+    writeln!(out, "\nAsk it something:\n")?;
+    writeln!(out, "  curl -N {base_url}/chat/completions -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\")?;
+    writeln!(out, "    -d '{{\"model\":\"gpt-4o-mini\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}'")?;
+    if let Some((name, simulator, _)) = simulators.first() {
+        writeln!(out, "\nTake {name} down for a minute; no request fails:\n")?;
+        writeln!(out, "  aoai-gateway simulate fail {} --for 60s", simulator.url())?;
+    }
+    writeln!(out, "\nCtrl-C stops it and forgets everything.")
+}

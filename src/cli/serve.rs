@@ -1,0 +1,64 @@
+//! `aoai-gateway [serve]`: the gateway itself.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{Common, EXIT_INTERNAL, EXIT_USAGE};
+use crate::server::{Ended, Gateway, StartError};
+use crate::settings;
+
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// Address and port to serve on; overrides `server.listen`.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
+    common.start_logging();
+    let mut source = common.source();
+    source.overrides.extend(args.listen.map(|address| ("server.listen".to_owned(), address.to_string())));
+    let loaded = match settings::load(&source) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.line());
+    }
+    let ended = actix::System::new().block_on(async {
+        let gateway = Gateway::build(loaded.settings, Some(source)).await?;
+        announce(&gateway, &common.settings);
+        Ok::<_, StartError>(gateway.run_until_signalled().await)
+    });
+    match ended {
+        Ok(Ended::Orderly) => ExitCode::SUCCESS,
+        Ok(Ended::Broken(part)) => {
+            tracing::error!(part, "a vital part of the gateway died; exiting so that the supervisor restarts it");
+            ExitCode::from(EXIT_INTERNAL)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What an operator needs to know now: where it listens, what is missing, and the admin key when it was just made.
+fn announce(gateway: &Gateway, directory: &std::path::Path) {
+    tracing::info!(address = %gateway.address(), models = gateway.models(), "serving");
+    if let Some(key) = gateway.generated_admin_key() {
+        eprintln!("admin key (shown once, only its hash is kept): {key}");
+    }
+    if gateway.models() == 0 {
+        let directory = directory.display();
+        tracing::warn!("no deployment is configured: copy {directory}/20-example-region.toml, set endpoint and api_key, and it takes traffic within seconds; or run `aoai-gateway demo`");
+    }
+    if gateway.keys() == 0 {
+        tracing::warn!("there is no API key yet: make one with `aoai-gateway keys add NAME`");
+    }
+}

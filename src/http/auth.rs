@@ -1,0 +1,59 @@
+//! Who calls: the key from either credential header, found by its hash in memory.
+
+use std::sync::Arc;
+
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use subtle::ConstantTimeEq;
+
+use super::error::ApiError;
+use crate::domain::time;
+use crate::limits::{Caller, Callers, KeyHash, hash};
+
+/// The caller of a data-plane request. Unknown, revoked and expired keys look alike.
+pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, ApiError> {
+    let key = presented(headers).ok_or_else(ApiError::invalid_key)?;
+    let caller = callers.find(&hash(key)).ok_or_else(ApiError::invalid_key)?;
+    if caller.has_expired(time::wall_now()) {
+        return Err(ApiError::invalid_key());
+    }
+    Ok(caller)
+}
+
+/// Whether the request carries the admin key.
+pub fn is_admin(headers: &HeaderMap, admin_key: &KeyHash) -> bool {
+    presented(headers).is_some_and(|key| bool::from(hash(key).ct_eq(admin_key)))
+}
+
+/// Longer keys than this do not exist; none is hashed to find that out.
+const LONGEST_KEY: usize = 512;
+
+/// The key of `Authorization: Bearer KEY`, else of `api-key: KEY`.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    let key = bearer.or_else(|| headers.get("api-key")?.to_str().ok())?;
+    (!key.is_empty() && key.len() <= LONGEST_KEY).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    fn key_of(headers: &[(&'static str, &'static str)]) -> Option<String> {
+        let map = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+        presented(&map).map(str::to_owned)
+    }
+
+    #[test]
+    fn either_header_carries_the_key() {
+        assert_eq!(key_of(&[("authorization", "Bearer k1")]).as_deref(), Some("k1"));
+        assert_eq!(key_of(&[("authorization", "bearer  k1 ")]).as_deref(), Some("k1"));
+        assert_eq!(key_of(&[("api-key", "k2")]).as_deref(), Some("k2"));
+        assert_eq!(key_of(&[("authorization", "Basic x"), ("api-key", "k2")]).as_deref(), Some("k2"));
+        assert_eq!(key_of(&[("authorization", "Bearer")]), None);
+        assert_eq!(key_of(&[("api-key", "")]), None);
+    }
+}

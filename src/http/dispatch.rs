@@ -1,0 +1,124 @@
+//! One entry for every request: looks the path up, calls the handler, and adds what every answer carries.
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use uuid::Uuid;
+
+use super::error::ApiError;
+use super::routes::{self, Route};
+use super::state::{Surface, Worker};
+use super::{admin, cors, inference, models, ops};
+use crate::limits::RequestFigures;
+
+/// The `x-request-id` of one request: the client's own when it is sane, else a new one.
+#[derive(Clone, Debug)]
+pub struct RequestLabel(pub HeaderValue);
+
+impl RequestLabel {
+    fn of(headers: &HeaderMap) -> Self {
+        let sane = |value: &&HeaderValue| {
+            (1..=128).contains(&value.len())
+                && value.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        };
+        match headers.get(REQUEST_ID).filter(sane) {
+            Some(value) => Self(value.clone()),
+            None => {
+                let mut digits = [0; 32];
+                let text = Uuid::now_v7().simple().encode_lower(&mut digits);
+                Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none")))
+            }
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// What the answer's headers say of the caller's limits; filled in at admission.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    pub figures: Option<RequestFigures>,
+}
+
+pub async fn dispatch(request: HttpRequest, payload: Payload, worker: web::Data<Worker>) -> HttpResponse {
+    let label = RequestLabel::of(request.headers());
+    let route = routes::find(request.path());
+    let is_data_plane = route.is_data_plane();
+    let mut told = Told::default();
+    let mut response = if is_data_plane && request.method() == Method::OPTIONS {
+        cors::preflight(request.headers(), &worker.router.table().settings.server.cors_origins)
+    } else {
+        match handle(&request, payload, &worker, route, &label, &mut told).await {
+            Ok(response) => response,
+            Err(error) => actix_web::ResponseError::error_response(&error),
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static(REQUEST_ID), label.0);
+    if let Some(figures) = told.figures {
+        tell(headers, figures);
+    }
+    if is_data_plane {
+        cors::expose(request.headers(), &worker.router.table().settings.server.cors_origins, headers);
+    }
+    response
+}
+
+async fn handle(
+    request: &HttpRequest,
+    payload: Payload,
+    worker: &Worker,
+    route: Route,
+    label: &RequestLabel,
+    told: &mut Told,
+) -> Result<HttpResponse, ApiError> {
+    let method = request.method();
+    let is_get = method == Method::GET || method == Method::HEAD;
+    let here = match worker.surface {
+        Surface::All => true,
+        Surface::Public => !matches!(route, Route::Admin(_) | Route::Metrics),
+        Surface::Admin => !matches!(route, Route::Inference(_) | Route::Models | Route::Model(_)),
+    };
+    if !here {
+        return Err(ApiError::unknown_path(request.path(), "The admin plane has a port of its own (`admin.listen`)."));
+    }
+    match route {
+        Route::Inference(target) if method == Method::POST => inference::serve(request, payload, worker, target, label, told).await,
+        Route::Models if is_get => models::list(request, worker),
+        Route::Model(id) if is_get => models::retrieve(request, worker, &id),
+        Route::Admin(path) => Ok(admin::serve(request, payload, worker, &path, label).await),
+        Route::Root if is_get => Ok(ops::root()),
+        Route::Health if is_get => Ok(ops::health()),
+        Route::Ready if is_get => Ok(ops::ready(worker)),
+        Route::Metrics if is_get => ops::metrics(worker),
+        Route::Unknown(tip) => Err(ApiError::unknown_path(request.path(), tip)),
+        Route::Inference(_) | Route::Models | Route::Model(_) | Route::Root | Route::Health | Route::Ready | Route::Metrics => {
+            Err(ApiError::wrong_method(route.method()))
+        }
+    }
+}
+
+/// The caller's own figures, under OpenAI's names; Azure's describe one member of the pool and are not passed on.
+fn tell(headers: &mut HeaderMap, figures: RequestFigures) {
+    headers.insert(HeaderName::from_static("x-ratelimit-limit-requests"), HeaderValue::from(figures.limit));
+    headers.insert(HeaderName::from_static("x-ratelimit-remaining-requests"), HeaderValue::from(figures.remaining));
+    if let Ok(reset) = HeaderValue::from_str(&format!("{}ms", figures.reset.as_millis())) {
+        headers.insert(HeaderName::from_static("x-ratelimit-reset-requests"), reset);
+    }
+}
+
+/// Takes the payload out of a request for the dispatcher.
+pub async fn entry(mut request: actix_web::dev::ServiceRequest) -> Result<actix_web::dev::ServiceResponse, actix_web::Error> {
+    let payload = request.take_payload();
+    let (request, _) = request.into_parts();
+    let Some(worker) = request.app_data::<web::Data<Worker>>().cloned() else {
+        return Err(ApiError::internal().into());
+    };
+    let response = dispatch(request.clone(), payload, worker).await;
+    Ok(actix_web::dev::ServiceResponse::new(request, response))
+}

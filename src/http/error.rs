@@ -1,0 +1,204 @@
+//! The only place where a refusal becomes a status: every house error, its OpenAI envelope and its retry headers.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+
+use super::body::BodyError;
+use crate::accounting::recorder::LedgerFull;
+use crate::limits::Limited;
+use crate::openai::error::{ErrorBody, ErrorKind};
+use crate::openai::request::PeekError;
+use crate::proxy::exchange::Unserved;
+
+/// A refusal as the client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub body: ErrorBody,
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, body: ErrorBody { message: message.into(), kind, param: None, code }, retry_after: None }
+    }
+
+    fn invalid(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(status, ErrorKind::InvalidRequest, code, message)
+    }
+
+    fn after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
+    }
+
+    fn about(mut self, param: &'static str) -> Self {
+        self.body.param = Some(param);
+        self
+    }
+
+    /// No key, an unknown one, a revoked or an expired one: all the same to a stranger.
+    pub fn invalid_key() -> Self {
+        let message = "The API key is missing or not valid. Send a key of this gateway as `Authorization: Bearer KEY` or as \
+                       `api-key: KEY`; ask your admin for one.";
+        Self::invalid(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+    }
+
+    pub fn model_not_allowed(model: &str, usable: &str) -> Self {
+        let message = format!("This key may not use the model `{}`. It may use: {usable}.", shown(model));
+        Self::invalid(StatusCode::FORBIDDEN, "model_not_allowed", message).about("model")
+    }
+
+    pub fn model_not_found(model: &str, usable: &str) -> Self {
+        let message = format!("The model `{}` does not exist here. This key may use: {usable}.", shown(model));
+        Self::invalid(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
+    }
+
+    pub fn missing_model() -> Self {
+        let message = "The request body names no `model`. Add one; GET /v1/models lists what there is.";
+        Self::invalid(StatusCode::BAD_REQUEST, "missing_model", message).about("model")
+    }
+
+    pub fn invalid_api_version(version: &str) -> Self {
+        let message = format!(
+            "`{}` is no api-version. Use a dated one such as 2024-10-21, or the /openai/v1 paths without one.",
+            shown(version)
+        );
+        Self::invalid(StatusCode::BAD_REQUEST, "invalid_api_version", message).about("api-version")
+    }
+
+    pub fn unknown_path(path: &str, tip: &str) -> Self {
+        Self::invalid(StatusCode::NOT_FOUND, "unknown_path", format!("There is nothing at `{}`. {tip}", shown(path)))
+    }
+
+    pub fn wrong_method(allowed: &'static str) -> Self {
+        let message = format!("This path takes {allowed} only.");
+        Self::invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    pub fn internal() -> Self {
+        let message = "The gateway failed on this request; its log says why under the request's x-request-id.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Server, "internal_error", message)
+    }
+}
+
+/// A client's own text inside a message: bounded, and without what could garble a log or a terminal.
+fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(100).collect()
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let (status, code) = match error {
+            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+            BodyError::Encoded => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding"),
+            BodyError::Expectation => (StatusCode::EXPECTATION_FAILED, "unsupported_expectation"),
+            BodyError::Upgrade => (StatusCode::BAD_REQUEST, "unsupported_upgrade"),
+            BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
+            BodyError::Broken => (StatusCode::BAD_REQUEST, "incomplete_body"),
+        };
+        Self::invalid(status, code, error.to_string())
+    }
+}
+
+impl From<PeekError> for ApiError {
+    fn from(error: PeekError) -> Self {
+        let (code, param) = match error {
+            PeekError::Invalid(_) => ("invalid_json", None),
+            PeekError::Duplicate(name) => ("duplicate_field", Some(name)),
+            PeekError::Type { name, .. } => ("invalid_type", Some(name)),
+        };
+        let mut refusal = Self::invalid(StatusCode::BAD_REQUEST, code, error.to_string());
+        refusal.body.param = param;
+        refusal
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(limited: Limited) -> Self {
+        let (message, retry_after) = match limited {
+            Limited::Requests { retry_after, rpm } => (
+                format!("Your key's limit of {rpm} requests per minute is reached. Wait {} and try again.", seconds(retry_after)),
+                retry_after,
+            ),
+            Limited::Concurrency { most } => (
+                format!("Your key's limit of {most} requests at once is reached. Wait for one to end and try again."),
+                Duration::from_secs(1),
+            ),
+        };
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::Requests, "rate_limit_exceeded", message).after(retry_after)
+    }
+}
+
+impl From<LedgerFull> for ApiError {
+    fn from(_: LedgerFull) -> Self {
+        let message = "The gateway cannot write its ledger right now and takes no request that it could not account for. \
+                       Try again shortly.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Server, "accounting_unavailable", message)
+            .after(Duration::from_secs(1))
+    }
+}
+
+impl From<Unserved> for ApiError {
+    fn from(unserved: Unserved) -> Self {
+        let server = |code, message: String| Self::new(status_of(unserved), ErrorKind::Server, code, message);
+        match unserved {
+            Unserved::Exhausted { retry_after } => {
+                let message = format!("Every deployment of this model is busy. Try again in {}.", seconds(retry_after));
+                let kind = ErrorKind::Requests;
+                Self::new(status_of(unserved), kind, "upstream_exhausted", message).after(retry_after)
+            }
+            Unserved::Unavailable { retry_after } => {
+                let message = format!("No deployment of this model works at the moment. Try again in {}.", seconds(retry_after));
+                server("upstream_unavailable", message).after(retry_after)
+            }
+            Unserved::InvalidResponse => server(
+                "upstream_invalid_response",
+                "Every deployment that was tried sent something that is no answer. Try again; if it goes on, tell your admin.".into(),
+            ),
+            Unserved::UnknownModel => Self::model_not_found("", "GET /v1/models lists what there is"),
+            Unserved::LedgerLost => Self::from(LedgerFull),
+        }
+    }
+}
+
+fn status_of(unserved: Unserved) -> StatusCode {
+    StatusCode::from_u16(unserved.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// Whole seconds, rounded up, for people.
+fn seconds(duration: Duration) -> String {
+    match duration.as_secs_f64().ceil() {
+        seconds if seconds <= 1.0 => "1 second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.body.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        if let Some(wait) = self.retry_after {
+            // Both, rounded up: whoever follows either comes back when there is room.
+            let milliseconds = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+            response.insert_header((HeaderName::from_static("retry-after"), milliseconds.div_ceil(1000).to_string()));
+            response.insert_header((HeaderName::from_static("retry-after-ms"), milliseconds.to_string()));
+        }
+        response.body(self.body.to_json())
+    }
+}

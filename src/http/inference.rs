@@ -1,0 +1,152 @@
+//! The inference endpoints: from a socket's bytes to an exchange, and from its end to an answer.
+//!
+//! The order matters: who calls and whether they may is known before a byte of the body is read, and nothing is sent
+//! upstream before the ledger has taken the request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::dispatch::{RequestLabel, Told};
+use super::error::ApiError;
+use super::routes::{Dialect, Target};
+use super::state::Worker;
+use super::{auth, body, models};
+use crate::azure::endpoint::ApiVersion;
+use crate::domain::demand::Demand;
+use crate::domain::ids::RequestId;
+use crate::domain::time;
+use crate::fleet::routes::{Route, RouteTable};
+use crate::limits::{Caller, Limited};
+use crate::openai::request::{self, Peek};
+use crate::openai::tokens;
+use crate::proxy::attempt::Order;
+use crate::proxy::books::{Books, Opening};
+use crate::proxy::exchange::{self, Body, Exchange, Served};
+use crate::proxy::headers;
+use crate::storage::ledger::Intent;
+
+pub async fn serve(
+    request: &HttpRequest,
+    mut payload: Payload,
+    worker: &Worker,
+    target: Target,
+    label: &RequestLabel,
+    told: &mut Told,
+) -> Result<HttpResponse, ApiError> {
+    let started = time::now();
+    let house = &worker.house;
+    let table = worker.router.table();
+    let caller = auth::caller(request.headers(), &house.callers)?;
+    let permit = caller.admit().map_err(|limited| refuse(worker, limited))?;
+    told.figures = permit.figures;
+    let asked_version = asked_version(request, target.dialect)?;
+    let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
+    let peek = request::peek(&body)?;
+    let route = find_model(&table, &caller, &target, &peek)?.clone();
+    let input_tokens = tokens::rough_input(&body);
+    let demand = Demand {
+        operation: target.operation,
+        model: route.model.clone(),
+        input_tokens,
+        output_tokens: output_cap(&route, &peek, target.operation.has_output_tokens()),
+    };
+    let entry = worker.recorder.admit(Intent {
+        id: RequestId::generate(),
+        request_id: label.as_str().to_owned(),
+        key_id: caller.grant.key_id,
+        user_id: caller.grant.user_id,
+        operation: target.operation,
+        model: route.model.clone(),
+        stream: peek.stream,
+        started_at: time::wall_now(),
+        input_tokens,
+    })?;
+    let metrics = house.metrics.clone();
+    let routing = table.settings.routing.clone();
+    let order = Order {
+        operation: target.operation,
+        body,
+        peek,
+        headers: headers::to_upstream(request.headers(), &label.0),
+        asked_version,
+        first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
+    };
+    let books = Books::open(Opening { entry, route, metrics, permit, started });
+    let (router, client) = (worker.router.clone(), worker.client.clone());
+    let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started }).await?;
+    Ok(respond(served, table.settings.server.expose_route))
+}
+
+fn refuse(worker: &Worker, limited: Limited) -> ApiError {
+    let limit = match limited {
+        Limited::Requests { .. } => "rpm",
+        Limited::Concurrency { .. } => "concurrency",
+    };
+    worker.house.metrics.limit_rejections.with_label_values(&[limit]).inc();
+    limited.into()
+}
+
+fn body_limits(table: &RouteTable) -> body::BodyLimits {
+    let server = &table.settings.server;
+    body::BodyLimits { bytes: server.body_limit, idle: server.body_idle_timeout, total: server.body_timeout }
+}
+
+/// The `api-version` of Azure's dated family; `None` leaves the choice to the resource's settings.
+fn asked_version(request: &HttpRequest, dialect: Dialect) -> Result<Option<ApiVersion>, ApiError> {
+    match dialect {
+        Dialect::OpenAi | Dialect::AzureV1 => Ok(None),
+        Dialect::AzureDated => {
+            let asked = request.query_string().split('&').find_map(|pair| pair.strip_prefix("api-version="));
+            asked.map(|version| version.parse().map_err(|_| ApiError::invalid_api_version(version))).transpose()
+        }
+    }
+}
+
+/// The route of the model that the path or the body names, if the caller may use it.
+fn find_model<'t>(table: &'t RouteTable, caller: &Caller, target: &Target, peek: &Peek) -> Result<&'t Arc<Route>, ApiError> {
+    let name = target.named.as_deref().or(peek.model.as_deref()).ok_or_else(ApiError::missing_model)?;
+    let route = match target.dialect {
+        Dialect::OpenAi => table.model(name),
+        Dialect::AzureDated | Dialect::AzureV1 => table.model_or_deployment(name),
+    };
+    match route {
+        Some(route) if models::may_use(caller, route, name) => Ok(route),
+        Some(_) => Err(ApiError::model_not_allowed(name, &models::usable(table, caller))),
+        None => Err(ApiError::model_not_found(name, &models::usable(table, caller))),
+    }
+}
+
+fn output_cap(route: &Route, peek: &Peek, has_output: bool) -> u32 {
+    if has_output { peek.max_tokens.unwrap_or(route.settings.max_output).saturating_mul(peek.choices) } else { 0 }
+}
+
+fn respond(served: Served, expose_route: bool) -> HttpResponse {
+    let Served { status, headers, body, route, timing, attempts } = served;
+    let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
+    for (name, value) in headers.iter().filter(|(name, _)| headers::passes_back(name)) {
+        response.append_header((name.clone(), value.clone()));
+    }
+    let milliseconds = |duration: Duration| duration.as_micros() as f64 / 1000.0;
+    let (own, upstream) = (milliseconds(timing.0), milliseconds(timing.1));
+    let server_timing = format!("gw;dur={own}, upstream;dur={upstream}, attempts;desc={attempts}");
+    if let Ok(value) = HeaderValue::from_str(&server_timing) {
+        response.insert_header((HeaderName::from_static("server-timing"), value));
+    }
+    if expose_route && let Ok(value) = HeaderValue::from_str(&route) {
+        response.insert_header((HeaderName::from_static("x-gateway-route"), value));
+    }
+    match body {
+        Body::Whole(bytes) => response.body(bytes),
+        Body::Stream(reader) => {
+            // Proxies in front must not gather the events.
+            response.insert_header((HeaderName::from_static("cache-control"), HeaderValue::from_static("no-cache")));
+            response.insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
+            response.body(reader)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! For operators and their machines: liveness, readiness, metrics, and one line at `/`.
+
+use actix_web::HttpResponse;
+use serde_json::json;
+
+use super::error::ApiError;
+use super::state::Worker;
+use crate::balance::health::State;
+use crate::domain::time;
+use crate::fleet::routes::RouteTable;
+
+pub fn root() -> HttpResponse {
+    let line = concat!("aoai-gateway ", env!("CARGO_PKG_VERSION"), " is running. The OpenAI API is at /v1, Azure's at /openai, readiness at /readyz.\n");
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(line)
+}
+
+/// The process answers; nothing more.
+pub fn health() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "ok" }))
+}
+
+/// Whether requests sent here now are likely to be served, and what stands in the way.
+pub fn ready(worker: &Worker) -> HttpResponse {
+    let table = worker.router.table();
+    let condition = &worker.house.condition;
+    let deployments = usable_deployments(&table);
+    let ledger = worker.recorder.is_writable();
+    let detail = if condition.is_draining() {
+        Some("shutting down".to_owned())
+    } else if !ledger {
+        Some("the ledger cannot be written".to_owned())
+    } else if table.models.is_empty() {
+        Some("no deployment is configured: add a region file to the settings directory".to_owned())
+    } else if deployments == 0 {
+        Some("no deployment is usable at the moment".to_owned())
+    } else {
+        None
+    };
+    let mut body = json!({
+        "status": if detail.is_none() { "ready" } else { "not ready" },
+        "usable_deployments": deployments,
+        "ledger": if ledger { "ok" } else { "unwritable" },
+        "settings": if condition.refused_settings().is_some() { "the newest settings were refused; the previous ones are in force" } else { "ok" },
+    });
+    if let Some(detail) = &detail {
+        body["detail"] = json!(detail);
+    }
+    if let Some(mistakes) = condition.refused_settings() {
+        body["settings_errors"] = json!(mistakes);
+    }
+    if detail.is_none() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() }.json(body)
+}
+
+/// Deployments that would be asked now.
+fn usable_deployments(table: &RouteTable) -> usize {
+    let now = time::now();
+    table.models.iter().flat_map(|route| route.deployments()).filter(|deployment| deployment.gauges.ready_at() <= now).count()
+}
+
+pub fn metrics(worker: &Worker) -> Result<HttpResponse, ApiError> {
+    let metrics = &worker.house.metrics;
+    publish_states(&worker.router.table(), worker);
+    let text = metrics.render().map_err(|error| {
+        tracing::error!(%error, "metrics could not be rendered");
+        ApiError::internal()
+    })?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+/// States are read when someone asks, not written on the request path. Deployments that left the settings disappear.
+fn publish_states(table: &RouteTable, worker: &Worker) {
+    let metrics = &worker.house.metrics;
+    metrics.upstream_state.reset();
+    metrics.upstream_cooldown.reset();
+    let now = time::now();
+    for deployment in table.models.iter().flat_map(|route| route.deployments()) {
+        let (resource, name) = (deployment.resource.as_str(), deployment.name.as_str());
+        let state = deployment.gauges.state();
+        for known in State::ALL {
+            let value = if known == state { 1.0 } else { 0.0 };
+            metrics.upstream_state.with_label_values(&[resource, name, known.label()]).set(value);
+        }
+        let wait = deployment.gauges.ready_at().since(now).as_secs_f64();
+        metrics.upstream_cooldown.with_label_values(&[resource, name]).set(wait);
+    }
+}

@@ -1,0 +1,166 @@
+//! Every path of the gateway in one table.
+//!
+//! Paths are matched by hand rather than by a tree of patterns: the table is short, a match costs nanoseconds, doubled
+//! slashes are tolerated (clients write base URLs with a trailing slash), and a route cannot exist without standing here.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::domain::demand::Operation;
+
+/// What a path asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    Inference(Target),
+    Models,
+    Model(String),
+    /// `/admin/v1/…`, the rest of the path.
+    Admin(String),
+    Root,
+    Health,
+    Ready,
+    Metrics,
+    /// Nothing; with a tip for the client.
+    Unknown(&'static str),
+}
+
+/// An inference endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub operation: Operation,
+    /// Azure's dated family names a model or deployment in the path.
+    pub named: Option<String>,
+    pub dialect: Dialect,
+}
+
+/// Whose shapes the client expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    OpenAi,
+    /// `?api-version=` is read and honoured where a backend has it.
+    AzureDated,
+    AzureV1,
+}
+
+impl Route {
+    /// Browsers may call these from other origins; the admin plane never.
+    pub fn is_data_plane(&self) -> bool {
+        match self {
+            Self::Inference(_) | Self::Models | Self::Model(_) | Self::Unknown(_) => true,
+            Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => false,
+        }
+    }
+
+    /// What another method is answered with.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Inference(_) => "POST",
+            Self::Models | Self::Model(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => "GET",
+            Self::Admin(_) | Self::Unknown(_) => "",
+        }
+    }
+}
+
+/// Looks a path up.
+pub fn find(path: &str) -> Route {
+    let path = collapse(path);
+    match &*path {
+        "/" => return Route::Root,
+        "/healthz" => return Route::Health,
+        "/readyz" => return Route::Ready,
+        "/metrics" => return Route::Metrics,
+        _ => {}
+    }
+    if let Some(rest) = path.strip_prefix("/admin/v1/") {
+        return Route::Admin(rest.to_owned());
+    }
+    if path.starts_with("/v1/v1/") {
+        return Route::Unknown("The path has `/v1` twice: take `/v1` off your client's base URL.");
+    }
+    if let Some(rest) = path.strip_prefix("/v1") {
+        return plain(rest, Dialect::OpenAi);
+    }
+    if let Some(rest) = path.strip_prefix("/openai/v1") {
+        return plain(rest, Dialect::AzureV1);
+    }
+    if let Some(rest) = path.strip_prefix("/openai/deployments/")
+        && let Some((named, operation)) = rest.split_once('/')
+        && let Some(operation) = operation_at(operation)
+    {
+        return Route::Inference(Target { operation, named: Some(decoded(named)), dialect: Dialect::AzureDated });
+    }
+    if let Some(rest) = path.strip_prefix("/openai") {
+        return plain(rest, Dialect::AzureDated);
+    }
+    Route::Unknown("The OpenAI paths begin with /v1, Azure's with /openai.")
+}
+
+/// The paths that name their model in the body.
+fn plain(rest: &str, dialect: Dialect) -> Route {
+    let rest = rest.strip_prefix('/').unwrap_or(rest);
+    if let Some(operation) = operation_at(rest) {
+        return Route::Inference(Target { operation, named: None, dialect });
+    }
+    match rest.split_once('/') {
+        None if rest == "models" => Route::Models,
+        Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
+        _ => Route::Unknown("This version serves chat/completions, completions, embeddings and models."),
+    }
+}
+
+fn operation_at(path: &str) -> Option<Operation> {
+    Operation::ALL.into_iter().find(|operation| operation.path().trim_start_matches('/') == path)
+}
+
+fn decoded(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+/// Runs of slashes count as one.
+fn collapse(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return path.into();
+    }
+    let mut single = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !single.ends_with('/') {
+            single.push(character);
+        }
+    }
+    single.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inference(operation: Operation, named: Option<&str>, dialect: Dialect) -> Route {
+        Route::Inference(Target { operation, named: named.map(str::to_owned), dialect })
+    }
+
+    #[test]
+    fn both_dialects() {
+        let chat = Operation::ChatCompletions;
+        assert_eq!(find("/v1/chat/completions"), inference(chat, None, Dialect::OpenAi));
+        assert_eq!(find("//v1//chat/completions"), inference(chat, None, Dialect::OpenAi));
+        assert_eq!(find("/openai/v1/embeddings"), inference(Operation::Embeddings, None, Dialect::AzureV1));
+        assert_eq!(find("/openai/chat/completions"), inference(chat, None, Dialect::AzureDated));
+        assert_eq!(
+            find("/openai/deployments/my%20dep/chat/completions"),
+            inference(chat, Some("my dep"), Dialect::AzureDated)
+        );
+        assert_eq!(find("/openai/deployments/d/completions"), inference(Operation::Completions, Some("d"), Dialect::AzureDated));
+        assert_eq!(find("/v1/models"), Route::Models);
+        assert_eq!(find("/openai/models"), Route::Models);
+        assert_eq!(find("/v1/models/a%2Fb"), Route::Model("a/b".into()));
+    }
+
+    #[test]
+    fn mistakes_get_a_tip() {
+        assert!(matches!(find("/v1/v1/chat/completions"), Route::Unknown(tip) if tip.contains("twice")));
+        assert!(matches!(find("/v1/audio/speech"), Route::Unknown(_)));
+        assert!(matches!(find("/v1x"), Route::Unknown(_)));
+        assert!(matches!(find("/openai/deployments/a/b/chat/completions"), Route::Unknown(_)));
+    }
+}
