@@ -3,3 +3,4 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
 mod edge;
+mod tidy;
