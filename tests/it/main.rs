@@ -3,4 +3,5 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
 mod edge;
+mod sdk;
 mod tidy;
