@@ -1,1 +1,4 @@
 //! The one integration-test binary, by theme.
+
+pub mod support;
+mod upstream;
