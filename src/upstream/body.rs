@@ -104,7 +104,11 @@ impl Stream for UpstreamBody {
 }
 
 fn describe(error: &PayloadError) -> (UpstreamError, Option<Ending>) {
-    let fault = if let PayloadError::Io(inner) = error { Fault::find(inner) } else { None };
+    let inner = match error {
+        PayloadError::Io(inner) | PayloadError::Incomplete(Some(inner)) => Some(inner),
+        _ => None,
+    };
+    let fault = inner.and_then(Fault::find);
     match fault {
         Some(fault @ Fault::InBody(ending)) => (fault.into(), Some(*ending)),
         Some(fault) => (fault.into(), None),

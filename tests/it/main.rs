@@ -5,3 +5,6 @@
 mod edge;
 mod sdk;
 mod tidy;
+mod upstream;
+
+pub mod support;

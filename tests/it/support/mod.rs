@@ -1,0 +1,4 @@
+//! What the themes share.
+
+pub mod fake_azure;
+pub mod identity;
