@@ -1,5 +1,120 @@
 //! What operators edit: `settings/*.toml`, the environment and flags, merged and validated into [`Settings`].
+//!
+//! Built-in defaults, then the files in name order (`*.local.toml` last), then `GATEWAY__SECTION__KEY`, then flags.
+//! The `config` crate merges; a reader walks the merged tree and answers every mistake at once, each with its place.
+//! A secret that is a file is read at every load and counts as content, so that a rotated key is noticed.
+//!
+//! Nothing here acts on the settings, and a load never changes anything: who asked decides what to do with the result.
 
+mod diff;
+mod endpoint;
+mod estate;
+mod files;
+mod key_path;
+mod later;
+mod layers;
+mod mask;
 pub mod model;
+mod problem;
+mod reader;
+mod secrets;
+mod sections;
+mod suggest;
+mod values;
+mod variables;
+mod watch;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use diff::{Entry, diff, entries, needs_restart};
+pub use files::ContentHash;
+pub use layers::Origin;
 pub use model::Settings;
+pub use problem::{Place, Problem, SettingsErrors, Severity, Snippet, tally};
+pub use variables::Variables;
+pub use watch::{Watcher, watch, watch_since};
+
+use config::{Map, Value};
+use key_path::KeyPath;
+use layers::Layers;
+use reader::Reader;
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    pub directory: PathBuf,
+    /// Dotted keys and their values, from flags; they count over everything else.
+    pub overrides: Vec<(String, String)>,
+    pub variables: Variables,
+}
+
+impl Source {
+    /// A directory and the environment of this process.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), overrides: Vec::new(), variables: Variables::Process }
+    }
+
+    /// Adds a flag's value for a dotted key such as `server.listen`.
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.overrides.push((key.into(), value.into()));
+        self
+    }
+}
+
+/// Settings that may take effect.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub warnings: Vec<Problem>,
+    /// The files that were read, in the order in which they count.
+    pub files: Vec<PathBuf>,
+    /// Dotted key to where its value comes from; what is not here is a default.
+    pub origins: BTreeMap<String, Origin>,
+    pub content_hash: ContentHash,
+}
+
+/// Reads everything anew.
+pub fn load(source: &Source) -> Result<Loaded, SettingsErrors> {
+    let layers = Layers::read(source);
+    let (tree, strange) = layers.merge();
+    let reader = Reader::new(&layers, &source.variables);
+    let settings = interpret(&reader, &tree, strange);
+    let secrets = reader.secret_files.take();
+    let content_hash = layers.files.content_hash(secrets.iter().map(|(path, content)| (Path::new(path), &content[..])));
+    let problems = reader.finish();
+    if reader::is_refused(&problems) {
+        return Err(SettingsErrors { problems, content_hash });
+    }
+    Ok(Loaded { settings, warnings: problems, files: layers.paths(), origins: layers.origins(&tree), content_hash })
+}
+
+fn interpret<'a>(reader: &'a Reader<'a>, tree: &'a Map<String, Value>, strange: Vec<KeyPath>) -> Settings {
+    let root = reader.root(tree, strange);
+    let server = sections::server(root.section("server"));
+    let admin = sections::admin(root.section("admin"), server.listen);
+    let (models, resources) = (root.section("models"), root.section("resources"));
+    let mut known = estate::models(&models);
+    let estate = estate::resources(&resources);
+    estate::connect(&models, &resources, &mut known, &estate);
+    let settings = Settings {
+        server,
+        admin,
+        database: sections::database(root.section("database")),
+        accounting: sections::accounting(root.section("accounting")),
+        routing: sections::routing(root.section("routing")),
+        default_limits: sections::defaults(root.section("defaults")),
+        models: known,
+        resources: estate,
+    };
+    root.finish();
+    settings
+}
+
+impl Default for Settings {
+    /// What holds when nothing is said: no model, no resource.
+    fn default() -> Self {
+        let (layers, variables) = (Layers::default(), Variables::Given(BTreeMap::new()));
+        interpret(&Reader::new(&layers, &variables), &Map::new(), Vec::new())
+    }
+}

@@ -1,0 +1,95 @@
+//! `aoai-gateway check`: validates the settings, without a gateway and without calling Azure.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use crate::settings::{self, Place, Problem, Settings, Severity, Source};
+
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The directory of the settings files
+    #[arg(long, value_name = "DIR", default_value = "settings", env = "GATEWAY_SETTINGS")]
+    pub settings: PathBuf,
+    /// How to print what is found
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Exit code 2 when the settings would be refused.
+pub fn run(args: CheckArgs) -> ExitCode {
+    let report = report(&Source::new(args.settings), args.format);
+    // A reader that closed the pipe has seen enough.
+    let _ = writeln!(std::io::stdout(), "{}", report.text);
+    ExitCode::from(report.exit_code)
+}
+
+/// What `check` prints and returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub text: String,
+    pub exit_code: u8,
+}
+
+pub fn report(source: &Source, format: Format) -> Report {
+    let problems = match settings::load(source) {
+        Ok(loaded) => {
+            let mut problems = loaded.warnings;
+            problems.extend(advice(&loaded.settings));
+            problems
+        }
+        Err(errors) => errors.problems,
+    };
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let text = match format {
+        Format::Text => {
+            let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            lines.push(settings::tally(&problems));
+            lines.join("\n")
+        }
+        Format::Json => serde_json::json!({
+            "ok": errors == 0,
+            "errors": errors,
+            "warnings": problems.len() - errors,
+            "problems": problems,
+        })
+        .to_string(),
+    };
+    Report { text, exit_code: if errors == 0 { 0 } else { 2 } }
+}
+
+/// What is allowed and probably not wanted.
+fn advice(settings: &Settings) -> Vec<Problem> {
+    /// ChatGPT-Next-Web asks for it to name and to sum up a conversation, whatever model the user chose.
+    const TITLES: &str = "gpt-4o-mini";
+    let mut advice = Vec::new();
+    let enabled =
+        || settings.resources.values().filter(|resource| resource.enabled && !resource.deployments.is_empty());
+    if enabled().next().is_none() {
+        let message = "no enabled resource has a deployment: every request will be answered with 404";
+        let tip = "copy 20-example-region.toml, name the resource after its region and fill in its endpoint";
+        advice.push(Problem::warning("resources", Place::Nowhere, message).tip(tip));
+        return advice;
+    }
+    let serves = |model: &str| {
+        enabled().any(|resource| resource.deployments.values().any(|deployment| deployment.model.as_str() == model))
+    };
+    let aliased = settings
+        .models
+        .iter()
+        .any(|(name, model)| model.aliases.iter().any(|alias| alias == TITLES) && serves(name.as_str()));
+    if !serves(TITLES) && !aliased {
+        let message = format!("no enabled resource serves `{TITLES}`, which ChatGPT-Next-Web asks for to name a chat");
+        let tip = format!("deploy it, or make \"{TITLES}\" an alias of a model that is there");
+        advice.push(Problem::warning("models", Place::Nowhere, message).tip(tip));
+    }
+    advice
+}

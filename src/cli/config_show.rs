@@ -1,0 +1,62 @@
+//! `aoai-gateway config show`: every setting in effect, secrets masked, as TOML that could be pasted into a file.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::settings::{self, Source};
+
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// The directory of the settings files
+    #[arg(long, value_name = "DIR", default_value = "settings", env = "GATEWAY_SETTINGS")]
+    pub settings: PathBuf,
+    /// Say beside each value where it comes from
+    #[arg(long)]
+    pub origin: bool,
+}
+
+/// Exit code 2 when the settings are refused.
+pub fn run(args: ShowArgs) -> ExitCode {
+    let origins = if args.origin { Origins::Shown } else { Origins::Hidden };
+    match listing(&Source::new(args.settings), origins) {
+        Ok(text) => {
+            // A reader that closed the pipe has seen enough.
+            let _ = writeln!(std::io::stdout(), "{text}");
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            let _ = writeln!(std::io::stderr(), "{errors}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origins {
+    Hidden,
+    Shown,
+}
+
+/// A line each, `key = value`, with the origin as a comment where it is asked for.
+pub fn listing(source: &Source, origins: Origins) -> Result<String, settings::SettingsErrors> {
+    let loaded = settings::load(source)?;
+    let lines: Vec<(String, String)> = settings::entries(&loaded.settings)
+        .into_iter()
+        .map(|entry| {
+            // A deployment may be written as its model alone.
+            let short = entry.key.strip_suffix(".model");
+            let origin = loaded.origins.get(&entry.key).or_else(|| loaded.origins.get(short?));
+            let origin = origin.map_or("default".to_owned(), ToString::to_string);
+            (format!("{} = {}", entry.key, entry.value), origin)
+        })
+        .collect();
+    let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(70);
+    let shown = lines.into_iter().map(|(line, origin)| match origins {
+        Origins::Hidden => line,
+        Origins::Shown => format!("{line:width$}  # {origin}"),
+    });
+    Ok(shown.collect::<Vec<_>>().join("\n"))
+}

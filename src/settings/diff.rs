@@ -1,0 +1,256 @@
+//! Settings in words: every value in effect by its key, and what changed between two loads.
+//!
+//! The structs are taken apart without `..`, so that a setting added to the model does not compile until it is here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::key_path::KeyPath;
+use super::model::{
+    Accounting, Admin, AdminListen, Database, Deployment, Durability, Limits, Model, Resource, Routing, Server,
+    Settings,
+};
+use super::values;
+use crate::domain::money::Price;
+use crate::domain::secret::Secret;
+
+/// One value in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// As in [`Loaded::origins`](super::Loaded::origins).
+    pub key: String,
+    /// As TOML writes it; a secret is masked.
+    pub value: String,
+    /// So that a rotated secret is a change.
+    secret: Option<Secret>,
+}
+
+/// Settings that are read once, when the process starts.
+const AT_START: [&str; 7] = [
+    "server.listen",
+    "server.workers",
+    "server.head_timeout",
+    "server.max_connections",
+    "admin.listen",
+    "database.url",
+    "accounting.durability",
+];
+
+/// Whether a change of that key takes effect only with a restart.
+pub fn needs_restart(key: &str) -> bool {
+    AT_START.contains(&key)
+}
+
+/// What changed, a line each: `+ resources.x (2 deployments)`, `~ routing.attempts 4 -> 3`, `- models."gpt-4.1"`.
+pub fn diff(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut lines = Vec::new();
+    let name_of = |name: &dyn ToString| name.to_string();
+    let removed = |table: &str, name: String| format!("- {}", path(&[table, &name]));
+    for name in old.resources.keys().filter(|name| !new.resources.contains_key(*name)) {
+        lines.push(removed("resources", name_of(name)));
+    }
+    for (name, resource) in new.resources.iter().filter(|(name, _)| !old.resources.contains_key(*name)) {
+        let count = resource.deployments.len();
+        let plural = if count == 1 { "" } else { "s" };
+        lines.push(format!("+ {} ({count} deployment{plural})", path(&["resources", name.as_str()])));
+    }
+    for name in old.models.keys().filter(|name| !new.models.contains_key(*name)) {
+        lines.push(removed("models", name_of(name)));
+    }
+    for name in new.models.keys().filter(|name| !old.models.contains_key(*name)) {
+        lines.push(format!("+ {}", path(&["models", name.as_str()])));
+    }
+    lines.extend(changed_values(old, new));
+    lines
+}
+
+/// Of everything but the tables that are wholly new or gone.
+fn changed_values(old: &Settings, new: &Settings) -> Vec<String> {
+    let resources: BTreeSet<_> = old.resources.keys().filter(|name| new.resources.contains_key(*name)).collect();
+    let models: BTreeSet<_> = old.models.keys().filter(|name| new.models.contains_key(*name)).collect();
+    let listed = |settings: &Settings| -> BTreeMap<String, Entry> {
+        let mut kept = settings.clone();
+        kept.resources.retain(|name, _| resources.contains(name));
+        kept.models.retain(|name, _| models.contains(name));
+        entries(&kept).into_iter().map(|entry| (entry.key.clone(), entry)).collect()
+    };
+    let (before, after) = (listed(old), listed(new));
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    keys.into_iter()
+        .filter_map(|key| {
+            let line = match (before.get(key), after.get(key)) {
+                (Some(one), Some(other)) if one == other => return None,
+                (Some(one), Some(other)) if one.value == other.value => format!("~ {key} (another secret)"),
+                (Some(one), Some(other)) => format!("~ {key} {} -> {}", one.value, other.value),
+                (None, Some(other)) => format!("+ {key} = {}", other.value),
+                (Some(_), None) => format!("- {key}"),
+                (None, None) => return None,
+            };
+            Some(if needs_restart(key) { format!("{line} (takes effect after a restart)") } else { line })
+        })
+        .collect()
+}
+
+/// Every value in effect, in the order of the documentation; secrets masked.
+pub fn entries(settings: &Settings) -> Vec<Entry> {
+    let Settings { server, admin, database, accounting, routing, default_limits, models, resources } = settings;
+    let mut list = List::default();
+    list.server(server);
+    list.admin(admin);
+    let Database { path } = database;
+    list.text(&["database", "url"], &format!("sqlite:{}", path.display()));
+    let Accounting { durability } = accounting;
+    let durability = match durability {
+        Durability::Process => "process",
+        Durability::Power => "power",
+    };
+    list.text(&["accounting", "durability"], durability);
+    list.routing(routing);
+    list.limits(*default_limits);
+    for (name, model) in models {
+        list.model(name.as_str(), model);
+    }
+    for (name, resource) in resources {
+        list.resource(name.as_str(), resource);
+    }
+    list.0
+}
+
+#[derive(Default)]
+struct List(Vec<Entry>);
+
+impl List {
+    fn server(&mut self, server: &Server) {
+        let Server {
+            listen,
+            workers,
+            body_limit,
+            head_timeout,
+            body_idle_timeout,
+            body_timeout,
+            shutdown_grace,
+            cors_origins,
+            expose_route,
+            max_connections,
+        } = server;
+        self.text(&["server", "listen"], &listen.to_string());
+        self.plain(&["server", "workers"], workers);
+        self.plain(&["server", "body_limit"], body_limit);
+        self.duration(&["server", "head_timeout"], *head_timeout);
+        self.duration(&["server", "body_idle_timeout"], *body_idle_timeout);
+        self.duration(&["server", "body_timeout"], *body_timeout);
+        self.duration(&["server", "shutdown_grace"], *shutdown_grace);
+        self.texts(&["server", "cors_origins"], cors_origins);
+        self.plain(&["server", "expose_route"], expose_route);
+        self.plain(&["server", "max_connections"], max_connections);
+    }
+
+    fn admin(&mut self, admin: &Admin) {
+        let Admin { key, listen } = admin;
+        if let Some(key) = key {
+            self.secret(&["admin", "key"], key);
+        }
+        let own = |address: &SocketAddr| address.to_string();
+        let listen = match listen {
+            AdminListen::Same => "same".to_owned(),
+            AdminListen::Own(address) => own(address),
+        };
+        self.text(&["admin", "listen"], &listen);
+    }
+
+    fn routing(&mut self, routing: &Routing) {
+        let Routing {
+            connect_timeout,
+            first_byte_timeout,
+            response_timeout,
+            deadline_to_headers,
+            stream_idle_timeout,
+            attempts,
+            cooldown,
+        } = routing;
+        self.duration(&["routing", "connect_timeout"], *connect_timeout);
+        self.duration(&["routing", "first_byte_timeout"], *first_byte_timeout);
+        self.duration(&["routing", "response_timeout"], *response_timeout);
+        self.duration(&["routing", "deadline_to_headers"], *deadline_to_headers);
+        self.duration(&["routing", "stream_idle_timeout"], *stream_idle_timeout);
+        self.plain(&["routing", "attempts"], attempts);
+        self.duration(&["routing", "cooldown"], *cooldown);
+    }
+
+    fn limits(&mut self, limits: Limits) {
+        let Limits { rpm, concurrency, burst } = limits;
+        let limit = |limit: Option<u32>| limit.map_or("\"unlimited\"".to_owned(), |limit| limit.to_string());
+        self.plain(&["defaults", "limits", "rpm"], limit(rpm));
+        self.plain(&["defaults", "limits", "concurrency"], limit(concurrency));
+        // None follows rpm: nothing of its own to show.
+        if let Some(burst) = burst {
+            self.plain(&["defaults", "limits", "burst"], burst);
+        }
+    }
+
+    fn model(&mut self, name: &str, model: &Model) {
+        let Model { aliases, price, first_byte_timeout, max_output } = model;
+        self.texts(&["models", name, "aliases"], aliases);
+        let Price { input, cached_input, output } = *price;
+        self.plain(&["models", name, "price", "input"], values::price_text(input));
+        self.plain(&["models", name, "price", "cached_input"], values::price_text(cached_input));
+        self.plain(&["models", name, "price", "output"], values::price_text(output));
+        if let Some(timeout) = first_byte_timeout {
+            self.duration(&["models", name, "first_byte_timeout"], *timeout);
+        }
+        self.plain(&["models", name, "max_output"], max_output);
+    }
+
+    fn resource(&mut self, name: &str, resource: &Resource) {
+        let Resource { endpoint, region, api_key, api_version, priority, weight, enabled, deployments } = resource;
+        self.text(&["resources", name, "endpoint"], &endpoint.to_string());
+        if let Some(region) = region {
+            self.text(&["resources", name, "region"], region.as_str());
+        }
+        self.secret(&["resources", name, "api_key"], api_key);
+        self.text(&["resources", name, "api_version"], &api_version.to_string());
+        self.plain(&["resources", name, "priority"], priority);
+        self.plain(&["resources", name, "weight"], weight);
+        self.plain(&["resources", name, "enabled"], enabled);
+        for (deployment, settings) in deployments {
+            let Deployment { model, priority: own, max_in_flight } = settings;
+            let at = |key| ["resources", name, "deployments", deployment.as_str(), key];
+            self.text(&at("model"), model.as_str());
+            if own != priority {
+                self.plain(&at("priority"), own);
+            }
+            if let Some(most) = max_in_flight {
+                self.plain(&at("max_in_flight"), most);
+            }
+        }
+    }
+
+    fn push(&mut self, key: &[&str], value: String, secret: Option<Secret>) {
+        self.0.push(Entry { key: path(key), value, secret });
+    }
+
+    fn plain(&mut self, key: &[&str], value: impl ToString) {
+        self.push(key, value.to_string(), None);
+    }
+
+    fn text(&mut self, key: &[&str], value: &str) {
+        self.push(key, format!("{value:?}"), None);
+    }
+
+    fn texts(&mut self, key: &[&str], values: &[String]) {
+        self.push(key, format!("{values:?}"), None);
+    }
+
+    fn duration(&mut self, key: &[&str], value: Duration) {
+        self.text(key, &humantime::format_duration(value).to_string());
+    }
+
+    fn secret(&mut self, key: &[&str], value: &Secret) {
+        self.push(key, "\"…\"".to_owned(), Some(value.clone()));
+    }
+}
+
+fn path(segments: &[&str]) -> String {
+    KeyPath::new(segments.iter().map(ToString::to_string).collect()).to_string()
+}

@@ -1,0 +1,313 @@
+//! Reads the merged tree key by key and notes every mistake with its place: one pass finds them all.
+//!
+//! A key that nobody asked for is unknown; what could have been meant is known once everything has been read, so the
+//! tips are made in [`Reader::finish`]. What the values may be is decided by the callers.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use config::{Map, Value, ValueKind};
+
+use super::files::Target;
+use super::key_path::KeyPath;
+use super::later;
+use super::layers::Layers;
+use super::mask;
+use super::problem::{Problem, Severity};
+use super::suggest;
+use super::variables::Variables;
+
+pub(super) struct Reader<'a> {
+    layers: &'a Layers,
+    pub(super) variables: &'a Variables,
+    problems: RefCell<Vec<Problem>>,
+    unknown: RefCell<Vec<(KeyPath, String)>>,
+    later: RefCell<later::Seen>,
+    /// Section pattern to the keys that were asked for.
+    known: RefCell<BTreeMap<String, Vec<&'static str>>>,
+    /// What the `file:` secrets hold, for the content hash.
+    pub(super) secret_files: RefCell<Vec<(PathBuf, Vec<u8>)>>,
+    /// Set while a file could not be read: what looks missing may stand there.
+    incomplete: Cell<bool>,
+}
+
+/// One table of the tree, or the place where it would be.
+pub(super) struct Section<'a> {
+    pub(super) reader: &'a Reader<'a>,
+    pub(super) path: KeyPath,
+    /// The path with `*` for names that operators choose.
+    pattern: String,
+    table: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(layers: &'a Layers, variables: &'a Variables) -> Self {
+        Self {
+            layers,
+            variables,
+            problems: RefCell::new(layers.problems().to_vec()),
+            unknown: RefCell::default(),
+            later: RefCell::default(),
+            known: RefCell::default(),
+            secret_files: RefCell::default(),
+            incomplete: Cell::new(layers.files.incomplete),
+        }
+    }
+
+    pub(super) fn root(&'a self, tree: &'a Map<String, Value>, strange: Vec<KeyPath>) -> Section<'a> {
+        self.unknown.borrow_mut().extend(strange.into_iter().map(|path| (path, String::new())));
+        Section { reader: self, path: KeyPath::default(), pattern: String::new(), table: Some(tree) }
+    }
+
+    pub(super) fn note(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    pub(super) fn error(&self, path: &KeyPath, target: Target, message: impl Into<String>) -> Problem {
+        Problem::error(path.to_string(), self.layers.place(path, target), message)
+    }
+
+    pub(super) fn warning(&self, path: &KeyPath, target: Target, message: impl Into<String>) -> Problem {
+        Problem::warning(path.to_string(), self.layers.place(path, target), message)
+    }
+
+    /// What is missing may stand in a file that could not be read.
+    pub(super) fn note_missing(&self, problem: Problem) {
+        if !self.incomplete.get() {
+            self.note(problem);
+        }
+    }
+
+    /// All problems, errors first, each kind in the order of the files.
+    pub(super) fn finish(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        let known = self.known.into_inner();
+        for (path, pattern) in self.unknown.into_inner() {
+            let place = self.layers.place(&path, Target::Key);
+            problems.push(suggest::unknown(&path, &pattern, &known, place));
+        }
+        problems.extend(self.later.into_inner().problems());
+        let position = |problem: &Problem| {
+            let file = problem.file().and_then(|file| self.layers.files.files.iter().position(|f| f.path == file));
+            (problem.severity, file.unwrap_or(usize::MAX), problem.line(), problem.column())
+        };
+        problems.sort_by_key(position);
+        problems
+    }
+
+    fn note_later(&self, path: &KeyPath, value: &Value) -> bool {
+        self.later.borrow_mut().look(path, value, || self.layers.place(path, Target::Key))
+    }
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn section(&self, name: &'static str) -> Section<'a> {
+        let value = self.value(name);
+        self.inner(name, name, value)
+    }
+
+    /// The entries of a table whose keys operators choose, in name order.
+    pub(super) fn entries(&self) -> Vec<(&'a str, &'a Value)> {
+        let mut entries: Vec<_> =
+            self.table.into_iter().flatten().map(|(name, value)| (name.as_str(), value)).collect();
+        entries.sort_unstable_by_key(|(name, _)| *name);
+        entries
+    }
+
+    /// The table of an entry; a mistake when it is none.
+    pub(super) fn entry(&self, name: &str, value: &'a Value) -> Section<'a> {
+        self.inner(name, "*", Some(value))
+    }
+
+    fn inner(&self, name: &str, part: &str, value: Option<&'a Value>) -> Section<'a> {
+        let path = self.path.child(name);
+        let pattern = if self.pattern.is_empty() { part.to_owned() } else { format!("{}.{part}", self.pattern) };
+        let table = match value.map(|value| &value.kind) {
+            Some(ValueKind::Table(table)) => Some(table),
+            // Arrays of tables are explained where the file is read.
+            Some(ValueKind::Array(list)) if list.iter().any(|item| matches!(item.kind, ValueKind::Table(_))) => None,
+            Some(other) => {
+                let message = format!("`{path}` must be a table, not {}", described(&path, other));
+                let tip = format!("write `[{path}]` and its settings below it");
+                self.reader.note(self.reader.error(&path, Target::Value, message).tip(tip));
+                None
+            }
+            None => None,
+        };
+        Section { reader: self.reader, path, pattern, table }
+    }
+
+    /// The value of a key, which thereby is a known one.
+    pub(super) fn value(&self, key: &'static str) -> Option<&'a Value> {
+        let mut known = self.reader.known.borrow_mut();
+        let keys = known.entry(self.pattern.clone()).or_default();
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+        self.table?.get(key).filter(|value| value.kind != ValueKind::Nil)
+    }
+
+    /// Text, with the path it stands at.
+    pub(super) fn text(&self, key: &'static str, expected: &str) -> Option<&'a str> {
+        let value = self.value(key)?;
+        let path = self.path.child(key);
+        match &value.kind {
+            ValueKind::String(text) => Some(text),
+            other => {
+                self.wrong(&path, expected, other);
+                None
+            }
+        }
+    }
+
+    /// Text that `parse` understands; `expected` completes "must be …".
+    pub(super) fn parsed<T>(
+        &self,
+        key: &'static str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(key, expected)?;
+        let parsed = parse(text);
+        if parsed.is_none() {
+            let path = self.path.child(key);
+            self.wrong(&path, expected, &ValueKind::String(text.to_owned()));
+        }
+        parsed
+    }
+
+    pub(super) fn truth(&self, key: &'static str) -> Option<bool> {
+        let value = self.value(key)?;
+        let path = self.path.child(key);
+        match &value.kind {
+            ValueKind::Boolean(truth) => return Some(*truth),
+            ValueKind::String(text) if self.reader.layers.is_text_only(&path) => {
+                if let Ok(truth) = text.trim().to_ascii_lowercase().parse() {
+                    return Some(truth);
+                }
+            }
+            ValueKind::Nil
+            | ValueKind::I64(_)
+            | ValueKind::I128(_)
+            | ValueKind::U64(_)
+            | ValueKind::U128(_)
+            | ValueKind::Float(_)
+            | ValueKind::String(_)
+            | ValueKind::Table(_)
+            | ValueKind::Array(_) => {}
+        }
+        self.wrong(&path, "true or false", &value.kind);
+        None
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn integer(&self, key: &'static str, least: u32, most: u32) -> Option<u32> {
+        let value = self.value(key)?;
+        let path = self.path.child(key);
+        let number = match &value.kind {
+            ValueKind::I64(number) => Some(*number),
+            ValueKind::String(text) if self.reader.layers.is_text_only(&path) => {
+                text.trim().replace('_', "").parse().ok()
+            }
+            ValueKind::Nil
+            | ValueKind::Boolean(_)
+            | ValueKind::I128(_)
+            | ValueKind::U64(_)
+            | ValueKind::U128(_)
+            | ValueKind::Float(_)
+            | ValueKind::String(_)
+            | ValueKind::Table(_)
+            | ValueKind::Array(_) => None,
+        };
+        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|n| (least..=most).contains(n));
+        if number.is_none() {
+            self.wrong(&path, &format!("a whole number from {least} to {most}"), &value.kind);
+        }
+        number
+    }
+
+    /// A list of texts; from the environment, separated by commas.
+    pub(super) fn list(&self, key: &'static str) -> Option<Vec<(KeyPath, String)>> {
+        let value = self.value(key)?;
+        let path = self.path.child(key);
+        match &value.kind {
+            ValueKind::Array(items) => {
+                let mut texts = Vec::with_capacity(items.len());
+                for (at, item) in items.iter().enumerate() {
+                    let path = path.child(&at.to_string());
+                    match &item.kind {
+                        ValueKind::String(text) => texts.push((path, text.clone())),
+                        other => self.wrong(&path, "text in quotes", other),
+                    }
+                }
+                Some(texts)
+            }
+            ValueKind::String(text) if self.reader.layers.is_text_only(&path) => {
+                Some(text.split(',').map(|part| (path.clone(), part.trim().to_owned())).collect())
+            }
+            other => {
+                self.wrong(&path, "a list such as [\"one\", \"two\"]", other);
+                None
+            }
+        }
+    }
+
+    /// Notes that the value of `path` is not what was expected.
+    pub(super) fn wrong(&self, path: &KeyPath, expected: impl Display, found: &ValueKind) {
+        let message = format!("`{path}` must be {expected}, not {}", described(path, found));
+        self.reader.note(self.reader.error(path, Target::Value, message));
+    }
+
+    /// Whether the key's value came from the environment or a flag, where everything is text.
+    pub(super) fn is_text_only(&self, path: &KeyPath) -> bool {
+        self.reader.layers.is_text_only(path)
+    }
+
+    /// What nobody asked for is either not in effect in this version or unknown.
+    pub(super) fn finish(self) {
+        let known = self.reader.known.borrow();
+        let keys = known.get(&self.pattern).map_or(&[][..], Vec::as_slice);
+        for (name, value) in self.entries() {
+            let path = self.path.child(name);
+            if !keys.contains(&name) && !self.reader.note_later(&path, value) {
+                self.reader.unknown.borrow_mut().push((path, self.pattern.clone()));
+            }
+        }
+    }
+}
+
+/// `the text "abc"`, `the number 3`; never a secret's value.
+pub(super) fn described(path: &KeyPath, found: &ValueKind) -> String {
+    let hidden = path.segments().iter().any(|name| mask::is_sensitive(name));
+    let shown = |kind: &str, value: &dyn Display| if hidden { kind.to_owned() } else { format!("{kind} {value}") };
+    match found {
+        ValueKind::Nil => "nothing".to_owned(),
+        ValueKind::Boolean(truth) => shown("the truth value", truth),
+        ValueKind::I64(number) => shown("the number", number),
+        ValueKind::I128(number) => shown("the number", number),
+        ValueKind::U64(number) => shown("the number", number),
+        ValueKind::U128(number) => shown("the number", number),
+        ValueKind::Float(number) => shown("the number", number),
+        ValueKind::String(text) => shown("the text", &quoted(text)),
+        ValueKind::Table(_) => "a table".to_owned(),
+        ValueKind::Array(_) => "a list".to_owned(),
+    }
+}
+
+/// A value in a message: quoted, masked, and not too long.
+pub(super) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let masked = mask::text(text);
+    let mut shown: String = masked.chars().take(LONGEST).collect();
+    if masked.chars().count() > LONGEST {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+/// Whether one of the problems refuses the settings.
+pub(super) fn is_refused(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.severity == Severity::Error)
+}

@@ -1,0 +1,246 @@
+//! The tables that every gateway has once: what may be in them, in which bounds, and what holds when nothing is said.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::files::Target;
+use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, Routing, Server};
+use super::reader::{Section, described, quoted};
+use super::secrets::{self, Missing};
+use super::suggest;
+use super::values;
+use crate::domain::secret::Secret;
+
+/// Used when `admin.key` is not set and this variable is.
+pub(super) const ADMIN_KEY_VARIABLE: &str = "GATEWAY_ADMIN_KEY";
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const ADDRESS: &str = "an address with a port such as \"0.0.0.0:8080\"";
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// From one millisecond to an hour; nothing waits for ever, and zero would refuse everything.
+pub(super) fn timeout(section: &Section<'_>, key: &'static str) -> Option<Duration> {
+    bounded(section, key, MILLISECOND, HOUR)
+}
+
+fn bounded(section: &Section<'_>, key: &'static str, least: Duration, most: Duration) -> Option<Duration> {
+    let duration = section.parsed(key, "a duration with its unit such as \"45s\" or \"250ms\"", values::duration)?;
+    if (least..=most).contains(&duration) {
+        return Some(duration);
+    }
+    let path = section.path.child(key);
+    let shown = |duration| humantime::format_duration(duration);
+    let message =
+        format!("`{path}` must be a duration from {} to {}, not {}", shown(least), shown(most), shown(duration));
+    section.reader.note(section.reader.error(&path, Target::Value, message));
+    None
+}
+
+pub(super) fn server(section: Section<'_>) -> Server {
+    let listen = section.parsed("listen", ADDRESS, values::address);
+    let server = Server {
+        listen: listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8080))),
+        workers: section.integer("workers", 0, 1024).unwrap_or(0) as usize,
+        body_limit: body_limit(&section).unwrap_or(32 << 20),
+        head_timeout: timeout(&section, "head_timeout").unwrap_or(seconds(10)),
+        body_idle_timeout: timeout(&section, "body_idle_timeout").unwrap_or(seconds(30)),
+        body_timeout: timeout(&section, "body_timeout").unwrap_or(seconds(120)),
+        shutdown_grace: bounded(&section, "shutdown_grace", Duration::ZERO, HOUR).unwrap_or(seconds(30)),
+        cors_origins: cors_origins(&section).unwrap_or_else(|| vec!["*".to_owned()]),
+        expose_route: section.truth("expose_route").unwrap_or(false),
+        max_connections: section.integer("max_connections", 1, 1_000_000).unwrap_or(8192) as usize,
+    };
+    section.finish();
+    server
+}
+
+fn body_limit(section: &Section<'_>) -> Option<usize> {
+    let expected = "a size from \"1KiB\" to \"1GiB\" such as \"32MiB\"";
+    let in_bounds = |size: &u64| (1 << 10..=1 << 30).contains(size);
+    section
+        .parsed("body_limit", expected, |text| values::size(text).filter(in_bounds))
+        .and_then(|size| usize::try_from(size).ok())
+}
+
+fn cors_origins(section: &Section<'_>) -> Option<Vec<String>> {
+    let mut origins = Vec::new();
+    for (path, origin) in section.list("cors_origins")? {
+        let is_origin = origin.split_once("://").is_some_and(|(scheme, host)| {
+            !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
+        });
+        if origin == "*" || is_origin {
+            origins.push(origin);
+        } else {
+            let message = format!("`{path}` must be \"*\" or an origin, not {}", quoted(&origin));
+            let tip = "an origin has a scheme and no path: \"https://chat.contoso.com\"";
+            section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
+        }
+    }
+    Some(origins)
+}
+
+pub(super) fn admin(section: Section<'_>, public: SocketAddr) -> Admin {
+    let expected = "\"same\" or an address with a port such as \"127.0.0.1:8081\"";
+    let listen = section.parsed("listen", expected, |text| match text {
+        "same" => Some(AdminListen::Same),
+        other => values::address(other).map(AdminListen::Own),
+    });
+    let listen = listen.unwrap_or(AdminListen::Same);
+    let is_set = section.value("key").is_some();
+    let key = if is_set {
+        secrets::read(&section, "key", Missing::Refused)
+    } else {
+        section.reader.variables.get(ADMIN_KEY_VARIABLE).map(Secret::new)
+    };
+    let address = match &listen {
+        AdminListen::Same => public,
+        AdminListen::Own(own) => *own,
+    };
+    if let AdminListen::Own(own) = &listen
+        && *own == public
+        && own.port() != 0
+    {
+        let path = section.path.child("listen");
+        let message = format!("`{path}` is {own}, the address of `server.listen`");
+        let tip = "write \"same\" to share the port, or another port";
+        section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
+    }
+    if let Some(why) = key.as_ref().and_then(|key| weakness(key.expose())) {
+        let path = section.path.child("key");
+        let tip = "make one: `openssl rand -hex 32`; without any, one is made at first start";
+        section.reader.note(if address.ip().is_loopback() {
+            let message = format!("`{path}` {why}; only programs on this machine can reach {address}");
+            section.reader.warning(&path, Target::Value, message).tip(tip)
+        } else {
+            let message = format!("`{path}` {why}, and {address} is open to others");
+            section.reader.error(&path, Target::Value, message).tip(tip)
+        });
+    }
+    section.finish();
+    Admin { key, listen }
+}
+
+/// Why a key is known or easily guessed.
+fn weakness(key: &str) -> Option<&'static str> {
+    const SHORTEST: usize = 20;
+    const KNOWN: [&str; 2] = ["sk-1234", "changeme"];
+    let lower = key.to_ascii_lowercase();
+    let mut bytes = key.bytes();
+    let first = bytes.next();
+    if KNOWN.iter().any(|known| lower.trim_matches(['-', '_', '!', '.']) == *known) {
+        Some("is a key that everyone knows from examples")
+    } else if key.len() < SHORTEST {
+        Some("is shorter than 20 characters")
+    } else if bytes.all(|byte| Some(byte) == first) || KNOWN.iter().any(|known| lower.replace(known, "").len() < 4) {
+        Some("is easily guessed")
+    } else {
+        None
+    }
+}
+
+pub(super) fn database(section: Section<'_>) -> Database {
+    let path = section.path.child("url");
+    let url = section.text("url", "text such as \"sqlite:data/gateway.db\"").unwrap_or("sqlite:data/gateway.db");
+    let file = match url.split_once(':') {
+        Some(("postgres" | "postgresql", _)) => {
+            let message = format!("`{path}`: PostgreSQL is not supported by this version");
+            let tip = "write \"sqlite:data/gateway.db\", or remove the line";
+            section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
+            ""
+        }
+        Some(("sqlite", rest)) if !rest.trim_start_matches('/').is_empty() && !rest.contains(['?', '\0']) => {
+            // "sqlite:///data/x" is the form of other tools; three slashes are an absolute path there too.
+            match rest.strip_prefix("//") {
+                Some(absolute) => absolute,
+                None => rest,
+            }
+        }
+        Some(_) | None => {
+            let message = format!("`{path}` must be \"sqlite:\" and a path, not {}", quoted(url));
+            section.reader.note(section.reader.error(&path, Target::Value, message));
+            ""
+        }
+    };
+    let file = PathBuf::from(if file.is_empty() { "data/gateway.db" } else { file });
+    section.finish();
+    Database { path: file }
+}
+
+pub(super) fn accounting(section: Section<'_>) -> Accounting {
+    let durability = section.parsed("durability", "\"process\" or \"power\"", |text| match text {
+        "process" => Some(Durability::Process),
+        "power" => Some(Durability::Power),
+        _ => None,
+    });
+    section.finish();
+    Accounting { durability: durability.unwrap_or(Durability::Process) }
+}
+
+pub(super) fn routing(section: Section<'_>) -> Routing {
+    let routing = Routing {
+        connect_timeout: timeout(&section, "connect_timeout").unwrap_or(seconds(2)),
+        first_byte_timeout: timeout(&section, "first_byte_timeout").unwrap_or(seconds(30)),
+        response_timeout: timeout(&section, "response_timeout").unwrap_or(seconds(600)),
+        deadline_to_headers: timeout(&section, "deadline_to_headers").unwrap_or(seconds(45)),
+        stream_idle_timeout: timeout(&section, "stream_idle_timeout").unwrap_or(seconds(120)),
+        attempts: section.integer("attempts", 1, 10).unwrap_or(4),
+        cooldown: timeout(&section, "cooldown").unwrap_or(seconds(10)),
+    };
+    section.finish();
+    routing
+}
+
+pub(super) fn defaults(section: Section<'_>) -> Limits {
+    let limits = section.section("limits");
+    let read = Limits {
+        rpm: limit(&limits, "rpm").unwrap_or(Some(600)),
+        concurrency: limit(&limits, "concurrency").unwrap_or(Some(64)),
+        burst: limits.integer("burst", 1, MOST_REQUESTS),
+    };
+    limits.finish();
+    section.finish();
+    read
+}
+
+const MOST_REQUESTS: u32 = 10_000_000;
+
+/// A number, or "unlimited" (`Some(None)`).
+fn limit(section: &Section<'_>, key: &'static str) -> Option<Option<u32>> {
+    use config::ValueKind;
+    let value = section.value(key)?;
+    let path = section.path.child(key);
+    match &value.kind {
+        ValueKind::String(text) if text == "unlimited" => Some(None),
+        ValueKind::String(text) if !section.is_text_only(&path) => {
+            let close = suggest::closest(text, ["unlimited"].into_iter());
+            let message = format!("`{path}` must be a number or \"unlimited\", not {}", described(&path, &value.kind));
+            let problem = section.reader.error(&path, Target::Value, message);
+            section.reader.note(match close {
+                Some(close) => problem.tip(format!("did you mean \"{close}\"?")),
+                None => problem.tip("numbers are written without quotes"),
+            });
+            None
+        }
+        ValueKind::I64(0) => {
+            let message = format!("`{path}` is 0, which would admit nothing");
+            let tip = "\"unlimited\" lifts the limit";
+            section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
+            None
+        }
+        ValueKind::String(_)
+        | ValueKind::I64(_)
+        | ValueKind::Nil
+        | ValueKind::Boolean(_)
+        | ValueKind::I128(_)
+        | ValueKind::U64(_)
+        | ValueKind::U128(_)
+        | ValueKind::Float(_)
+        | ValueKind::Table(_)
+        | ValueKind::Array(_) => section.integer(key, 1, MOST_REQUESTS).map(Some),
+    }
+}
