@@ -61,7 +61,9 @@ pub(super) fn read(fields: &Fields, model: &Model) -> Result<Wanted, Invalid> {
             .map(|input| match input {
                 Value::String(text) => Ok(of_text(text)),
                 Value::Array(tokens) => Ok(of_tokens(tokens)),
-                other => Err(wrong_type("input", "a string or an array of tokens", other)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+                    Err(wrong_type("input", "a string or an array of tokens", input))
+                }
             })
             .collect::<Result<_, _>>()?,
         Some(other) => return Err(wrong_type("input", "a string or an array", other)),

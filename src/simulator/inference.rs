@@ -50,6 +50,9 @@ pub(super) fn reply(shared: &Arc<Shared>, request: &Request, route: Route) -> Re
     Reply { action, ticket: Some(ticket) }
 }
 
+/// An answer that says no.
+type Refusal = Box<Answer>;
+
 /// One request past the front end.
 struct Call<'a> {
     shared: &'a Arc<Shared>,
@@ -75,12 +78,12 @@ impl Call<'_> {
     fn route(mut self, request: &Request, route: Route) -> Action {
         let answered = match route {
             Route::Inference { family, operation, deployment } => self.infer(request, family, operation, deployment),
-            Route::UnsupportedVersion { .. } => Err(errors::version_not_supported(self.ids, self.shared)),
+            Route::UnsupportedVersion { .. } => Err(Box::new(errors::version_not_supported(self.ids, self.shared))),
             Route::UnknownVersion { .. } | Route::Models(_) | Route::Model(..) | Route::Plane(_) | Route::Unknown => {
-                Err(errors::resource_not_found(self.ids, self.shared))
+                Err(Box::new(errors::resource_not_found(self.ids, self.shared)))
             }
         };
-        answered.unwrap_or_else(|refusal| Action::Answer(Box::new(refusal)))
+        answered.unwrap_or_else(Action::Answer)
     }
 
     fn infer(
@@ -89,7 +92,7 @@ impl Call<'_> {
         family: Family,
         operation: Operation,
         deployment: Option<String>,
-    ) -> Result<Action, Answer> {
+    ) -> Result<Action, Refusal> {
         let shared = self.shared.clone();
         let fields = parameters::fields(&request.body);
         let name = match deployment {
@@ -98,7 +101,7 @@ impl Call<'_> {
         };
         self.ticket.entry.deployment.clone_from(&name);
         let found = shared.deployments.get(&name);
-        let deployment = found.ok_or_else(|| errors::deployment_not_found(self.ids, self.shared))?;
+        let deployment = found.ok_or_else(|| Box::new(errors::deployment_not_found(self.ids, self.shared)))?;
         self.ticket.entry.model.clone_from(&deployment.spec.model);
         let fields = fields.map_err(|invalid| self.invalid(&invalid))?;
         let job = self.check(&fields, deployment, &family, operation)?;
@@ -125,7 +128,7 @@ impl Call<'_> {
     }
 
     /// The v1 family's deployment.
-    fn named_by_body(&self, fields: &Result<Fields, Invalid>) -> Result<String, Answer> {
+    fn named_by_body(&self, fields: &Result<Fields, Invalid>) -> Result<String, Refusal> {
         let fields = fields.as_ref().map_err(|invalid| self.invalid(invalid))?;
         match fields.get("model").and_then(serde_json::Value::as_str) {
             Some(name) => Ok(name.to_owned()),
@@ -139,7 +142,7 @@ impl Call<'_> {
         deployment: &Deployment,
         family: &Family,
         operation: Operation,
-    ) -> Result<Job, Answer> {
+    ) -> Result<Job, Refusal> {
         let model = &deployment.model;
         let (fits, named) = match operation {
             Operation::Chat => (matches!(model.kind, Kind::Chat | Kind::Reasoning), "chatCompletion"),
@@ -147,7 +150,12 @@ impl Call<'_> {
             Operation::Embeddings => (matches!(model.kind, Kind::Embedding { .. }), "embeddings"),
         };
         if !fits {
-            return Err(errors::operation_not_supported(self.ids, self.shared, named, &deployment.spec.model));
+            return Err(Box::new(errors::operation_not_supported(
+                self.ids,
+                self.shared,
+                named,
+                &deployment.spec.model,
+            )));
         }
         let prompt = match operation {
             Operation::Chat => chat::prompt(fields),
@@ -168,7 +176,7 @@ impl Call<'_> {
                 let wait = retry_after_ms.map(Duration::from_millis).or(hit.left).unwrap_or(Duration::from_secs(1));
                 let factor = self.shared.faults().factor(&work.deployment.spec.name, now);
                 let gauge = work.deployment.gauge(factor, now).exhausted(cause, wait);
-                Spoilt::Instead(Action::Answer(Box::new(self.too_many(work, Denied { cause, wait, gauge }))))
+                Spoilt::Instead(Action::Answer(self.too_many(work, Denied { cause, wait, gauge })))
             }
             FaultKind::Fail { status, body } => {
                 if status == 408 {
@@ -185,7 +193,7 @@ impl Call<'_> {
         }
     }
 
-    fn admit(&mut self, work: &Work<'_>, now: time::Timestamp) -> Result<Gauge, Answer> {
+    fn admit(&mut self, work: &Work<'_>, now: time::Timestamp) -> Result<Gauge, Refusal> {
         let estimate = work.job.estimate();
         let factor = self.shared.faults().factor(&work.deployment.spec.name, now);
         let gauge = work.deployment.admit(estimate, factor, now).map_err(|denied| self.too_many(work, denied))?;
@@ -197,7 +205,7 @@ impl Call<'_> {
         Ok(gauge)
     }
 
-    fn serve(&mut self, work: &Work<'_>, gauge: &Gauge) -> Result<Answer, Answer> {
+    fn serve(&mut self, work: &Work<'_>, gauge: &Gauge) -> Result<Answer, Refusal> {
         let head = headers::model(Head::new(200), self.ids, self.shared, work.deployment);
         let head = headers::standing(head, work.deployment, gauge, self.knobs);
         match &work.job {
@@ -212,12 +220,12 @@ impl Call<'_> {
         }
     }
 
-    fn generate(&mut self, work: &Work<'_>, asked: &Asked, head: Head) -> Result<Answer, Answer> {
+    fn generate(&mut self, work: &Work<'_>, asked: &Asked, head: Head) -> Result<Answer, Refusal> {
         let (shared, deployment, prompt) = (self.shared, work.deployment, &asked.prompt);
         let verdict = prompt.verdict();
         if verdict == Verdict::RefusePrompt {
             self.ticket.charge_prompt(prompt.tokens, 0);
-            return Err(errors::filtered_prompt(self.ids, shared));
+            return Err(Box::new(errors::filtered_prompt(self.ids, shared)));
         }
         let kind = deployment.model.kind;
         let length = Length {
@@ -285,15 +293,15 @@ impl Call<'_> {
         Ok(answer)
     }
 
-    fn invalid(&self, invalid: &Invalid) -> Answer {
-        errors::invalid(self.ids, self.shared, invalid)
+    fn invalid(&self, invalid: &Invalid) -> Refusal {
+        Box::new(errors::invalid(self.ids, self.shared, invalid))
     }
 
-    fn too_many(&self, work: &Work<'_>, denied: Denied) -> Answer {
+    fn too_many(&self, work: &Work<'_>, denied: Denied) -> Refusal {
         let Denied { cause, wait, gauge } = denied;
         let (deployment, family, operation) = (work.deployment, &work.family, work.operation);
         let throttled = Throttled { deployment, family, operation, cause, wait, gauge };
-        too_many_requests(self.ids, self.shared, self.knobs, &throttled)
+        Box::new(too_many_requests(self.ids, self.shared, self.knobs, &throttled))
     }
 }
 

@@ -172,12 +172,14 @@ impl Journal {
     }
 }
 
+type Afterwards = Box<dyn FnOnce(&Entry) + Send>;
+
 /// Keeps one entry while its request is answered; dropping it, for whatever reason, finishes the entry as it stands.
 pub(super) struct Ticket {
     journal: Arc<Journal>,
     entered: time::Timestamp,
     pub(super) entry: Entry,
-    then: Option<Box<dyn FnOnce(&Entry) + Send>>,
+    then: Option<Afterwards>,
 }
 
 impl Ticket {
