@@ -1,7 +1,6 @@
 //! `aoai-gateway check`: validates the settings, without a gateway and without calling Azure.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -10,9 +9,6 @@ use crate::settings::{self, Place, Problem, Settings, Severity, Source};
 
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// The directory of the settings files
-    #[arg(long, value_name = "DIR", default_value = "settings", env = "GATEWAY_SETTINGS")]
-    pub settings: PathBuf,
     /// How to print what is found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -25,8 +21,8 @@ pub enum Format {
 }
 
 /// Exit code 2 when the settings would be refused.
-pub fn run(args: CheckArgs) -> ExitCode {
-    let report = report(&Source::new(args.settings), args.format);
+pub fn run(args: CheckArgs, source: &Source) -> ExitCode {
+    let report = report(source, args.format);
     // A reader that closed the pipe has seen enough.
     let _ = writeln!(std::io::stdout(), "{}", report.text);
     ExitCode::from(report.exit_code)

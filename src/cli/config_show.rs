@@ -1,27 +1,36 @@
 //! `aoai-gateway config show`: every setting in effect, secrets masked, as TOML that could be pasted into a file.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::settings::{self, Source};
 
 #[derive(Args, Clone, Debug)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum ConfigCommand {
+    /// Prints every setting in effect, secrets masked
+    Show(ShowArgs),
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct ShowArgs {
-    /// The directory of the settings files
-    #[arg(long, value_name = "DIR", default_value = "settings", env = "GATEWAY_SETTINGS")]
-    pub settings: PathBuf,
     /// Say beside each value where it comes from
     #[arg(long)]
     pub origin: bool,
 }
 
 /// Exit code 2 when the settings are refused.
-pub fn run(args: ShowArgs) -> ExitCode {
+pub fn run(args: ConfigArgs, source: &Source) -> ExitCode {
+    let ConfigCommand::Show(args) = args.command;
     let origins = if args.origin { Origins::Shown } else { Origins::Hidden };
-    match listing(&Source::new(args.settings), origins) {
+    match listing(source, origins) {
         Ok(text) => {
             // A reader that closed the pipe has seen enough.
             let _ = writeln!(std::io::stdout(), "{text}");

@@ -15,7 +15,7 @@ use crate::domain::secret::Secret;
 use crate::server::{Ended, Gateway};
 use crate::settings::Settings;
 use crate::settings::model::{Deployment, Resource};
-use crate::simulator::{self, SimulatedDeployment, SimulatedResource, Simulator};
+use crate::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 
 /// The regions that are simulated, in this order; further ones are numbered.
 const REGIONS: [(&str, &str); 3] = [("eastus2", "East US 2"), ("swedencentral", "Sweden Central"), ("westus3", "West US 3")];
@@ -86,17 +86,24 @@ async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
     Ok(ended)
 }
 
-type Region3 = (ResourceName, Simulator, String);
+type Simulated = (ResourceName, Simulator, String);
 
-async fn simulate_region(index: usize) -> Result<Region3, Box<dyn std::error::Error>> {
+async fn simulate_region(index: usize) -> Result<Simulated, Box<dyn std::error::Error>> {
     let (name, label) = match REGIONS.get(index) {
         Some((name, label)) => ((*name).to_owned(), (*label).to_owned()),
         None => (format!("region{}", index + 1), format!("Region {}", index + 1)),
     };
     let api_key = crate::storage::keys::generate_admin_key()?;
-    let deployments = MODELS.iter().map(|model| SimulatedDeployment::new(model, model)).collect();
-    let mut simulated = SimulatedResource::new(&name, &label, &api_key, deployments);
-    simulated.seed = index as u64;
+    // Far more than a demonstration needs: what throttles here is `simulate throttle`.
+    let deployment = |model: &&str| SimulatedDeployment::new(model, model).with_limits(60_000_000, 600_000);
+    let simulated = SimulatedResource {
+        region_label: label,
+        api_key: api_key.clone(),
+        deployments: MODELS.iter().map(deployment).collect(),
+        seed: index as u64,
+        knobs: Knobs::visible(),
+        ..SimulatedResource::new(&name)
+    };
     let simulator = simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), simulated).await?;
     Ok((name.into(), simulator, api_key))
 }
@@ -122,7 +129,7 @@ fn resource(name: &ResourceName, simulator: &Simulator, api_key: &str) -> Resour
     }
 }
 
-fn explain(out: &mut impl Write, base_url: &str, key: &str, admin_key: &str, simulators: &[Region3]) -> std::io::Result<()> {
+fn explain(out: &mut impl Write, base_url: &str, key: &str, admin_key: &str, simulators: &[Simulated]) -> std::io::Result<()> {
     let names: Vec<_> = simulators.iter().map(|(name, ..)| name.as_str()).collect();
     writeln!(out, "aoai-gateway {} demo: {} simulated Azure regions ({})\n", env!("CARGO_PKG_VERSION"), names.len(), names.join(", "))?;
     writeln!(out, "  API        {base_url}")?;

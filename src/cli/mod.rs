@@ -94,7 +94,7 @@ impl Cli {
 
 impl Common {
     pub fn source(&self) -> Source {
-        Source { directory: self.settings.clone(), overrides: Vec::new() }
+        Source::new(&self.settings)
     }
 
     /// For commands that need valid settings; their warnings are `check`'s business.

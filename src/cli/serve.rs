@@ -28,7 +28,7 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
         }
     };
     for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.line());
+        tracing::warn!("{}", warning.in_one_line());
     }
     let ended = actix::System::new().block_on(async {
         let gateway = Gateway::build(loaded.settings, Some(source)).await?;

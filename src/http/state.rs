@@ -4,13 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix::Addr;
+use tokio::sync::watch;
 
+use crate::accounting::Books;
 use crate::accounting::recorder::Recorder;
 use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
 use crate::limits::{Callers, KeyHash};
 use crate::metrics::Metrics;
 use crate::router::RouterHandle;
+use crate::settings::Settings;
 use crate::storage::Store;
 use crate::upstream::client::UpstreamClient;
 
@@ -23,14 +26,35 @@ pub struct House {
     pub admin_key: KeyHash,
     pub condition: Condition,
     pub started: WallTime,
+    /// In force; replaced by a reload.
+    pub settings: RwLock<Arc<Settings>>,
+    pub ledger: Books,
+}
+
+impl House {
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn replace_settings(&self, settings: Arc<Settings>) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
 }
 
 /// What `/readyz` tells beside the deployments.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Condition {
     draining: AtomicBool,
-    /// The mistakes of settings that were refused; the running ones stay. Written by the watcher.
-    settings_refused: RwLock<Option<String>>,
+    /// The mistakes of settings that were refused, a line each; the running ones stay. Written by the reloader.
+    settings_refused: RwLock<Option<Vec<String>>>,
+    /// Turns true when the grace of a shutdown is over.
+    cut: watch::Sender<bool>,
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self { draining: AtomicBool::new(false), settings_refused: RwLock::default(), cut: watch::Sender::new(false) }
+    }
 }
 
 impl Condition {
@@ -46,12 +70,22 @@ impl Condition {
         *self.settings_refused.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    pub fn settings_refused(&self, mistakes: String) {
+    pub fn settings_refused(&self, mistakes: Vec<String>) {
         *self.settings_refused.write().unwrap_or_else(PoisonError::into_inner) = Some(mistakes);
     }
 
-    pub fn refused_settings(&self) -> Option<String> {
+    pub fn refused_settings(&self) -> Option<Vec<String>> {
         self.settings_refused.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Streams that are still going are to end now.
+    pub fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    pub async fn until_cut(&self) {
+        // The sender lives in `self`, so the wait ends only when it is true.
+        let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
     }
 }
 

@@ -5,9 +5,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use actix_web::body::{BodySize, MessageBody};
@@ -22,6 +21,7 @@ struct Shared {
     queued: usize,
     end: Option<End>,
     reader_gone: bool,
+    cut: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -40,17 +40,44 @@ pub struct Writer(Rc<RefCell<Shared>>);
 #[derive(Debug)]
 pub struct Reader(Rc<RefCell<Shared>>);
 
-/// The client has left.
+/// Why the relay must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
+pub enum Stop {
+    /// The client has left.
+    Gone,
+    /// The gateway is shutting down and its grace is over.
+    ShuttingDown,
+}
+
+thread_local! {
+    /// The pipes of this thread, so that a shutdown can reach them.
+    static OPEN: RefCell<Vec<Weak<RefCell<Shared>>>> = const { RefCell::new(Vec::new()) };
+}
 
 pub fn pipe() -> (Writer, Reader) {
     let shared = Rc::new(RefCell::new(Shared::default()));
+    OPEN.with_borrow_mut(|open| {
+        if open.len() == open.capacity() {
+            open.retain(|pipe| pipe.strong_count() > 0);
+        }
+        open.push(Rc::downgrade(&shared));
+    });
     (Writer(shared.clone()), Reader(shared))
 }
 
+/// Stops every relay of this thread.
+pub fn cut_all() {
+    OPEN.with_borrow_mut(|open| {
+        for shared in open.drain(..).filter_map(|pipe| pipe.upgrade()) {
+            let mut shared = shared.borrow_mut();
+            shared.cut = true;
+            wake(&mut shared.writer);
+        }
+    });
+}
+
 impl Writer {
-    /// Queues bytes at once; wait for [`Writer::room`] before the next.
+    /// Queues bytes at once; wait for [`Writer::poll_room`] before the next.
     pub fn push(&self, bytes: Bytes) {
         if bytes.is_empty() {
             return;
@@ -61,33 +88,20 @@ impl Writer {
         wake(&mut shared.reader);
     }
 
-    /// Ready when the queue has room again, or the client has left.
-    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+    /// Ready when the queue has room, or the relay must stop. Registers for either, also when it is ready: whoever
+    /// goes on to wait for the upstream is woken when the client leaves.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let mut shared = self.0.borrow_mut();
         if shared.reader_gone {
-            return Poll::Ready(Err(Gone));
+            return Poll::Ready(Err(Stop::Gone));
         }
-        if shared.queued < ROOM {
-            return Poll::Ready(Ok(()));
-        }
-        shared.writer = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Whether the client has left; registers to be woken when it does.
-    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
-        let mut shared = self.0.borrow_mut();
-        if shared.reader_gone {
-            return Poll::Ready(Gone);
+        if shared.cut {
+            return Poll::Ready(Err(Stop::ShuttingDown));
         }
         if !shared.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             shared.writer = Some(cx.waker().clone());
         }
-        Poll::Pending
-    }
-
-    pub async fn room(&self) -> Result<(), Gone> {
-        poll_fn(|cx| self.poll_room(cx)).await
+        if shared.queued < ROOM { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     /// The answer is whole.
@@ -135,7 +149,7 @@ impl MessageBody for Reader {
         let mut shared = self.0.borrow_mut();
         if let Some(bytes) = shared.queue.pop_front() {
             shared.queued -= bytes.len();
-            if shared.queued < ROOM / 2 {
+            if shared.queued < ROOM && shared.queued + bytes.len() >= ROOM {
                 wake(&mut shared.writer);
             }
             return Poll::Ready(Some(Ok(bytes)));
@@ -154,6 +168,7 @@ impl MessageBody for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
 
     async fn next(reader: &mut Reader) -> Option<Result<Bytes, Cut>> {
         poll_fn(|cx| Pin::new(&mut *reader).poll_next(cx)).await
@@ -178,11 +193,23 @@ mod tests {
     async fn a_full_pipe_waits_and_a_gone_client_is_noticed() {
         let (writer, mut reader) = pipe();
         writer.push(Bytes::from(vec![0; ROOM]));
-        assert!(futures_util::poll!(Box::pin(writer.room())).is_pending());
+        let room = || poll_fn(|cx| writer.poll_room(cx));
+        assert!(futures_util::poll!(Box::pin(room())).is_pending());
         next(&mut reader).await.unwrap().unwrap();
-        assert_eq!(writer.room().await, Ok(()));
+        assert_eq!(room().await, Ok(()));
         drop(reader);
-        assert_eq!(poll_fn(|cx| writer.poll_gone(cx)).await, Gone);
-        assert_eq!(writer.room().await, Err(Gone));
+        assert_eq!(room().await, Err(Stop::Gone));
+    }
+
+    #[actix_rt::test]
+    async fn a_shutdown_reaches_every_relay() {
+        let (writer, _reader) = pipe();
+        let mut waiting = Box::pin(poll_fn(|cx| match writer.poll_room(cx) {
+            Poll::Ready(Ok(())) => Poll::Pending,
+            other => other,
+        }));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        cut_all();
+        assert_eq!(waiting.await, Err(Stop::ShuttingDown));
     }
 }

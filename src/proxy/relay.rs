@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 
 use super::attempt::{EventStream, HideUsage, Order, outcome_of};
 use super::books::{AttemptEnd, Books, CLIENT_CLOSED_REQUEST, End};
-use super::pipe::{Gone, Reader, Writer, pipe};
+use super::pipe::{Reader, Stop, Writer, pipe};
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time;
 use crate::domain::usage::{Charge, Usage};
@@ -49,7 +49,7 @@ pub struct Start {
 enum Ending {
     /// `[DONE]`, to be sent when the books are closed.
     Done(Bytes),
-    /// The upstream broke off, or said in an error event that it gives up.
+    /// The upstream broke off, or said in an error event that it gives up; or the gateway is shutting down.
     Broken(Outcome),
     ClientGone,
 }
@@ -77,7 +77,8 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
         writer.push(head.freeze());
         loop {
             let chunk = match next(&mut body, &writer).await {
-                Err(Gone) => break Ending::ClientGone,
+                Err(Stop::Gone) => break Ending::ClientGone,
+                Err(Stop::ShuttingDown) => break Ending::Broken(Outcome::Abandoned),
                 Ok(Some(Err(error))) => break Ending::Broken(outcome_of(&error)),
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(None) => {
@@ -178,7 +179,7 @@ async fn relay_large(start: Start, head: Bytes, mut body: UpstreamBody, writer: 
             Ok(Some(Ok(chunk))) => writer.push(std::mem::replace(&mut held, chunk)),
             Ok(None) => break Outcome::Served,
             Ok(Some(Err(error))) => break outcome_of(&error),
-            Err(Gone) => break Outcome::Abandoned,
+            Err(Stop::Gone | Stop::ShuttingDown) => break Outcome::Abandoned,
         }
     };
     let found = answer::usage_in_tail(&tail);
@@ -207,17 +208,12 @@ fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
     }
 }
 
-/// The next chunk, unless the client leaves first or has no room yet.
-async fn next(body: &mut UpstreamBody, writer: &Writer) -> Result<Option<Result<Bytes, UpstreamError>>, Gone> {
-    poll_fn(|cx| {
-        if writer.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(Gone));
-        }
-        match writer.poll_room(cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut *body).poll_next(cx).map(Ok),
-            Poll::Ready(Err(gone)) => Poll::Ready(Err(gone)),
-            Poll::Pending => Poll::Pending,
-        }
+/// The next chunk, once the client has room for it; or the reason to stop.
+async fn next(body: &mut UpstreamBody, writer: &Writer) -> Result<Option<Result<Bytes, UpstreamError>>, Stop> {
+    poll_fn(|cx| match writer.poll_room(cx) {
+        Poll::Ready(Ok(())) => Pin::new(&mut *body).poll_next(cx).map(Ok),
+        Poll::Ready(Err(stop)) => Poll::Ready(Err(stop)),
+        Poll::Pending => Poll::Pending,
     })
     .await
 }

@@ -115,6 +115,14 @@ impl Problem {
         self
     }
 
+    /// For logs and readiness: place and message, without the source line (which may hold a secret).
+    pub fn in_one_line(&self) -> String {
+        match &self.place {
+            Place::Nowhere => self.message.clone(),
+            place => format!("{place}: {}", self.message),
+        }
+    }
+
     pub fn file(&self) -> Option<&Path> {
         match &self.place {
             Place::Line { file, .. } | Place::Path(file) => Some(file),

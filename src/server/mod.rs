@@ -1,0 +1,248 @@
+//! The composition root: builds the house from the bottom, runs it, and takes it down in order.
+//!
+//! Shutting down: readiness goes off and no connection is accepted; requests in flight run on for
+//! `server.shutdown_grace`; streams that are still going then end with an error event; the ledger writes everything;
+//! the process ends. A dead actor ends the process the same way, with exit code 70.
+
+mod reload;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter};
+use actix_web::dev::ServerHandle;
+use actix_web::{App, web};
+
+use crate::accounting::{self, Books};
+use crate::domain::time;
+use crate::fleet::pool::{Inspect, Pool, Reload};
+use crate::fleet::routes::{Publish, RouteTable};
+use crate::http::listener::{self, Edge};
+use crate::http::state::{Condition, House, Surface, Worker};
+use crate::http::dispatch;
+use crate::limits::{self, Callers};
+use crate::metrics::Metrics;
+use crate::proxy::pipe;
+use crate::router::RouterHandle;
+use crate::settings::model::{AdminListen, Settings};
+use crate::settings::Source;
+use crate::storage::{StorageError, Store};
+use crate::tripwire::Alarm;
+use crate::upstream::client::{UpstreamClient, UpstreamConfig};
+
+/// A gateway that is listening; it serves while [`Gateway::run`] is awaited, and before.
+pub struct Gateway {
+    house: Arc<House>,
+    alarm: Alarm,
+    books: Books,
+    fleet: Arbiter,
+    reloader: reload::Reloader,
+    listeners: Vec<Listener>,
+    generated_admin_key: Option<String>,
+    grace: Duration,
+}
+
+struct Listener {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {cause}; choose another with `--listen` or `server.listen`")]
+    Listen { address: SocketAddr, cause: std::io::Error },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("cannot set up TLS for upstreams: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("cannot set up metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("{0} ended while the gateway was starting; its log lines say why")]
+    Died(&'static str),
+}
+
+/// How a gateway ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Orderly,
+    /// This part died.
+    Broken(&'static str),
+}
+
+impl Gateway {
+    /// Builds everything and begins to listen. With a `source`, changes of the settings take effect while it runs.
+    /// Must be called inside an actix system.
+    pub async fn build(settings: Settings, source: Option<Source>) -> Result<Self, StartError> {
+        let settings = Arc::new(settings);
+        let metrics = Arc::new(Metrics::new()?);
+        let alarm = Alarm::default();
+        let store = Store::open(&settings.database.path, settings.accounting.durability)?;
+        let books = {
+            let (models, metrics) = (settings.models.clone(), metrics.clone());
+            let price = move |model: &crate::domain::ids::ModelName| models.get(model).map(|model| model.price).unwrap_or_default();
+            accounting::start(&store, &alarm, price, move |took| metrics.observe_commit(took))?
+        };
+        let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
+        let callers = Arc::new(Callers::default());
+        reload::load_callers(&store, &settings, &callers)?;
+
+        let fleet = Arbiter::new();
+        let pool = {
+            let (settings, alarm) = (settings.clone(), alarm.clone());
+            Pool::start_in_arbiter(&fleet.handle(), move |_| Pool::new(settings, alarm))
+        };
+        pool.send(Reload(settings.clone())).await.map_err(|_| StartError::Died("the pool"))?;
+        let table = current_table(&pool).await?;
+        metrics.reload_successful.set(1);
+        metrics.reload_timestamp.set(time::wall_now().0 as f64 / 1e6);
+
+        let house = Arc::new(House {
+            callers,
+            metrics,
+            store,
+            pool,
+            admin_key,
+            condition: Condition::default(),
+            started: time::wall_now(),
+            settings: std::sync::RwLock::new(settings.clone()),
+            ledger: books.clone(),
+        });
+        let upstream = UpstreamConfig::new(&[])?;
+        let mut listeners = Vec::new();
+        let surfaces = match settings.admin.listen {
+            AdminListen::Same => vec![(settings.server.listen, Surface::All)],
+            AdminListen::Own(admin) => vec![(settings.server.listen, Surface::Public), (admin, Surface::Admin)],
+        };
+        for (address, surface) in surfaces {
+            listeners.push(listen(address, surface, &settings, &house, &books, &upstream, &table)?);
+        }
+        let reloader = reload::Reloader::start(house.clone(), source);
+        Ok(Self { house, alarm, books, fleet, reloader, listeners, generated_admin_key, grace: settings.server.shutdown_grace })
+    }
+
+    /// Where the data plane listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listeners[0].address
+    }
+
+    /// Where the admin plane listens; the data plane's address unless it has its own.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.listeners[self.listeners.len() - 1].address
+    }
+
+    pub fn house(&self) -> &Arc<House> {
+        &self.house
+    }
+
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// The admin key, if this was the first start and none was set; it cannot be had again.
+    pub fn generated_admin_key(&self) -> Option<&str> {
+        self.generated_admin_key.as_deref()
+    }
+
+    /// Serves until SIGINT or SIGTERM, or until a vital part dies. SIGHUP reloads the settings.
+    pub async fn run_until_signalled(self) -> Ended {
+        let poke = self.reloader.poker();
+        self.run(reload::terminated(poke)).await
+    }
+
+    /// Serves until `stop` resolves, or until a vital part dies.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
+        let ended = tokio::select! {
+            () = stop => Ended::Orderly,
+            part = self.alarm.raised() => Ended::Broken(part),
+        };
+        self.shut_down(ended).await
+    }
+
+    async fn shut_down(self, ended: Ended) -> Ended {
+        self.house.condition.drain();
+        let in_flight = self.house.callers.in_flight();
+        tracing::info!(in_flight, "shutting down");
+        let cut = {
+            let (house, grace) = (self.house.clone(), self.grace);
+            actix::spawn(async move {
+                tokio::time::sleep(grace).await;
+                house.condition.cut();
+            })
+        };
+        futures_util::future::join_all(self.listeners.iter().map(|listener| listener.handle.stop(true))).await;
+        cut.abort();
+        drop(self.reloader);
+        let closed = tokio::time::timeout(Duration::from_secs(10), self.books.close()).await;
+        if !matches!(closed, Ok(Ok(()))) {
+            tracing::error!("the ledger could not be closed; the next start recovers what is open");
+        }
+        self.fleet.stop();
+        tracing::info!("stopped");
+        ended
+    }
+}
+
+async fn current_table(pool: &Addr<Pool>) -> Result<Arc<RouteTable>, StartError> {
+    let Publish(table) = pool.send(Inspect).await.map_err(|_| StartError::Died("the pool"))?;
+    Ok(table)
+}
+
+fn listen(
+    address: SocketAddr,
+    surface: Surface,
+    settings: &Settings,
+    house: &Arc<House>,
+    books: &Books,
+    upstream: &UpstreamConfig,
+    table: &Arc<RouteTable>,
+) -> Result<Listener, StartError> {
+    let failed = |cause| StartError::Listen { address, cause };
+    let socket = listener::bind(address).map_err(failed)?;
+    let bound = socket.local_addr().map_err(failed)?;
+    let mut edge = Edge::new(&settings.server);
+    // Time for relays that were cut to say so and to settle.
+    edge.shutdown_timeout += Duration::from_secs(3);
+    let (house, books, upstream, table) = (house.clone(), books.clone(), upstream.clone(), table.clone());
+    let factory = move || {
+        // Runs on the worker's own thread: its router, its connections and its recorder live there.
+        let router = RouterHandle::start(&house.pool, table.clone());
+        let worker = Worker {
+            house: house.clone(),
+            router,
+            client: UpstreamClient::new(&upstream),
+            recorder: books.recorder(),
+            surface,
+        };
+        let house = house.clone();
+        actix_web::rt::spawn(async move {
+            house.condition.until_cut().await;
+            pipe::cut_all();
+        });
+        App::new().app_data(web::Data::new(worker)).default_service(actix_web::dev::fn_service(dispatch::entry))
+    };
+    let server = listener::serve(socket, edge, factory).map_err(failed)?;
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    Ok(Listener { address: bound, handle })
+}
+
+impl Gateway {
+    /// How many models have a deployment.
+    pub fn models(&self) -> usize {
+        let settings = self.house.settings();
+        let served: std::collections::BTreeSet<_> = settings
+            .resources
+            .values()
+            .filter(|resource| resource.enabled)
+            .flat_map(|resource| resource.deployments.values().map(|deployment| &deployment.model))
+            .collect();
+        served.len()
+    }
+
+    /// How many keys may call.
+    pub fn keys(&self) -> usize {
+        self.house.callers.len()
+    }
+}

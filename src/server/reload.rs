@@ -1,0 +1,182 @@
+//! What changes while the gateway runs: settings, and keys made or revoked by other processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::domain::time;
+use crate::fleet::pool::{PoolSummary, Reload};
+use crate::http::state::House;
+use crate::limits::{self, Callers, Grant, KeyHash};
+use crate::settings::model::{Limits, Settings};
+use crate::settings::{self, Loaded, SettingsErrors, Source, Watcher};
+use crate::storage::keys::{KeyRow, Limit};
+use crate::storage::{StorageError, Store};
+
+/// Other processes' changes of keys are looked for this often: a revocation counts within a second.
+const KEYS_POLL: Duration = Duration::from_millis(300);
+
+/// Watches the settings and the keys until it is dropped.
+pub struct Reloader {
+    watcher: Option<Arc<Watcher>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Reloader {
+    pub fn start(house: Arc<House>, source: Option<Source>) -> Self {
+        let mut tasks = vec![actix::spawn(follow_keys(house.clone()))];
+        let watcher = source.map(|source| {
+            let (sender, changes) = mpsc::unbounded_channel();
+            tasks.push(actix::spawn(follow_settings(house, changes)));
+            // The receiver lives as long as the gateway.
+            Arc::new(settings::watch(source, move |loaded| drop(sender.send(loaded))))
+        });
+        Self { watcher, tasks }
+    }
+
+    /// For SIGHUP.
+    pub fn poker(&self) -> Option<Arc<Watcher>> {
+        self.watcher.clone()
+    }
+}
+
+impl Drop for Reloader {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Resolves at SIGINT or SIGTERM; a SIGHUP in between asks the watcher to load the settings.
+pub async fn terminated(watcher: Option<Arc<Watcher>>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        tracing::error!("signals cannot be handled; stop the gateway with SIGKILL, its journal recovers");
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = hangup.recv() => if let Some(watcher) = &watcher { watcher.poke() },
+        }
+    }
+}
+
+async fn follow_settings(house: Arc<House>, mut changes: mpsc::UnboundedReceiver<Result<Loaded, SettingsErrors>>) {
+    while let Some(change) = changes.recv().await {
+        match change {
+            Ok(loaded) => apply(&house, loaded).await,
+            Err(errors) => refuse(&house, &errors),
+        }
+    }
+}
+
+/// Puts new settings in force.
+async fn apply(house: &House, loaded: Loaded) {
+    let settings = Arc::new(loaded.settings);
+    let before = house.settings();
+    for change in settings::diff(&before, &settings) {
+        tracing::info!("settings: {change}");
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.in_one_line());
+    }
+    let Ok(PoolSummary { added, changed, removed, deployments }) = house.pool.send(Reload(settings.clone())).await else {
+        // The pool is dead: its tripwire is ending the process.
+        return;
+    };
+    house.replace_settings(settings.clone());
+    if before.default_limits != settings.default_limits {
+        reload_callers(house).await;
+    }
+    house.condition.settings_loaded();
+    house.metrics.reload_successful.set(1);
+    house.metrics.reload_timestamp.set(time::wall_now().0 as f64 / 1e6);
+    tracing::info!(added = added.len(), changed = changed.len(), removed = removed.len(), deployments, "settings in force");
+}
+
+/// Refused settings change nothing, and do not go unnoticed.
+fn refuse(house: &House, errors: &SettingsErrors) {
+    let lines: Vec<_> = errors.problems.iter().map(settings::Problem::in_one_line).collect();
+    for line in &lines {
+        tracing::error!("settings refused: {line}");
+    }
+    tracing::error!("the previous settings stay in force; `aoai-gateway check` shows the places");
+    house.metrics.reload_successful.set(0);
+    house.condition.settings_refused(lines);
+}
+
+async fn follow_keys(house: Arc<House>) {
+    let mut known = None;
+    let mut ticks = tokio::time::interval(KEYS_POLL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let store = house.store.clone();
+        match actix_web::web::block(move || store.keys_version()).await {
+            Ok(Ok(version)) if known == Some(version) => {}
+            Ok(Ok(version)) => {
+                reload_callers(&house).await;
+                known = Some(version);
+            }
+            Ok(Err(error)) => {
+                house.metrics.database_errors.inc();
+                tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+            }
+            // The blocking pool is gone: the process is ending.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reads the keys off the worker threads and replaces the table in memory.
+pub async fn reload_callers(house: &House) {
+    let (store, settings, callers) = (house.store.clone(), house.settings(), house.callers.clone());
+    let loaded = actix_web::web::block(move || load_callers(&store, &settings, &callers)).await;
+    if let Ok(Err(error)) = loaded {
+        house.metrics.database_errors.inc();
+        tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+    }
+}
+
+pub fn load_callers(store: &Store, settings: &Settings, callers: &Callers) -> Result<(), StorageError> {
+    let rows = store.load_all()?;
+    callers.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, settings.default_limits)));
+    Ok(())
+}
+
+fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
+    let limit = |own: Limit, default: Option<u32>| match own {
+        Limit::Inherit => default,
+        Limit::Unlimited => None,
+        Limit::At(most) => Some(most),
+    };
+    let limits = Limits {
+        rpm: limit(row.rpm, defaults.rpm),
+        concurrency: limit(row.concurrency, defaults.concurrency),
+        // A burst of the defaults goes with the rate of the defaults.
+        burst: if row.rpm == Limit::Inherit { defaults.burst } else { None },
+    };
+    let grant = Grant { key_id: row.id, user_id: row.user_id, name: row.name, models: row.models, expires_at: row.expires_at, limits };
+    (row.hash, grant)
+}
+
+/// The hash of the admin key in force: the settings' own, else the stored one, else that of a new key, which is
+/// returned in clear this once.
+pub fn admin_key(settings: &Settings, store: &Store) -> Result<(KeyHash, Option<String>), StorageError> {
+    if let Some(key) = &settings.admin.key {
+        return Ok((limits::hash(key.expose()), None));
+    }
+    if let Some(hash) = store.admin_key_hash()? {
+        return Ok((hash, None));
+    }
+    let key = crate::storage::keys::generate_admin_key()?;
+    let hash = limits::hash(&key);
+    store.set_admin_key_hash(hash)?;
+    Ok((hash, Some(key)))
+}
