@@ -7,4 +7,5 @@ pub mod domain;
 pub mod settings;
 pub mod simulator;
 pub mod storage;
+pub mod tripwire;
 pub mod upstream;

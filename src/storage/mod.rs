@@ -1,3 +1,30 @@
-//! All SQL of the house.
+//! All SQL of the house. [`Store`] is the only door to the database; each file asks one kind of question.
+//!
+//! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
+//! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+mod error;
+mod group;
+mod journal;
 pub mod ledger;
+mod lock;
+mod rollups;
+mod rows;
+mod schema;
+mod statement;
+mod store;
+
+#[cfg(test)]
+mod samples;
+
+use std::time::Duration;
+
+pub use error::StorageError;
+pub use journal::{Checkpoint, Journal};
+pub use lock::Served;
+pub use store::Store;
+
+/// A span of time as columns hold it.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
