@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use super::group::Group;
 use super::ledger::{Intent, LedgerEntry, Settlement};
 use super::rollups::Rollups;
-use super::rows::{AdvanceRequest, CloseRequest, FileAttempt, OpenRequest};
+use super::rows::{AdvanceRequest, CloseOpen, FileAttempt, FileClosed, OpenRequest};
 use super::{StorageError, Store};
 
 pub struct Journal {
@@ -44,9 +44,9 @@ impl Journal {
             }
             let mut rollups = Rollups::default();
             for (intent, settlement) in &group.settled {
-                let row = CloseRequest::new(intent, settlement);
+                let row = FileClosed::new(intent, settlement);
                 let (cell, sums) = (row.cell(), row.sums(settlement));
-                let closed = row.execute(connection)? > 0;
+                let closed = row.execute(connection)? > 0 || CloseOpen::from(row).execute(connection)? > 0;
                 if closed {
                     rollups.add(cell, sums);
                     file_attempts(connection, intent, settlement)?;

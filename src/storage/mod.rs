@@ -6,13 +6,20 @@
 mod error;
 mod group;
 mod journal;
+pub mod keys;
 pub mod ledger;
 mod lock;
+mod meta;
+pub mod page;
+mod recovery;
+pub mod requests;
 mod rollups;
 mod rows;
 mod schema;
+pub mod secret_key;
 mod statement;
 mod store;
+pub mod usage;
 
 #[cfg(test)]
 mod samples;

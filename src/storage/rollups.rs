@@ -9,7 +9,7 @@ use diesel::prelude::*;
 
 use super::StorageError;
 use super::ledger::RequestState;
-use super::rows::AddToRollup;
+use super::rows::{AddToRollup, BeginRollup};
 use crate::domain::time::WallTime;
 
 /// What one closed request adds, or what several add together.
@@ -78,12 +78,14 @@ impl<'a> Rollups<'a> {
         sums.estimated += one.estimated;
     }
 
-    /// One upsert per cell, in the order of the table's key.
+    /// One statement per cell (two for a new one), in the order of the table's key.
     pub(super) fn write(self, connection: &mut SqliteConnection) -> Result<(), StorageError> {
         let mut cells: Vec<_> = self.cells.into_iter().collect();
         cells.sort_unstable_by_key(|(cell, _)| *cell);
         for (cell, sums) in cells {
-            AddToRollup::new(cell, sums).execute(connection)?;
+            if AddToRollup::new(cell, sums).execute(connection)? == 0 {
+                BeginRollup::new(cell, sums).execute(connection)?;
+            }
         }
         Ok(())
     }

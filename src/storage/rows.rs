@@ -1,4 +1,8 @@
 //! The ledger's statements, each with the row it writes. What is written when is decided in `journal`.
+//!
+//! There is no `ON CONFLICT … DO UPDATE`: on these tables SQLite opens a temporary table for each run of one, which
+//! costs as much as the row itself. An insert that does nothing, or an update that finds nothing, is free, and the
+//! number of changed rows says which of the two it was.
 
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
 
@@ -10,19 +14,19 @@ use super::statement::statement;
 statement! {
     /// A request that only began; nothing happens where it is known already.
     pub(super) struct OpenRequest<'a> {
+        "INSERT INTO requests (id, request_id, key_id, user_id, endpoint, model, stream, started_at, input_tokens, \
+         state, estimated, cached_input_tokens, output_tokens, reasoning_tokens, cost, attempts, resource, deployment) \
+         VALUES ("
         id: &'a [u8] => Binary,
-        request_id: &'a str => Text,
-        key_id: &'a [u8] => Binary,
-        user_id: Option<&'a [u8]> => Nullable<Binary>,
-        endpoint: &'a str => Text,
-        model: &'a str => Text,
-        stream: bool => Bool,
-        started_at: i64 => BigInt,
-        input_tokens: i64 => BigInt,
+        ", " request_id: Option<&'a str> => Nullable<Text>,
+        ", " key_id: &'a [u8] => Binary,
+        ", " user_id: Option<&'a [u8]> => Nullable<Binary>,
+        ", " endpoint: &'a str => Text,
+        ", " model: &'a str => Text,
+        ", " stream: bool => Bool,
+        ", " started_at: i64 => BigInt,
+        ", " input_tokens: i64 => BigInt,
     }
-    "INSERT INTO requests (id, request_id, key_id, user_id, endpoint, model, stream, started_at, input_tokens, \
-     state, estimated, cached_input_tokens, output_tokens, reasoning_tokens, cost, attempts, resource, deployment) \
-     VALUES ("
     ", 'open', 1, 0, 0, 0, 0, 0, '', '') ON CONFLICT (id) DO NOTHING"
 }
 
@@ -30,7 +34,7 @@ impl<'a> OpenRequest<'a> {
     pub(super) fn new(intent: &'a Intent) -> Self {
         Self {
             id: intent.id.0.as_bytes(),
-            request_id: &intent.request_id,
+            request_id: chosen_request_id(intent),
             key_id: intent.key_id.0.as_bytes(),
             user_id: intent.user_id.as_ref().map(|user| user.0.as_bytes().as_slice()),
             endpoint: intent.operation.label(),
@@ -42,17 +46,21 @@ impl<'a> OpenRequest<'a> {
     }
 }
 
+/// None where the `x-request-id` is the id itself; the text is not needed then.
+fn chosen_request_id(intent: &Intent) -> Option<&str> {
+    let text = intent.request_id.as_str();
+    if text.parse() == Ok(intent.id) { None } else { Some(text) }
+}
+
 statement! {
     /// How far an open request got; nothing happens to a closed one.
     pub(super) struct AdvanceRequest<'a> {
-        resource: &'a str => Text,
-        deployment: &'a str => Text,
-        output_tokens: i64 => BigInt,
-        id: &'a [u8] => Binary,
+        "UPDATE requests SET resource = " resource: &'a str => Text,
+        ", deployment = " deployment: &'a str => Text,
+        ", output_tokens = " output_tokens: i64 => BigInt,
+        " WHERE id = " id: &'a [u8] => Binary,
     }
-    "UPDATE requests SET (resource, deployment, output_tokens) = (p.resource, p.deployment, p.output_tokens) \
-     FROM (SELECT column1 AS resource, column2 AS deployment, column3 AS output_tokens, column4 AS id FROM (VALUES ("
-    "))) AS p WHERE requests.id = p.id AND requests.state = 'open'"
+    " AND state = 'open'"
 }
 
 impl<'a> AdvanceRequest<'a> {
@@ -67,55 +75,48 @@ impl<'a> AdvanceRequest<'a> {
 }
 
 statement! {
-    /// A request that ended: over its open row if there is one; nothing happens where it is closed already.
-    pub(super) struct CloseRequest<'a> {
+    /// A request that began and ended; nothing happens where it is known already.
+    pub(super) struct FileClosed<'a> {
+        "INSERT INTO requests (id, request_id, key_id, user_id, endpoint, model, stream, started_at, state, status, \
+         estimated, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, ttfb_us, duration_us, \
+         attempts, resource, deployment, attempt_status, reason, attempt_us, charge, upstream_id) VALUES ("
         id: &'a [u8] => Binary,
-        request_id: &'a str => Text,
-        key_id: &'a [u8] => Binary,
-        user_id: Option<&'a [u8]> => Nullable<Binary>,
-        endpoint: &'a str => Text,
-        model: &'a str => Text,
-        stream: bool => Bool,
-        started_at: i64 => BigInt,
-        state: &'a str => Text,
-        status: i32 => Integer,
-        estimated: bool => Bool,
-        input_tokens: i64 => BigInt,
-        cached_input_tokens: i64 => BigInt,
-        output_tokens: i64 => BigInt,
-        reasoning_tokens: i64 => BigInt,
-        cost: i64 => BigInt,
-        ttfb_us: Option<i64> => Nullable<BigInt>,
-        duration_us: i64 => BigInt,
-        attempts: i32 => Integer,
-        resource: &'a str => Text,
-        deployment: &'a str => Text,
-        attempt_status: Option<i32> => Nullable<Integer>,
-        reason: Option<&'a str> => Nullable<Text>,
-        attempt_us: Option<i64> => Nullable<BigInt>,
-        charge: Option<&'a str> => Nullable<Text>,
-        upstream_id: Option<&'a str> => Nullable<Text>,
+        ", " request_id: Option<&'a str> => Nullable<Text>,
+        ", " key_id: &'a [u8] => Binary,
+        ", " user_id: Option<&'a [u8]> => Nullable<Binary>,
+        ", " endpoint: &'a str => Text,
+        ", " model: &'a str => Text,
+        ", " stream: bool => Bool,
+        ", " started_at: i64 => BigInt,
+        ", " state: &'a str => Text,
+        ", " status: i32 => Integer,
+        ", " estimated: bool => Bool,
+        ", " input_tokens: i64 => BigInt,
+        ", " cached_input_tokens: i64 => BigInt,
+        ", " output_tokens: i64 => BigInt,
+        ", " reasoning_tokens: i64 => BigInt,
+        ", " cost: i64 => BigInt,
+        ", " ttfb_us: Option<i64> => Nullable<BigInt>,
+        ", " duration_us: i64 => BigInt,
+        ", " attempts: i32 => Integer,
+        ", " resource: &'a str => Text,
+        ", " deployment: &'a str => Text,
+        ", " attempt_status: Option<i32> => Nullable<Integer>,
+        ", " reason: Option<&'a str> => Nullable<Text>,
+        ", " attempt_us: Option<i64> => Nullable<BigInt>,
+        ", " charge: Option<&'a str> => Nullable<Text>,
+        ", " upstream_id: Option<&'a str> => Nullable<Text>,
     }
-    "INSERT INTO requests (id, request_id, key_id, user_id, endpoint, model, stream, started_at, state, status, \
-     estimated, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, ttfb_us, duration_us, \
-     attempts, resource, deployment, attempt_status, reason, attempt_us, charge, upstream_id) VALUES ("
-    ") ON CONFLICT (id) DO UPDATE SET state = excluded.state, status = excluded.status, \
-     estimated = excluded.estimated, input_tokens = excluded.input_tokens, \
-     cached_input_tokens = excluded.cached_input_tokens, output_tokens = excluded.output_tokens, \
-     reasoning_tokens = excluded.reasoning_tokens, cost = excluded.cost, ttfb_us = excluded.ttfb_us, \
-     duration_us = excluded.duration_us, attempts = excluded.attempts, resource = excluded.resource, \
-     deployment = excluded.deployment, attempt_status = excluded.attempt_status, reason = excluded.reason, \
-     attempt_us = excluded.attempt_us, charge = excluded.charge, upstream_id = excluded.upstream_id \
-     WHERE requests.state = 'open'"
+    ") ON CONFLICT (id) DO NOTHING"
 }
 
-impl<'a> CloseRequest<'a> {
+impl<'a> FileClosed<'a> {
     pub(super) fn new(intent: &'a Intent, settlement: &'a Settlement) -> Self {
         let last = settlement.attempts.last();
         let usage = settlement.usage;
         Self {
             id: intent.id.0.as_bytes(),
-            request_id: &intent.request_id,
+            request_id: chosen_request_id(intent),
             key_id: intent.key_id.0.as_bytes(),
             user_id: intent.user_id.as_ref().map(|user| user.0.as_bytes().as_slice()),
             endpoint: intent.operation.label(),
@@ -165,24 +166,76 @@ impl<'a> CloseRequest<'a> {
 }
 
 statement! {
+    /// A request that was open and ended; nothing happens to one that is closed already.
+    pub(super) struct CloseOpen<'a> {
+        "UPDATE requests SET state = " state: &'a str => Text,
+        ", status = " status: i32 => Integer,
+        ", estimated = " estimated: bool => Bool,
+        ", input_tokens = " input_tokens: i64 => BigInt,
+        ", cached_input_tokens = " cached_input_tokens: i64 => BigInt,
+        ", output_tokens = " output_tokens: i64 => BigInt,
+        ", reasoning_tokens = " reasoning_tokens: i64 => BigInt,
+        ", cost = " cost: i64 => BigInt,
+        ", ttfb_us = " ttfb_us: Option<i64> => Nullable<BigInt>,
+        ", duration_us = " duration_us: i64 => BigInt,
+        ", attempts = " attempts: i32 => Integer,
+        ", resource = " resource: &'a str => Text,
+        ", deployment = " deployment: &'a str => Text,
+        ", attempt_status = " attempt_status: Option<i32> => Nullable<Integer>,
+        ", reason = " reason: Option<&'a str> => Nullable<Text>,
+        ", attempt_us = " attempt_us: Option<i64> => Nullable<BigInt>,
+        ", charge = " charge: Option<&'a str> => Nullable<Text>,
+        ", upstream_id = " upstream_id: Option<&'a str> => Nullable<Text>,
+        " WHERE id = " id: &'a [u8] => Binary,
+    }
+    " AND state = 'open'"
+}
+
+impl<'a> From<FileClosed<'a>> for CloseOpen<'a> {
+    fn from(row: FileClosed<'a>) -> Self {
+        Self {
+            state: row.state,
+            status: row.status,
+            estimated: row.estimated,
+            input_tokens: row.input_tokens,
+            cached_input_tokens: row.cached_input_tokens,
+            output_tokens: row.output_tokens,
+            reasoning_tokens: row.reasoning_tokens,
+            cost: row.cost,
+            ttfb_us: row.ttfb_us,
+            duration_us: row.duration_us,
+            attempts: row.attempts,
+            resource: row.resource,
+            deployment: row.deployment,
+            attempt_status: row.attempt_status,
+            reason: row.reason,
+            attempt_us: row.attempt_us,
+            charge: row.charge,
+            upstream_id: row.upstream_id,
+            id: row.id,
+        }
+    }
+}
+
+statement! {
     /// An attempt that the request's own row cannot tell.
     pub(super) struct FileAttempt<'a> {
+        "INSERT INTO attempts (request, n, resource, deployment, status, reason, duration_us, input_tokens, \
+         cached_input_tokens, output_tokens, reasoning_tokens, charge, upstream_id) VALUES ("
         request: &'a [u8] => Binary,
-        n: i32 => Integer,
-        resource: &'a str => Text,
-        deployment: &'a str => Text,
-        status: Option<i32> => Nullable<Integer>,
-        reason: &'a str => Text,
-        duration_us: i64 => BigInt,
-        input_tokens: i64 => BigInt,
-        cached_input_tokens: i64 => BigInt,
-        output_tokens: i64 => BigInt,
-        reasoning_tokens: i64 => BigInt,
-        charge: &'a str => Text,
-        upstream_id: Option<&'a str> => Nullable<Text>,
+        ", " n: i32 => Integer,
+        ", " resource: &'a str => Text,
+        ", " deployment: &'a str => Text,
+        ", " status: Option<i32> => Nullable<Integer>,
+        ", " reason: &'a str => Text,
+        ", " duration_us: i64 => BigInt,
+        ", " input_tokens: i64 => BigInt,
+        ", " cached_input_tokens: i64 => BigInt,
+        ", " output_tokens: i64 => BigInt,
+        ", " reasoning_tokens: i64 => BigInt,
+        ", " charge: &'a str => Text,
+        ", " upstream_id: Option<&'a str> => Nullable<Text>,
     }
-    "INSERT INTO attempts (request, n, resource, deployment, status, reason, duration_us, input_tokens, \
-     cached_input_tokens, output_tokens, reasoning_tokens, charge, upstream_id) VALUES ("
     ") ON CONFLICT (request, n) DO NOTHING"
 }
 
@@ -206,52 +259,80 @@ impl<'a> FileAttempt<'a> {
     }
 }
 
+/// The columns of the roll-ups, as the update and the insert of a cell name them.
+macro_rules! rollup {
+    ($name:ident, $sums:ident, $cell:ident) => {
+        $name {
+            requests: $sums.requests,
+            input_tokens: $sums.input_tokens,
+            cached_input_tokens: $sums.cached_input_tokens,
+            output_tokens: $sums.output_tokens,
+            reasoning_tokens: $sums.reasoning_tokens,
+            cost: $sums.cost,
+            errors: $sums.errors,
+            cancelled: $sums.cancelled,
+            estimated: $sums.estimated,
+            hour: $cell.hour,
+            key_id: $cell.key_id,
+            user_id: $cell.user_id,
+            model: $cell.model,
+            resource: $cell.resource,
+        }
+    };
+}
+
 statement! {
-    /// Adds to one cell of the roll-ups.
+    /// Adds to a cell of the roll-ups that is there.
     pub(super) struct AddToRollup<'a> {
-        hour: i64 => BigInt,
-        key_id: &'a [u8] => Binary,
-        user_id: &'a [u8] => Binary,
-        model: &'a str => Text,
-        resource: &'a str => Text,
-        requests: i64 => BigInt,
-        input_tokens: i64 => BigInt,
-        cached_input_tokens: i64 => BigInt,
-        output_tokens: i64 => BigInt,
-        reasoning_tokens: i64 => BigInt,
-        cost: i64 => BigInt,
-        errors: i64 => BigInt,
-        cancelled: i64 => BigInt,
-        estimated: i64 => BigInt,
+        "UPDATE usage_hourly SET requests = requests + " requests: i64 => BigInt,
+        ", input_tokens = input_tokens + " input_tokens: i64 => BigInt,
+        ", cached_input_tokens = cached_input_tokens + " cached_input_tokens: i64 => BigInt,
+        ", output_tokens = output_tokens + " output_tokens: i64 => BigInt,
+        ", reasoning_tokens = reasoning_tokens + " reasoning_tokens: i64 => BigInt,
+        ", cost = cost + " cost: i64 => BigInt,
+        ", errors = errors + " errors: i64 => BigInt,
+        ", cancelled = cancelled + " cancelled: i64 => BigInt,
+        ", estimated = estimated + " estimated: i64 => BigInt,
+        " WHERE hour = " hour: i64 => BigInt,
+        " AND key_id = " key_id: &'a [u8] => Binary,
+        " AND user_id = " user_id: &'a [u8] => Binary,
+        " AND model = " model: &'a str => Text,
+        " AND resource = " resource: &'a str => Text,
     }
-    "INSERT INTO usage_hourly (hour, key_id, user_id, model, resource, requests, input_tokens, \
-     cached_input_tokens, output_tokens, reasoning_tokens, cost, errors, cancelled, estimated) VALUES ("
-    ") ON CONFLICT (hour, key_id, user_id, model, resource) DO UPDATE SET requests = requests + excluded.requests, \
-     input_tokens = input_tokens + excluded.input_tokens, \
-     cached_input_tokens = cached_input_tokens + excluded.cached_input_tokens, \
-     output_tokens = output_tokens + excluded.output_tokens, \
-     reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, cost = cost + excluded.cost, \
-     errors = errors + excluded.errors, cancelled = cancelled + excluded.cancelled, \
-     estimated = estimated + excluded.estimated"
+    ""
 }
 
 impl<'a> AddToRollup<'a> {
     pub(super) fn new(cell: Cell<'a>, sums: Sums) -> Self {
-        Self {
-            hour: cell.hour,
-            key_id: cell.key_id,
-            user_id: cell.user_id,
-            model: cell.model,
-            resource: cell.resource,
-            requests: sums.requests,
-            input_tokens: sums.input_tokens,
-            cached_input_tokens: sums.cached_input_tokens,
-            output_tokens: sums.output_tokens,
-            reasoning_tokens: sums.reasoning_tokens,
-            cost: sums.cost,
-            errors: sums.errors,
-            cancelled: sums.cancelled,
-            estimated: sums.estimated,
-        }
+        rollup!(AddToRollup, sums, cell)
+    }
+}
+
+statement! {
+    /// Begins a cell of the roll-ups.
+    pub(super) struct BeginRollup<'a> {
+        "INSERT INTO usage_hourly (requests, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, \
+         cost, errors, cancelled, estimated, hour, key_id, user_id, model, resource) VALUES ("
+        requests: i64 => BigInt,
+        ", " input_tokens: i64 => BigInt,
+        ", " cached_input_tokens: i64 => BigInt,
+        ", " output_tokens: i64 => BigInt,
+        ", " reasoning_tokens: i64 => BigInt,
+        ", " cost: i64 => BigInt,
+        ", " errors: i64 => BigInt,
+        ", " cancelled: i64 => BigInt,
+        ", " estimated: i64 => BigInt,
+        ", " hour: i64 => BigInt,
+        ", " key_id: &'a [u8] => Binary,
+        ", " user_id: &'a [u8] => Binary,
+        ", " model: &'a str => Text,
+        ", " resource: &'a str => Text,
+    }
+    ")"
+}
+
+impl<'a> BeginRollup<'a> {
+    pub(super) fn new(cell: Cell<'a>, sums: Sums) -> Self {
+        rollup!(BeginRollup, sums, cell)
     }
 }

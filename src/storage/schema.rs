@@ -34,7 +34,7 @@ diesel::table! {
 diesel::table! {
     requests (id) {
         id -> Binary,
-        request_id -> Text,
+        request_id -> Nullable<Text>,
         key_id -> Binary,
         user_id -> Nullable<Binary>,
         endpoint -> Text,

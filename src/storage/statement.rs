@@ -4,18 +4,17 @@
 //! what SQLite needs to run it. A [`statement!`] is a struct that lists its own text and values and says that its type
 //! alone identifies it.
 
-/// Defines a struct of values and the statement that takes them, in the order in which they are listed.
+/// Defines a struct of values and the statement that takes them: each value after the text that stands before it.
 macro_rules! statement {
     (
         $(#[$doc:meta])*
         $vis:vis struct $name:ident<$life:lifetime> {
-            $($field:ident: $type:ty => $sql_type:ty,)+
+            $($before:literal $field:ident: $type:ty => $sql_type:ty,)+
         }
-        $before:literal
-        $after:literal
+        $end:literal
     ) => {
         $(#[$doc])*
-        #[derive(Debug)]
+        #[derive(Clone, Copy, Debug)]
         $vis struct $name<$life> {
             $(pub(super) $field: $type,)+
         }
@@ -30,15 +29,11 @@ macro_rules! statement {
                 &'b self,
                 mut out: ::diesel::query_builder::AstPass<'_, 'b, ::diesel::sqlite::Sqlite>,
             ) -> ::diesel::QueryResult<()> {
-                out.push_sql($before);
-                let mut separator = "";
                 $(
-                    out.push_sql(separator);
+                    out.push_sql($before);
                     out.push_bind_param::<$sql_type, _>(&self.$field)?;
-                    separator = ", ";
                 )+
-                let _ = separator;
-                out.push_sql($after);
+                out.push_sql($end);
                 Ok(())
             }
         }

@@ -15,6 +15,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::StorageError;
 use super::lock::{self, Served, ServingLock};
+use crate::domain::time::wall_now;
 use crate::settings::model::Durability;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -48,7 +49,9 @@ impl Store {
         let mut connection = connect(path, durability)?;
         check(path, durability, &mut connection)?;
         migrate(path, &mut connection)?;
-        Self::assemble(path, durability, Some(serving))
+        let store = Self::assemble(path, durability, Some(serving))?;
+        store.note_start(wall_now())?;
+        Ok(store)
     }
 
     /// For commands that may be the first to use the file, also while a gateway runs.

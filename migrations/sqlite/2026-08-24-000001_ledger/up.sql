@@ -42,8 +42,8 @@ CREATE INDEX keys_by_name ON keys (name);
 -- input and the output delivered so far. The last attempt is inline, so that the usual request is one insert.
 CREATE TABLE requests (
     id                  BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
-    -- The x-request-id; a client may have chosen it, so it is not unique.
-    request_id          TEXT NOT NULL,
+    -- The x-request-id, where a client chose one (so it is not unique); null: it is the id, written `req_…`.
+    request_id          TEXT,
     key_id              BLOB NOT NULL,
     user_id             BLOB,
     endpoint            TEXT NOT NULL,
@@ -72,7 +72,8 @@ CREATE TABLE requests (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX requests_by_key ON requests (key_id);
-CREATE INDEX requests_by_request_id ON requests (request_id);
+-- Texts that clients chose are spread all over an index, and that costs as much as the row: only they are in it.
+CREATE INDEX requests_by_request_id ON requests (request_id) WHERE request_id IS NOT NULL;
 -- Small at all times, and untouched by a request that is written once, when it is settled.
 CREATE INDEX requests_open ON requests (id) WHERE state = 'open';
 
