@@ -1,3 +1,91 @@
-//! Books that lose nothing: see `recorder` for the request path, `ledger` and `writer` for the actors.
+//! Books that lose nothing. [`recorder`] is the request path's end, [`ledger`] the actor that gathers and retries; a
+//! writer actor on a thread of its own commits, and [`permits`] bound what is not yet safe.
+//!
+//! The rule: the settled row is committed before the last byte goes to the client. Every admitted request gets a row;
+//! what a crash left open is closed by [`start`], before anything new is admitted.
 
+mod batch;
+mod checkpoints;
+mod desk;
+pub mod gauges;
+pub mod ledger;
+pub mod permits;
 pub mod recorder;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use crate::domain::ids::ModelName;
+use crate::domain::money::Price;
+use crate::domain::time;
+use crate::storage::{StorageError, Store};
+use crate::tripwire::Alarm;
+use checkpoints::Checkpoints;
+use gauges::Gauges;
+use ledger::{Close, Flush, Inspect, Ledger, LedgerReport, Sequence};
+use permits::Permits;
+use recorder::{LedgerLost, Recorder};
+use writer::LedgerWriter;
+
+/// The running ledger, for the composition root; cheap to share.
+#[derive(Clone, Debug)]
+pub struct Books {
+    pub ledger: Addr<Ledger>,
+    pub permits: Arc<Permits>,
+    pub gauges: Arc<Gauges>,
+    /// Requests that a crash had left open and that were closed at this start.
+    pub recovered: u64,
+}
+
+/// Closes what a crash left open and starts the actors. Inside an actix system; blocks while it recovers.
+///
+/// `price` is asked for the models of recovered requests, `observe_commit` is told how long each group took to write.
+pub fn start(
+    store: &Store,
+    alarm: &Alarm,
+    price: impl Fn(&ModelName) -> Price,
+    observe_commit: impl Fn(Duration) + Send + Sync + 'static,
+) -> Result<Books, StorageError> {
+    let recovered = store.recover(price)?;
+    if recovered > 0 {
+        tracing::warn!(requests = recovered, "requests left open by an unclean end were closed with estimates");
+    }
+    let permits = Arc::new(Permits::new(permits::CAPACITY));
+    let gauges = Arc::new(Gauges::new(observe_commit));
+    let writer = {
+        let (store, alarm) = (store.clone(), alarm.clone());
+        SyncArbiter::start(1, move || LedgerWriter::new(store.clone(), alarm.tripwire("ledger writer")))
+    };
+    let ledger = Ledger::start_in_arbiter(&Arbiter::new().handle(), {
+        let (permits, gauges) = (permits.clone(), gauges.clone());
+        let checkpoints = Checkpoints::new(store.clone(), time::now());
+        let tripwire = alarm.tripwire("ledger");
+        move |_| Ledger::new(writer, permits, gauges, checkpoints, tripwire)
+    });
+    Ok(Books { ledger, permits, gauges, recovered })
+}
+
+impl Books {
+    /// For the calling worker's requests.
+    pub fn recorder(&self) -> Recorder {
+        Recorder::new(self.ledger.clone(), self.permits.clone())
+    }
+
+    /// Resolves when everything that reached the ledger so far is in the database.
+    pub async fn flush(&self) -> Result<Sequence, LedgerLost> {
+        self.ledger.send(Flush).await.map_err(|_| LedgerLost)?
+    }
+
+    pub async fn inspect(&self) -> Result<LedgerReport, LedgerLost> {
+        self.ledger.send(Inspect).await.map_err(|_| LedgerLost)
+    }
+
+    /// The orderly end, after the workers: everything is written, both actors stop without raising the alarm.
+    pub async fn close(&self) -> Result<(), LedgerLost> {
+        self.flush().await?;
+        self.ledger.send(Close).await.map_err(|_| LedgerLost)?
+    }
+}

@@ -1,12 +1,38 @@
-//! The request path's end of the ledger: one `Recorder` per HTTP worker.
+//! The request path's end of the ledger: one `Recorder` per HTTP worker, one [`OpenEntry`] per admitted request.
+//!
+//! Here is decided that no admitted request is forgotten: an entry that is dropped without a settlement settles
+//! itself. When entries travel to the ledger is decided in `desk`.
 
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::storage::ledger::{AttemptRecord, Intent, Progress, Settlement};
+use actix::Addr;
+use smallvec::SmallVec;
+
+use super::batch::{Batch, Committed};
+use super::desk::{Desk, Linger, Place};
+use super::ledger::Ledger;
+use super::permits::Permits;
+use crate::domain::money::Price;
+use crate::domain::time::{self, Timestamp};
+use crate::domain::usage::{Charge, Usage};
+use crate::storage::ledger::{AttemptRecord, Intent, LedgerEntry, Progress, RequestState, Settlement};
+
+/// Long enough for the end of a short request to meet its beginning.
+const INTENT_LINGER: Duration = Duration::from_millis(2);
+/// Progress only bounds what a crash makes uncertain, and comes about once a second.
+const PROGRESS_LINGER: Duration = Duration::from_millis(100);
+/// The status of a request whose client did not wait for one.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// One per worker thread; cheap to clone.
 #[derive(Clone)]
-pub struct Recorder;
+pub struct Recorder {
+    desk: Rc<Desk>,
+}
 
 /// The ledger cannot take this request now; nothing was sent upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,37 +45,154 @@ pub struct LedgerFull;
 pub struct LedgerLost;
 
 impl Recorder {
-    /// Takes the permits for both records of a request and files its intent.
+    /// On the worker's own thread, inside its actix arbiter.
+    pub fn new(ledger: Addr<Ledger>, permits: Arc<Permits>) -> Self {
+        Self { desk: Desk::open(ledger, permits) }
+    }
+
+    /// Takes the permit for all records of a request and files its intent.
     pub fn admit(&self, intent: Intent) -> Result<OpenEntry, LedgerFull> {
-        Ok(OpenEntry { intent: Arc::new(intent) })
+        let admitted = time::now();
+        if !self.desk.permits.take(admitted) {
+            return Err(LedgerFull);
+        }
+        let intent = Arc::new(intent);
+        let (place, batch) = self.desk.put(LedgerEntry::Intent(intent.clone()), Linger::Upto(INTENT_LINGER));
+        Ok(OpenEntry {
+            intent,
+            desk: self.desk.clone(),
+            admitted,
+            price: Price::default(),
+            filed: (place, batch),
+            progress: RefCell::new(None),
+            progress_place: Cell::new(None),
+            attempts: SmallVec::new(),
+            settled: false,
+        })
     }
 }
 
 /// An admitted request. Settled exactly once: by `settle`, by `settle_detached`, or by `Drop` (as cancelled).
 pub struct OpenEntry {
     intent: Arc<Intent>,
+    desk: Rc<Desk>,
+    admitted: Timestamp,
+    price: Price,
+    /// Where the intent lies, and what it travels with.
+    filed: (Place, Rc<Batch>),
+    /// The last step, for a settlement made by `Drop`.
+    progress: RefCell<Option<Progress>>,
+    progress_place: Cell<Option<Place>>,
+    attempts: SmallVec<[AttemptRecord; 1]>,
+    settled: bool,
 }
 
 impl OpenEntry {
+    /// What a settlement made by `Drop` costs; without it that costs nothing.
+    #[must_use]
+    pub fn priced(mut self, price: Price) -> Self {
+        self.price = price;
+        self
+    }
+
     pub fn intent(&self) -> &Arc<Intent> {
         &self.intent
     }
 
     /// Resolves when the intent is in the database.
     pub async fn durable(&self) -> Result<(), LedgerLost> {
-        Ok(())
+        let (_, batch) = &self.filed;
+        if batch.is_committed() {
+            return Ok(());
+        }
+        self.desk.hurry(batch);
+        Committed::new(batch.clone()).await
     }
 
     /// Keeps an attempt for a settlement made by `Drop`.
-    pub fn attempted(&mut self, _attempt: AttemptRecord) {}
+    pub fn attempted(&mut self, attempt: AttemptRecord) {
+        self.attempts.push(attempt);
+    }
 
-    pub fn progress(&self, _progress: Progress) {}
+    /// Says how far the answer has come. Left out while the database refuses, so that nothing piles up.
+    pub fn progress(&self, progress: Progress) {
+        if self.desk.permits.is_writable(time::now()) {
+            let entry = LedgerEntry::Progress(progress.clone());
+            let (place, _) = self.desk.replace(self.progress_place.get(), entry, Linger::Upto(PROGRESS_LINGER));
+            self.progress_place.set(Some(place));
+        }
+        self.progress.replace(Some(progress));
+    }
 
-    /// Resolves when the settlement is in the database: only then may the last byte go to the client.
-    pub async fn settle(self, _settlement: Settlement) -> Result<(), LedgerLost> {
-        Ok(())
+    /// Resolves when the settlement is in the database: only then may the last byte go to the client. Once polled,
+    /// the settlement is filed, whether or not anyone waits on.
+    pub async fn settle(mut self, settlement: Settlement) -> Result<(), LedgerLost> {
+        let batch = self.file(settlement, Linger::None);
+        drop(self);
+        Committed::new(batch).await
     }
 
     /// For ends that nobody waits for (the client left).
-    pub fn settle_detached(self, _settlement: Settlement) {}
+    pub fn settle_detached(mut self, settlement: Settlement) {
+        self.file(settlement, Linger::Upto(INTENT_LINGER));
+    }
+
+    fn file(&mut self, settlement: Settlement, linger: Linger) -> Rc<Batch> {
+        self.settled = true;
+        let entry = LedgerEntry::Settled(self.intent.clone(), Box::new(settlement));
+        let (place, _) = self.filed;
+        self.desk.replace(Some(place), entry, linger).1
+    }
+
+    /// The end of a request that nobody settled, from what was noted on the way.
+    fn cancelled(&mut self) -> Settlement {
+        let mut attempts = std::mem::take(&mut self.attempts);
+        let duration = time::now().since(self.admitted);
+        if let Some(progress) = self.progress.take() {
+            attempts.push(AttemptRecord {
+                resource: progress.resource,
+                deployment: progress.deployment,
+                status: None,
+                reason: "abandoned",
+                duration,
+                usage: Usage {
+                    input_tokens: self.intent.input_tokens,
+                    output_tokens: progress.output_tokens,
+                    ..Usage::default()
+                },
+                charge: Charge::Estimated,
+                upstream_id: None,
+            });
+        }
+        let (usage, estimated) = match attempts.last().map(|last| (last.usage, last.charge)) {
+            Some((usage, Charge::Exact)) => (usage, false),
+            Some((usage, Charge::Estimated | Charge::Ambiguous)) => (usage, true),
+            Some((_, Charge::None)) | None => (Usage::default(), false),
+        };
+        Settlement {
+            state: RequestState::Cancelled,
+            status: CLIENT_CLOSED_REQUEST,
+            usage,
+            estimated,
+            cost: self.price.cost(usage),
+            ttfb: None,
+            duration,
+            attempts,
+        }
+    }
+}
+
+impl Drop for OpenEntry {
+    fn drop(&mut self) {
+        if !self.settled {
+            let settlement = self.cancelled();
+            self.file(settlement, Linger::Upto(INTENT_LINGER));
+        }
+    }
+}
+
+impl fmt::Debug for OpenEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenEntry").field("id", &self.intent.id).finish_non_exhaustive()
+    }
 }

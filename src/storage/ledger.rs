@@ -1,4 +1,4 @@
-//! Rows of the ledger.
+//! Rows of the ledger: what the request path hands over. How they are stored is decided in `journal`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub enum RequestState {
 }
 
 impl RequestState {
-    pub fn label(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Settled => "settled",

@@ -1,3 +1,37 @@
-//! All SQL of the house.
+//! All SQL of the house. [`Store`] is the only door to the database; each file asks one kind of question.
+//!
+//! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
+//! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+mod error;
+mod group;
+mod journal;
+pub mod keys;
 pub mod ledger;
+mod lock;
+mod meta;
+pub mod page;
+mod recovery;
+pub mod requests;
+mod rollups;
+mod rows;
+mod schema;
+pub mod secret_key;
+mod statement;
+mod store;
+pub mod usage;
+
+#[cfg(test)]
+mod samples;
+
+use std::time::Duration;
+
+pub use error::StorageError;
+pub use journal::{Checkpoint, Journal};
+pub use lock::Served;
+pub use store::Store;
+
+/// A span of time as columns hold it.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

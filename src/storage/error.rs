@@ -1,0 +1,57 @@
+//! What can go wrong with the database. Opening errors name the file, the cause and the next step, because a person
+//! reads them at start; the rest is for logs and for whoever decides to retry.
+
+use std::path::{Path, PathBuf};
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The folder or the file is not usable.
+    #[error("cannot open the database {}: {cause}. {next_step}", path.display())]
+    Open { path: PathBuf, cause: String, next_step: &'static str },
+    /// Another gateway serves this file.
+    #[error(
+        "another gateway already serves the database {} (it holds {}). Stop it first, or give this one its own \
+         file with `database.url`",
+        path.display(),
+        lock.display()
+    )]
+    Locked { path: PathBuf, lock: PathBuf },
+    /// A command found no database to read.
+    #[error(
+        "there is no database at {} yet. Start the gateway once, or point `database.url` at the right file",
+        path.display()
+    )]
+    Missing { path: PathBuf },
+    /// A schema step failed; nothing of it was kept.
+    #[error("cannot bring the schema of {} up to date: {cause}", path.display())]
+    Migrate { path: PathBuf, cause: String },
+    /// The file is older than this program, and a gateway of that older version is running on it.
+    #[error(
+        "the database {} has an older schema and a gateway is running on it. Restart the gateway with this version \
+         first",
+        path.display()
+    )]
+    Outdated { path: PathBuf },
+    /// The pool had no connection in time.
+    #[error("no database connection in time: {0}")]
+    Busy(#[from] r2d2::Error),
+    /// A statement failed.
+    #[error("the database refused a statement: {0}")]
+    Statement(#[from] DieselError),
+    /// A value in the file is not what this program wrote there.
+    #[error("the database holds an unreadable value in {place}: {cause}")]
+    Unreadable { place: &'static str, cause: String },
+}
+
+impl StorageError {
+    pub(super) fn open(path: &Path, cause: impl ToString, next_step: &'static str) -> Self {
+        Self::Open { path: path.to_owned(), cause: cause.to_string(), next_step }
+    }
+
+    /// Whether a value that must be unique is there already.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Statement(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)))
+    }
+}

@@ -1,0 +1,97 @@
+//! What a crash left open is closed before anything new is admitted.
+//!
+//! Nobody knows what Azure charged for such a request, so it is charged what its row knows: the estimated input and
+//! the output delivered by its last progress, marked as estimated. It happens in one transaction with the roll-ups.
+
+use diesel::prelude::*;
+
+use super::ledger::RequestState;
+use super::rollups::{Cell, Rollups, Sums};
+use super::schema::requests;
+use super::{StorageError, Store, meta};
+use crate::domain::ids::ModelName;
+use crate::domain::money::{Cost, Price};
+use crate::domain::time::WallTime;
+use crate::domain::usage::Usage;
+
+#[derive(Queryable)]
+struct Open {
+    id: Vec<u8>,
+    key_id: Vec<u8>,
+    user_id: Option<Vec<u8>>,
+    model: String,
+    resource: String,
+    started_at: i64,
+    input_tokens: i64,
+    output_tokens: i64,
+}
+
+impl Store {
+    /// Closes every open request and says how many there were. Only for the process that serves the file.
+    pub fn recover(&self, price: impl Fn(&ModelName) -> Price) -> Result<u64, StorageError> {
+        use requests as t;
+        self.write(|connection| {
+            let open: Vec<Open> = t::table
+                .filter(t::state.eq(RequestState::Open.label()))
+                .select((
+                    t::id,
+                    t::key_id,
+                    t::user_id,
+                    t::model,
+                    t::resource,
+                    t::started_at,
+                    t::input_tokens,
+                    t::output_tokens,
+                ))
+                .load(connection)?;
+            let mut rollups = Rollups::default();
+            for row in &open {
+                let Cost(cost) = price(&row.model.as_str().into()).cost(row.usage());
+                let cost = cost.max(0);
+                // `ambiguous` only where an attempt is known to have begun.
+                let (charge, attempts) = if row.resource.is_empty() { (None, 0) } else { (Some("ambiguous"), 1) };
+                diesel::update(t::table.find(&row.id))
+                    .set((
+                        t::state.eq(RequestState::Recovered.label()),
+                        t::estimated.eq(true),
+                        t::cost.eq(cost),
+                        t::attempts.eq(attempts),
+                        t::reason.eq(charge.map(|_| "recovered")),
+                        t::attempt_us.eq(charge.map(|_| 0_i64)),
+                        t::charge.eq(charge),
+                    ))
+                    .execute(connection)?;
+                rollups.add(row.cell(), row.sums(cost));
+            }
+            rollups.write(connection)?;
+            Ok(open.len() as u64)
+        })
+    }
+
+    /// When the process that serves the file began; open requests of before cannot exist while it runs.
+    pub(super) fn note_start(&self, now: WallTime) -> Result<(), StorageError> {
+        self.write(|connection| meta::set(connection, meta::STARTED_AT, &now.0.to_string()))
+    }
+}
+
+impl Open {
+    fn usage(&self) -> Usage {
+        let clip = |tokens: i64| u32::try_from(tokens).unwrap_or(u32::MAX);
+        Usage { input_tokens: clip(self.input_tokens), output_tokens: clip(self.output_tokens), ..Usage::default() }
+    }
+
+    fn cell(&self) -> Cell<'_> {
+        Cell::new(self.started_at, &self.key_id, self.user_id.as_deref(), &self.model, &self.resource)
+    }
+
+    fn sums(&self, cost: i64) -> Sums {
+        Sums {
+            requests: 1,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cost,
+            estimated: 1,
+            ..Sums::default()
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Questions about single requests, in the shape of the admin plane's answers.
+
+use diesel::prelude::*;
+use serde::Serialize;
+
+use super::keys::read_id;
+use super::page::{Cursor, Page, PageSize, display, display_opt, wall_text};
+use super::schema::{attempts, requests};
+use super::{StorageError, Store};
+use crate::domain::ids::{KeyId, RequestId, UserId};
+use crate::domain::money::Cost;
+use crate::domain::time::WallTime;
+use crate::storage::ledger::RequestState;
+
+/// One request, its attempts in order.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RequestView {
+    #[serde(serialize_with = "display")]
+    pub id: RequestId,
+    /// The `x-request-id`.
+    pub request_id: String,
+    #[serde(serialize_with = "display")]
+    pub key_id: KeyId,
+    #[serde(serialize_with = "display_opt")]
+    pub user_id: Option<UserId>,
+    pub endpoint: String,
+    pub model: String,
+    pub stream: bool,
+    pub status: Option<i32>,
+    pub state: String,
+    pub estimated: bool,
+    pub input_tokens: i64,
+    pub cached_input_tokens: i64,
+    pub output_tokens: i64,
+    pub reasoning_tokens: i64,
+    pub cost_usd: f64,
+    #[serde(serialize_with = "wall_text")]
+    pub started_at: WallTime,
+    pub ttfb_ms: Option<f64>,
+    pub duration_ms: Option<f64>,
+    pub attempts: Vec<AttemptView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AttemptView {
+    pub resource: String,
+    pub deployment: String,
+    pub status: Option<i32>,
+    pub reason: Option<String>,
+    pub ms: Option<f64>,
+    pub input_tokens: i64,
+    pub cached_input_tokens: i64,
+    pub output_tokens: i64,
+    pub reasoning_tokens: i64,
+    pub charged: Option<String>,
+    /// Azure's `apim-request-id`.
+    pub upstream_id: Option<String>,
+}
+
+/// Which requests; what is None does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFilter {
+    pub key: Option<KeyId>,
+    pub user: Option<UserId>,
+    /// The `x-request-id`, or a request's own id.
+    pub request_id: Option<String>,
+    pub model: Option<String>,
+    pub state: Option<RequestState>,
+    /// Began at or after.
+    pub from: Option<WallTime>,
+    /// Began before.
+    pub to: Option<WallTime>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = requests)]
+struct Row {
+    id: Vec<u8>,
+    request_id: Option<String>,
+    key_id: Vec<u8>,
+    user_id: Option<Vec<u8>>,
+    endpoint: String,
+    model: String,
+    stream: bool,
+    started_at: i64,
+    state: String,
+    status: Option<i32>,
+    estimated: bool,
+    input_tokens: i64,
+    cached_input_tokens: i64,
+    output_tokens: i64,
+    reasoning_tokens: i64,
+    cost: i64,
+    ttfb_us: Option<i64>,
+    duration_us: Option<i64>,
+    attempts: i32,
+    resource: String,
+    deployment: String,
+    attempt_status: Option<i32>,
+    reason: Option<String>,
+    attempt_us: Option<i64>,
+    charge: Option<String>,
+    upstream_id: Option<String>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = attempts)]
+struct AttemptRow {
+    request: Vec<u8>,
+    n: i32,
+    resource: String,
+    deployment: String,
+    status: Option<i32>,
+    reason: String,
+    duration_us: i64,
+    input_tokens: i64,
+    cached_input_tokens: i64,
+    output_tokens: i64,
+    reasoning_tokens: i64,
+    charge: String,
+    upstream_id: Option<String>,
+}
+
+impl Store {
+    /// Newest first. Blocks for as long as the filter makes it look: by key, by `x-request-id` and without a filter
+    /// it is quick whatever the table's size.
+    pub fn requests(
+        &self,
+        filter: &RequestFilter,
+        cursor: Option<Cursor>,
+        size: PageSize,
+    ) -> Result<Page<RequestView>, StorageError> {
+        use requests as t;
+        let mut query =
+            t::table.select(Row::as_select()).order(t::id.desc()).limit(size.with_one_more()).into_boxed();
+        if let Some(cursor) = &cursor {
+            query = query.filter(t::id.lt(cursor.bytes()));
+        }
+        if let Some(key) = filter.key {
+            query = query.filter(t::key_id.eq(key.0.as_bytes().to_vec()));
+        }
+        if let Some(user) = filter.user {
+            query = query.filter(t::user_id.eq(user.0.as_bytes().to_vec()));
+        }
+        if let Some(text) = &filter.request_id {
+            query = match text.parse::<RequestId>() {
+                Ok(id) => query.filter(t::id.eq(id.0.as_bytes().to_vec()).or(t::request_id.eq(text))),
+                Err(_) => query.filter(t::request_id.eq(text)),
+            };
+        }
+        if let Some(model) = &filter.model {
+            query = query.filter(t::model.eq(model));
+        }
+        if let Some(state) = filter.state {
+            query = query.filter(t::state.eq(state.label()));
+        }
+        if let Some(from) = filter.from {
+            query = query.filter(t::started_at.ge(from.0));
+        }
+        if let Some(to) = filter.to {
+            query = query.filter(t::started_at.lt(to.0));
+        }
+        let connection = &mut *self.reader()?;
+        let rows: Vec<Row> = query.load(connection)?;
+        let views = with_attempts(connection, rows)?;
+        Ok(Page::cut(views, size, |view| Cursor::after(view.id.0)))
+    }
+
+    pub fn request(&self, id: RequestId) -> Result<Option<RequestView>, StorageError> {
+        let connection = &mut *self.reader()?;
+        let row: Option<Row> = requests::table
+            .find(id.0.as_bytes().as_slice())
+            .select(Row::as_select())
+            .first(connection)
+            .optional()?;
+        Ok(with_attempts(connection, row.into_iter().collect())?.pop())
+    }
+}
+
+fn with_attempts(connection: &mut SqliteConnection, rows: Vec<Row>) -> Result<Vec<RequestView>, StorageError> {
+    // Attempts are apart only where there were several, or where one was charged differently.
+    let ids: Vec<&[u8]> = rows.iter().map(|row| row.id.as_slice()).collect();
+    let mut apart: Vec<AttemptRow> = attempts::table
+        .filter(attempts::request.eq_any(ids))
+        .order((attempts::request, attempts::n))
+        .select(AttemptRow::as_select())
+        .load(connection)?;
+    rows.into_iter()
+        .map(|row| {
+            let own = apart.extract_if(.., |attempt| attempt.request == row.id).collect();
+            RequestView::read(row, own)
+        })
+        .collect()
+}
+
+impl RequestView {
+    fn read(row: Row, apart: Vec<AttemptRow>) -> Result<Self, StorageError> {
+        let id = RequestId(read_id(&row.id, "requests.id")?);
+        let last = row.attempts - 1;
+        let has_last = apart.iter().any(|attempt| attempt.n == last);
+        let mut attempts: Vec<AttemptView> = apart.into_iter().map(AttemptView::from).collect();
+        if !row.resource.is_empty() && !has_last {
+            attempts.push(AttemptView {
+                resource: row.resource,
+                deployment: row.deployment,
+                status: row.attempt_status,
+                reason: row.reason,
+                ms: row.attempt_us.map(millis),
+                input_tokens: row.input_tokens,
+                cached_input_tokens: row.cached_input_tokens,
+                output_tokens: row.output_tokens,
+                reasoning_tokens: row.reasoning_tokens,
+                charged: row.charge,
+                upstream_id: row.upstream_id,
+            });
+        }
+        Ok(Self {
+            id,
+            request_id: row.request_id.unwrap_or_else(|| id.to_string()),
+            key_id: KeyId(read_id(&row.key_id, "requests.key_id")?),
+            user_id: row.user_id.map(|user| read_id(&user, "requests.user_id")).transpose()?.map(UserId),
+            endpoint: row.endpoint,
+            model: row.model,
+            stream: row.stream,
+            status: row.status,
+            state: row.state,
+            estimated: row.estimated,
+            input_tokens: row.input_tokens,
+            cached_input_tokens: row.cached_input_tokens,
+            output_tokens: row.output_tokens,
+            reasoning_tokens: row.reasoning_tokens,
+            cost_usd: Cost(row.cost).dollars(),
+            started_at: WallTime(row.started_at),
+            ttfb_ms: row.ttfb_us.map(millis),
+            duration_ms: row.duration_us.map(millis),
+            attempts,
+        })
+    }
+}
+
+impl From<AttemptRow> for AttemptView {
+    fn from(row: AttemptRow) -> Self {
+        Self {
+            resource: row.resource,
+            deployment: row.deployment,
+            status: row.status,
+            reason: Some(row.reason),
+            ms: Some(millis(row.duration_us)),
+            input_tokens: row.input_tokens,
+            cached_input_tokens: row.cached_input_tokens,
+            output_tokens: row.output_tokens,
+            reasoning_tokens: row.reasoning_tokens,
+            charged: Some(row.charge),
+            upstream_id: row.upstream_id,
+        }
+    }
+}
+
+fn millis(micros: i64) -> f64 {
+    micros as f64 / 1000.0
+}

@@ -1,0 +1,68 @@
+//! Rows for the unit tests of this folder.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::smallvec;
+use uuid::Uuid;
+
+use super::ledger::{AttemptRecord, Intent, LedgerEntry, Progress, RequestState, Settlement};
+use crate::domain::demand::Operation;
+use crate::domain::ids::{KeyId, RequestId};
+use crate::domain::money::Cost;
+use crate::domain::time::WallTime;
+use crate::domain::usage::{Charge, Usage};
+
+pub(super) fn intent(n: u128) -> Arc<Intent> {
+    Arc::new(Intent {
+        id: RequestId(Uuid::from_u128(n)),
+        request_id: format!("r-{n}"),
+        key_id: KeyId(Uuid::from_u128(7)),
+        user_id: None,
+        operation: Operation::ChatCompletions,
+        model: "gpt-4o-mini".into(),
+        stream: true,
+        started_at: WallTime(1_780_000_000_000_000),
+        input_tokens: 10,
+    })
+}
+
+pub(super) fn progress(intent: &Intent, output_tokens: u32) -> LedgerEntry {
+    LedgerEntry::Progress(Progress {
+        id: intent.id,
+        resource: "eastus2".into(),
+        deployment: "mini".into(),
+        output_tokens,
+    })
+}
+
+pub(super) fn settlement(output_tokens: u32) -> Settlement {
+    let usage = Usage { input_tokens: 10, cached_input_tokens: 0, output_tokens, reasoning_tokens: 0 };
+    Settlement {
+        state: RequestState::Settled,
+        status: 200,
+        usage,
+        estimated: false,
+        cost: Cost(i64::from(output_tokens) * 600_000),
+        ttfb: Some(Duration::from_millis(3)),
+        duration: Duration::from_millis(20),
+        attempts: smallvec![attempt("eastus2", usage, Charge::Exact)],
+    }
+}
+
+pub(super) fn attempt(resource: &str, usage: Usage, charge: Charge) -> AttemptRecord {
+    AttemptRecord {
+        resource: resource.into(),
+        deployment: "mini".into(),
+        status: Some(200),
+        reason: "served",
+        duration: Duration::from_millis(19),
+        usage,
+        charge,
+        upstream_id: Some("5c1e-apim".into()),
+    }
+}
+
+pub(super) fn settled(intent: &Arc<Intent>, output_tokens: u32) -> LedgerEntry {
+    LedgerEntry::Settled(intent.clone(), Box::new(settlement(output_tokens)))
+}

@@ -1,0 +1,103 @@
+//! The tables as diesel sees them: only the columns' types. What each column means stands in the migration.
+
+diesel::table! {
+    meta (name) {
+        name -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    users (id) {
+        id -> Binary,
+        name -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    keys (id) {
+        id -> Binary,
+        name -> Text,
+        user_id -> Nullable<Binary>,
+        hash -> Binary,
+        prefix -> Text,
+        models -> Nullable<Text>,
+        rpm -> Nullable<BigInt>,
+        concurrency -> Nullable<BigInt>,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    requests (id) {
+        id -> Binary,
+        request_id -> Nullable<Text>,
+        key_id -> Binary,
+        user_id -> Nullable<Binary>,
+        endpoint -> Text,
+        model -> Text,
+        stream -> Bool,
+        started_at -> BigInt,
+        state -> Text,
+        status -> Nullable<Integer>,
+        estimated -> Bool,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        cost -> BigInt,
+        ttfb_us -> Nullable<BigInt>,
+        duration_us -> Nullable<BigInt>,
+        attempts -> Integer,
+        resource -> Text,
+        deployment -> Text,
+        attempt_status -> Nullable<Integer>,
+        reason -> Nullable<Text>,
+        attempt_us -> Nullable<BigInt>,
+        charge -> Nullable<Text>,
+        upstream_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    attempts (request, n) {
+        request -> Binary,
+        n -> Integer,
+        resource -> Text,
+        deployment -> Text,
+        status -> Nullable<Integer>,
+        reason -> Text,
+        duration_us -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        charge -> Text,
+        upstream_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    usage_hourly (hour, key_id, user_id, model, resource) {
+        hour -> BigInt,
+        key_id -> Binary,
+        user_id -> Binary,
+        model -> Text,
+        resource -> Text,
+        requests -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        cost -> BigInt,
+        errors -> BigInt,
+        cancelled -> BigInt,
+        estimated -> BigInt,
+    }
+}
+
+diesel::joinable!(keys -> users (user_id));
+diesel::allow_tables_to_appear_in_same_query!(keys, users);

@@ -1,0 +1,192 @@
+//! Sums of usage from the hourly roll-ups: never from single requests, so an answer costs the same whatever the load.
+//!
+//! The roll-ups know whole hours. A `from` inside an hour takes the hour from its start, a `to` inside an hour to its
+//! end: nothing that was asked for is ever left out. A request counts in the hour in which it began, once it ended.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, Text};
+use serde::Serialize;
+
+use super::keys::read_id;
+use super::page::{display_opt, wall_text_opt};
+use super::{StorageError, Store};
+use crate::domain::ids::{KeyId, UserId};
+use crate::domain::money::Cost;
+use crate::domain::time::WallTime;
+
+#[derive(Clone, Copy, Debug)]
+pub struct UsageFilter {
+    /// Widened to the start of its hour.
+    pub from: WallTime,
+    /// Not included; widened to the end of its hour.
+    pub to: WallTime,
+    pub bucket: Bucket,
+    pub group_by: GroupBy,
+}
+
+/// How time is divided; in UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bucket {
+    /// Not at all.
+    #[default]
+    None,
+    Hour,
+    Day,
+    Month,
+}
+
+/// By what else the sums are divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupBy {
+    pub key: bool,
+    pub user: bool,
+    pub model: bool,
+    pub resource: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UsageView {
+    /// The start of the bucket.
+    #[serde(serialize_with = "wall_text_opt", skip_serializing_if = "Option::is_none")]
+    pub start: Option<WallTime>,
+    #[serde(serialize_with = "display_opt")]
+    pub key: Option<KeyId>,
+    pub key_name: Option<String>,
+    #[serde(serialize_with = "display_opt")]
+    pub user: Option<UserId>,
+    pub user_name: Option<String>,
+    pub model: Option<String>,
+    /// Empty: no attempt was made.
+    pub resource: Option<String>,
+    /// Every admitted one that ended, cancelled ones too.
+    pub requests: i64,
+    pub input_tokens: i64,
+    pub cached_input_tokens: i64,
+    pub output_tokens: i64,
+    pub reasoning_tokens: i64,
+    pub cost_usd: f64,
+    pub errors: i64,
+    pub cancelled: i64,
+    pub estimated: i64,
+}
+
+/// One statement for every grouping: what is not asked for is null, and nulls are one group. The sum of money is
+/// a floating-point number, because a sum of integers that overflows is an error in SQLite; it is for display only.
+const SUMS: &str = "
+    SELECT g.*, keys.name AS key_name, users.name AS user_name
+    FROM (
+        SELECT
+            CASE ?1
+                WHEN 0 THEN NULL
+                WHEN 1 THEN hour
+                WHEN 2 THEN hour - hour % 86400000000
+                ELSE CAST(strftime('%s', hour / 1000000, 'unixepoch', 'start of month') AS INTEGER) * 1000000
+            END AS bucket,
+            CASE WHEN ?2 THEN key_id END AS key_id,
+            CASE WHEN ?3 THEN user_id END AS user_id,
+            CASE WHEN ?4 THEN model END AS model,
+            CASE WHEN ?5 THEN resource END AS resource,
+            SUM(requests) AS requests, SUM(input_tokens) AS input_tokens,
+            SUM(cached_input_tokens) AS cached_input_tokens, SUM(output_tokens) AS output_tokens,
+            SUM(reasoning_tokens) AS reasoning_tokens, TOTAL(cost) AS cost, SUM(errors) AS errors,
+            SUM(cancelled) AS cancelled, SUM(estimated) AS estimated
+        FROM usage_hourly
+        WHERE hour >= ?6 AND hour < ?7
+        GROUP BY 1, 2, 3, 4, 5
+    ) AS g
+    LEFT JOIN keys ON keys.id = g.key_id
+    LEFT JOIN users ON users.id = g.user_id
+    ORDER BY g.bucket, g.cost DESC, g.requests DESC, g.key_id, g.user_id, g.model, g.resource";
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    bucket: Option<i64>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    key_id: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    key_name: Option<String>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    user_id: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    user_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    model: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    resource: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    requests: i64,
+    #[diesel(sql_type = BigInt)]
+    input_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    cached_input_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    output_tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    reasoning_tokens: i64,
+    #[diesel(sql_type = Double)]
+    cost: f64,
+    #[diesel(sql_type = BigInt)]
+    errors: i64,
+    #[diesel(sql_type = BigInt)]
+    cancelled: i64,
+    #[diesel(sql_type = BigInt)]
+    estimated: i64,
+}
+
+impl Store {
+    /// In the order of the buckets, inside one the dearest first.
+    pub fn usage(&self, filter: &UsageFilter) -> Result<Vec<UsageView>, StorageError> {
+        let to = filter.to.hour();
+        let to = if to == filter.to { to.0 } else { to.0.saturating_add(3_600_000_000) };
+        let rows: Vec<Row> = diesel::sql_query(SUMS)
+            .bind::<Integer, _>(filter.bucket.code())
+            .bind::<Bool, _>(filter.group_by.key)
+            .bind::<Bool, _>(filter.group_by.user)
+            .bind::<Bool, _>(filter.group_by.model)
+            .bind::<Bool, _>(filter.group_by.resource)
+            .bind::<BigInt, _>(filter.from.hour().0)
+            .bind::<BigInt, _>(to)
+            .load(&mut *self.reader()?)?;
+        rows.into_iter().map(UsageView::read).collect()
+    }
+}
+
+impl Bucket {
+    fn code(self) -> i32 {
+        match self {
+            Self::None => 0,
+            Self::Hour => 1,
+            Self::Day => 2,
+            Self::Month => 3,
+        }
+    }
+}
+
+impl UsageView {
+    fn read(row: Row) -> Result<Self, StorageError> {
+        Ok(Self {
+            start: row.bucket.map(WallTime),
+            key: row.key_id.map(|id| read_id(&id, "usage_hourly.key_id")).transpose()?.map(KeyId),
+            key_name: row.key_name,
+            user: row
+                .user_id
+                .filter(|id| !id.is_empty())
+                .map(|id| read_id(&id, "usage_hourly.user_id"))
+                .transpose()?
+                .map(UserId),
+            user_name: row.user_name,
+            model: row.model,
+            resource: row.resource,
+            requests: row.requests,
+            input_tokens: row.input_tokens,
+            cached_input_tokens: row.cached_input_tokens,
+            output_tokens: row.output_tokens,
+            reasoning_tokens: row.reasoning_tokens,
+            cost_usd: row.cost / Cost::PER_DOLLAR as f64,
+            errors: row.errors,
+            cancelled: row.cancelled,
+            estimated: row.estimated,
+        })
+    }
+}
