@@ -1,4 +1,34 @@
-//! The gateway between OpenAI-API clients and Azure OpenAI.
+//! `aoai-gateway` stands between every OpenAI-API client and many Azure OpenAI resources.
+//!
+//! # The life of a request
+//!
+//! 1. [`http::listener`] accepts the connection and bounds what it may cost; [`http::dispatch`] looks its path up in
+//!    [`http::routes`].
+//! 2. [`http::auth`] finds the [`limits::Caller`] by the hash of its key, in memory. The caller's limits admit it, or
+//!    say when to come back. Only then is the body read, under byte and time caps ([`http::body`]).
+//! 3. [`openai::request::peek`] reads the few members that are acted on; they become a [`domain::demand::Demand`].
+//! 4. [`accounting::recorder`] takes the request into the ledger: from here on it ends in exactly one settled row.
+//! 5. [`proxy::exchange`] asks the worker's [`router`] for a [`fleet::lease::Lease`], sends the request through
+//!    [`upstream::client`], and lets [`azure::reply`] judge the head. While nothing has gone to the client, a failure is
+//!    only a reason to ask another deployment.
+//! 6. A whole answer is settled and sent. A stream is handed to [`proxy::relay`]: bytes through, usage watched, the
+//!    settlement committed before the last byte.
+//! 7. The lease tells the deployment's owner ([`fleet::resource`]) how it went; nobody waits for that.
+//!
+//! # Floors
+//!
+//! A module imports only from modules above it in this list; a test enforces it. Pure floors (no actor, no I/O, no
+//! clock): [`domain`], [`openai`], [`azure`], [`balance`]. Actors own state ([`fleet`], [`accounting`]) and publish what
+//! requests read.
+//!
+//! # Invariants
+//!
+//! - A lease is settled exactly once; outside the closed state a deployment is asked by one request at a time.
+//! - What is admitted is settled exactly once, before its last byte is sent, whatever is killed.
+//! - An upstream answer reaches the client whole or is visibly cut; it never reaches another client.
+//! - A client's credential never travels upstream, a resource's never downstream, and neither is logged.
+//! - A vital actor that dies takes the process down ([`tripwire`]); the next start recovers.
+//! - Settings with a mistake never take effect.
 
 pub mod domain;
 pub mod tripwire;

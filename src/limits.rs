@@ -12,19 +12,16 @@ use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use sha2::{Digest, Sha256};
 use std::num::NonZeroU32;
 
-use crate::domain::ids::{KeyId, UserId};
+use crate::domain::ids::{KeyId, ModelName, UserId};
 use crate::domain::time::WallTime;
 use crate::settings::model::Limits;
+use crate::storage::keys::{KeyRow, Limit};
+use crate::storage::{StorageError, Store};
 
-/// SHA-256 of a presented key.
+/// SHA-256 of a key, as `storage::secret_key::hash` makes it.
 pub type KeyHash = [u8; 32];
-
-pub fn hash(key: &str) -> KeyHash {
-    Sha256::digest(key.as_bytes()).into()
-}
 
 /// What the database says of a usable key.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +30,7 @@ pub struct Grant {
     pub user_id: Option<UserId>,
     pub name: String,
     /// Canonical names or aliases; `None` = every model.
-    pub models: Option<Vec<String>>,
+    pub models: Option<Vec<ModelName>>,
     pub expires_at: Option<WallTime>,
     /// The key's own limits with the defaults filled in.
     pub limits: Limits,
@@ -118,7 +115,7 @@ impl Caller {
         self.grant
             .models
             .as_ref()
-            .is_none_or(|allowed| names.iter().any(|name| allowed.iter().any(|model| model == name)))
+            .is_none_or(|allowed| names.iter().any(|name| allowed.iter().any(|model| model.as_str() == *name)))
     }
 
     pub fn has_expired(&self, now: WallTime) -> bool {
@@ -166,6 +163,13 @@ impl Callers {
         *by_hash = fresh;
     }
 
+    /// Reads every key from the database; blocks.
+    pub fn load(&self, store: &Store, defaults: Limits) -> Result<(), StorageError> {
+        let rows = store.load_all()?;
+        self.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)));
+        Ok(())
+    }
+
     pub fn len(&self) -> usize {
         self.by_hash.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -181,9 +185,26 @@ impl Callers {
     }
 }
 
+fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
+    let limit = |own: Limit, default: Option<u32>| match own {
+        Limit::Inherit => default,
+        Limit::Unlimited => None,
+        Limit::Of(most) => Some(most),
+    };
+    let limits = Limits {
+        rpm: limit(row.limits.rpm, defaults.rpm),
+        concurrency: limit(row.limits.concurrency, defaults.concurrency),
+        // The default burst goes with the default rate.
+        burst: defaults.burst.filter(|_| row.limits.rpm == Limit::Inherit),
+    };
+    let user_id = row.user.map(|user| user.id);
+    (row.hash, Grant { key_id: row.id, user_id, name: row.name, models: row.models, expires_at: row.expires_at, limits })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::secret_key::hash;
 
     fn grant(limits: Limits) -> Grant {
         Grant { key_id: KeyId::generate(), user_id: None, name: "test".into(), models: None, expires_at: None, limits }

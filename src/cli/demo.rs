@@ -15,6 +15,8 @@ use crate::domain::secret::Secret;
 use crate::server::{Ended, Gateway};
 use crate::settings::Settings;
 use crate::settings::model::{Deployment, Resource};
+use crate::storage::keys::{KeyLimits, Limit};
+use crate::storage::secret_key;
 use crate::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 
 /// The regions that are simulated, in this order; further ones are numbered.
@@ -56,7 +58,7 @@ async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
     for index in 0..usize::from(args.regions) {
         simulators.push(simulate_region(index).await?);
     }
-    let admin_key = crate::storage::keys::generate_admin_key()?;
+    let admin_key = secret_key::generate_admin_key()?;
     let mut settings = Settings::default();
     settings.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
     settings.server.expose_route = true;
@@ -67,7 +69,7 @@ async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
         0 => error.to_string(),
         port => format!("{error}; if port {port} is taken, add `--port 0`"),
     })?;
-    let key = gateway.add_key("demo").await?;
+    let key = gateway.add_key("demo", KeyLimits { rpm: Limit::Unlimited, concurrency: Limit::Unlimited }).await?;
     let base_url = format!("http://{}/v1", gateway.address());
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -93,7 +95,7 @@ async fn simulate_region(index: usize) -> Result<Simulated, Box<dyn std::error::
         Some((name, label)) => ((*name).to_owned(), (*label).to_owned()),
         None => (format!("region{}", index + 1), format!("Region {}", index + 1)),
     };
-    let api_key = crate::storage::keys::generate_admin_key()?;
+    let api_key = secret_key::generate_admin_key()?;
     // Far more than a demonstration needs: what throttles here is `simulate throttle`.
     let deployment = |model: &&str| SimulatedDeployment::new(model, model).with_limits(60_000_000, 600_000);
     let simulated = SimulatedResource {

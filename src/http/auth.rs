@@ -7,7 +7,8 @@ use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
 use crate::domain::time;
-use crate::limits::{Caller, Callers, KeyHash, hash};
+use crate::limits::{Caller, Callers, KeyHash};
+use crate::storage::secret_key::hash;
 
 /// The caller of a data-plane request. Unknown, revoked and expired keys look alike.
 pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, ApiError> {

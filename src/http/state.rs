@@ -1,10 +1,10 @@
 //! What handlers are given: the house that all workers share, and what each worker has for itself.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use actix::Addr;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::accounting::Books;
 use crate::accounting::recorder::Recorder;
@@ -14,7 +14,7 @@ use crate::limits::{Callers, KeyHash};
 use crate::metrics::Metrics;
 use crate::router::RouterHandle;
 use crate::settings::Settings;
-use crate::storage::Store;
+use crate::storage::{StorageError, Store};
 use crate::upstream::client::UpstreamClient;
 
 /// Shared by all workers.
@@ -29,11 +29,38 @@ pub struct House {
     /// In force; replaced by a reload.
     pub settings: RwLock<Arc<Settings>>,
     pub ledger: Books,
+    /// Asks the reloader; none when there is no settings directory.
+    pub reloads: OnceLock<mpsc::UnboundedSender<oneshot::Sender<Reloaded>>>,
+}
+
+/// What became of a wish to reload the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    InForce { changes: Vec<String> },
+    /// Key and mistake of each.
+    Refused { problems: Vec<(String, String)> },
 }
 
 impl House {
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loads the settings anew, as a changed file would; `None` when there is nothing to load from.
+    pub async fn reload_settings(&self) -> Option<Reloaded> {
+        let (answer, answered) = oneshot::channel();
+        self.reloads.get()?.send(answer).ok()?;
+        answered.await.ok()
+    }
+
+    /// Reads the keys off the worker's thread and replaces the table in memory.
+    pub async fn reload_callers(&self) -> Result<(), StorageError> {
+        let (store, callers, defaults) = (self.store.clone(), self.callers.clone(), self.settings().default_limits);
+        match actix_web::web::block(move || callers.load(&store, defaults)).await {
+            Ok(loaded) => loaded,
+            // The blocking pool is gone: the process is ending.
+            Err(_) => Ok(()),
+        }
     }
 
     pub fn replace_settings(&self, settings: Arc<Settings>) {

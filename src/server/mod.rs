@@ -21,12 +21,14 @@ use crate::fleet::routes::{Publish, RouteTable};
 use crate::http::listener::{self, Edge};
 use crate::http::state::{Condition, House, Surface, Worker};
 use crate::http::dispatch;
-use crate::limits::{self, Callers};
+use crate::limits::Callers;
 use crate::metrics::Metrics;
 use crate::proxy::pipe;
 use crate::router::RouterHandle;
 use crate::settings::model::{AdminListen, Settings};
 use crate::settings::Source;
+use crate::storage::keys::{KeyLimits, NewKey};
+use crate::storage::secret_key::{KeySecret, UnusableSecret};
 use crate::storage::{StorageError, Store};
 use crate::tripwire::Alarm;
 use crate::upstream::client::{UpstreamClient, UpstreamConfig};
@@ -55,6 +57,8 @@ pub enum StartError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error("cannot make a key: {0}")]
+    Secret(#[from] UnusableSecret),
     #[error("cannot set up TLS for upstreams: {0}")]
     Tls(#[from] rustls::Error),
     #[error("cannot set up metrics: {0}")]
@@ -86,7 +90,7 @@ impl Gateway {
         };
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
         let callers = Arc::new(Callers::default());
-        reload::load_callers(&store, &settings, &callers)?;
+        callers.load(&store, settings.default_limits)?;
 
         let fleet = Arbiter::new();
         let pool = {
@@ -108,6 +112,7 @@ impl Gateway {
             started: time::wall_now(),
             settings: std::sync::RwLock::new(settings.clone()),
             ledger: books.clone(),
+            reloads: std::sync::OnceLock::new(),
         });
         let upstream = UpstreamConfig::new(&[])?;
         let mut listeners = Vec::new();
@@ -244,5 +249,16 @@ impl Gateway {
     /// How many keys may call.
     pub fn keys(&self) -> usize {
         self.house.callers.len()
+    }
+
+    /// Makes a key that may call from now on; gives its secret.
+    pub async fn add_key(&self, name: &str, limits: KeyLimits) -> Result<String, StartError> {
+        let secret = KeySecret::generate()?;
+        let text = secret.text.clone();
+        let new = NewKey { name: name.to_owned(), user: None, secret, models: None, limits, expires_at: None };
+        let store = self.house.store.clone();
+        web::block(move || store.create_key(&new)).await.map_err(|_| StartError::Died("the blocking pool"))??;
+        self.house.reload_callers().await?;
+        Ok(text)
     }
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::time;
 use crate::fleet::pool::{PoolSummary, Reload};
-use crate::http::state::House;
-use crate::limits::{self, Callers, Grant, KeyHash};
-use crate::settings::model::{Limits, Settings};
+use super::StartError;
+use crate::http::state::{House, Reloaded};
+use crate::limits::KeyHash;
+use crate::settings::model::Settings;
 use crate::settings::{self, Loaded, SettingsErrors, Source, Watcher};
-use crate::storage::keys::{KeyRow, Limit};
-use crate::storage::{StorageError, Store};
+use crate::storage::secret_key;
+use crate::storage::Store;
 
 /// Other processes' changes of keys are looked for this often: a revocation counts within a second.
 const KEYS_POLL: Duration = Duration::from_millis(300);
@@ -28,7 +29,10 @@ impl Reloader {
         let mut tasks = vec![actix::spawn(follow_keys(house.clone()))];
         let watcher = source.map(|source| {
             let (sender, changes) = mpsc::unbounded_channel();
-            tasks.push(actix::spawn(follow_settings(house, changes)));
+            let (wish, wishes) = mpsc::unbounded_channel();
+            // Set once, here.
+            let _ = house.reloads.set(wish);
+            tasks.push(actix::spawn(follow_settings(house, source.clone(), changes, wishes)));
             // The receiver lives as long as the gateway.
             Arc::new(settings::watch(source, move |loaded| drop(sender.send(loaded))))
         });
@@ -67,20 +71,43 @@ pub async fn terminated(watcher: Option<Arc<Watcher>>) {
     }
 }
 
-async fn follow_settings(house: Arc<House>, mut changes: mpsc::UnboundedReceiver<Result<Loaded, SettingsErrors>>) {
-    while let Some(change) = changes.recv().await {
-        match change {
-            Ok(loaded) => apply(&house, loaded).await,
-            Err(errors) => refuse(&house, &errors),
+type Wish = oneshot::Sender<Reloaded>;
+
+async fn follow_settings(
+    house: Arc<House>,
+    source: Source,
+    mut changes: mpsc::UnboundedReceiver<Result<Loaded, SettingsErrors>>,
+    mut wishes: mpsc::UnboundedReceiver<Wish>,
+) {
+    loop {
+        tokio::select! {
+            Some(change) = changes.recv() => {
+                take(&house, change).await;
+            }
+            Some(wish) = wishes.recv() => {
+                let source = source.clone();
+                let Ok(loaded) = actix_web::web::block(move || settings::load(&source)).await else { return };
+                // Whoever asked may have left.
+                let _ = wish.send(take(&house, loaded).await);
+            }
+            else => return,
         }
     }
 }
 
+async fn take(house: &House, loaded: Result<Loaded, SettingsErrors>) -> Reloaded {
+    match loaded {
+        Ok(loaded) => Reloaded::InForce { changes: apply(house, loaded).await },
+        Err(errors) => refuse(house, &errors),
+    }
+}
+
 /// Puts new settings in force.
-async fn apply(house: &House, loaded: Loaded) {
+async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
     let settings = Arc::new(loaded.settings);
     let before = house.settings();
-    for change in settings::diff(&before, &settings) {
+    let changes = settings::diff(&before, &settings);
+    for change in &changes {
         tracing::info!("settings: {change}");
     }
     for warning in &loaded.warnings {
@@ -88,7 +115,7 @@ async fn apply(house: &House, loaded: Loaded) {
     }
     let Ok(PoolSummary { added, changed, removed, deployments }) = house.pool.send(Reload(settings.clone())).await else {
         // The pool is dead: its tripwire is ending the process.
-        return;
+        return changes;
     };
     house.replace_settings(settings.clone());
     if before.default_limits != settings.default_limits {
@@ -98,10 +125,11 @@ async fn apply(house: &House, loaded: Loaded) {
     house.metrics.reload_successful.set(1);
     house.metrics.reload_timestamp.set(time::wall_now().0 as f64 / 1e6);
     tracing::info!(added = added.len(), changed = changed.len(), removed = removed.len(), deployments, "settings in force");
+    changes
 }
 
 /// Refused settings change nothing, and do not go unnoticed.
-fn refuse(house: &House, errors: &SettingsErrors) {
+fn refuse(house: &House, errors: &SettingsErrors) -> Reloaded {
     let lines: Vec<_> = errors.problems.iter().map(settings::Problem::in_one_line).collect();
     for line in &lines {
         tracing::error!("settings refused: {line}");
@@ -109,6 +137,8 @@ fn refuse(house: &House, errors: &SettingsErrors) {
     tracing::error!("the previous settings stay in force; `aoai-gateway check` shows the places");
     house.metrics.reload_successful.set(0);
     house.condition.settings_refused(lines);
+    let problems = errors.problems.iter().map(|problem| (problem.key.clone(), problem.in_one_line())).collect();
+    Reloaded::Refused { problems }
 }
 
 async fn follow_keys(house: Arc<House>) {
@@ -134,49 +164,24 @@ async fn follow_keys(house: Arc<House>) {
     }
 }
 
-/// Reads the keys off the worker threads and replaces the table in memory.
-pub async fn reload_callers(house: &House) {
-    let (store, settings, callers) = (house.store.clone(), house.settings(), house.callers.clone());
-    let loaded = actix_web::web::block(move || load_callers(&store, &settings, &callers)).await;
-    if let Ok(Err(error)) = loaded {
-        house.metrics.database_errors.inc();
-        tracing::error!(%error, "keys cannot be read; those in memory stay in force");
-    }
-}
-
-pub fn load_callers(store: &Store, settings: &Settings, callers: &Callers) -> Result<(), StorageError> {
-    let rows = store.load_all()?;
-    callers.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, settings.default_limits)));
-    Ok(())
-}
-
-fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
-    let limit = |own: Limit, default: Option<u32>| match own {
-        Limit::Inherit => default,
-        Limit::Unlimited => None,
-        Limit::At(most) => Some(most),
-    };
-    let limits = Limits {
-        rpm: limit(row.rpm, defaults.rpm),
-        concurrency: limit(row.concurrency, defaults.concurrency),
-        // A burst of the defaults goes with the rate of the defaults.
-        burst: if row.rpm == Limit::Inherit { defaults.burst } else { None },
-    };
-    let grant = Grant { key_id: row.id, user_id: row.user_id, name: row.name, models: row.models, expires_at: row.expires_at, limits };
-    (row.hash, grant)
-}
-
 /// The hash of the admin key in force: the settings' own, else the stored one, else that of a new key, which is
 /// returned in clear this once.
-pub fn admin_key(settings: &Settings, store: &Store) -> Result<(KeyHash, Option<String>), StorageError> {
+pub fn admin_key(settings: &Settings, store: &Store) -> Result<(KeyHash, Option<String>), StartError> {
     if let Some(key) = &settings.admin.key {
-        return Ok((limits::hash(key.expose()), None));
+        return Ok((secret_key::hash(key.expose()), None));
     }
     if let Some(hash) = store.admin_key_hash()? {
         return Ok((hash, None));
     }
-    let key = crate::storage::keys::generate_admin_key()?;
-    let hash = limits::hash(&key);
+    let key = secret_key::generate_admin_key()?;
+    let hash = secret_key::hash(&key);
     store.set_admin_key_hash(hash)?;
     Ok((hash, Some(key)))
+}
+
+async fn reload_callers(house: &House) {
+    if let Err(error) = house.reload_callers().await {
+        house.metrics.database_errors.inc();
+        tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+    }
 }

@@ -1,0 +1,114 @@
+//! Problems of the admin plane, after RFC 9457: what is wrong, where (a JSON pointer), and what was expected.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use serde_json::{Value, json};
+
+use crate::storage::StorageError;
+
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    title: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+}
+
+/// One wrong member.
+#[derive(Debug)]
+pub(super) struct FieldError {
+    /// RFC 6901; empty for the body as a whole.
+    pub pointer: String,
+    pub detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, title, detail: detail.into(), errors: Vec::new() }
+    }
+
+    pub(super) fn unauthenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthenticated", "send the admin key as `Authorization: Bearer KEY`")
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not found", detail)
+    }
+
+    pub(super) fn wrong_method(allowed: &str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", format!("this path takes {allowed}"))
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Bad request", detail)
+    }
+
+    pub(super) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", detail)
+    }
+
+    pub(super) fn shutting_down() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "the gateway is shutting down")
+    }
+
+    /// Settings that were refused: every mistake with its place.
+    pub(super) fn settings(problems: Vec<(String, String)>) -> Self {
+        let errors = problems.into_iter().map(|(key, detail)| FieldError { pointer: key, detail }).collect();
+        let title = "Settings refused";
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, title, "the previous settings stay in force") }
+    }
+
+    /// 422 with every wrong member.
+    pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.len() {
+            1 => "1 field is wrong".to_owned(),
+            count => format!("{count} fields are wrong"),
+        };
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid request", detail) }
+    }
+
+    pub(super) fn unknown_parameter(name: &str, allowed: &[&str]) -> Self {
+        let detail = format!("unknown query parameter; {}", did_you_mean(name, allowed));
+        Self::invalid(vec![FieldError { pointer: format!("?{}", super::printable(name)), detail }])
+    }
+
+    pub(super) fn parameter(name: &str, expected: &str) -> Self {
+        Self::invalid(vec![FieldError { pointer: format!("?{name}"), detail: format!("expected {expected}") }])
+    }
+
+    pub(super) fn response(self, instance: &str, request_id: &str) -> HttpResponse {
+        let errors: Vec<Value> =
+            self.errors.into_iter().map(|error| json!({ "pointer": error.pointer, "detail": error.detail })).collect();
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "instance": instance,
+            "request_id": request_id,
+        });
+        if !errors.is_empty() {
+            body["errors"] = Value::from(errors);
+        }
+        let mut response = HttpResponseBuilder::new(self.status);
+        response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        response.body(body.to_string())
+    }
+}
+
+impl From<StorageError> for Problem {
+    fn from(error: StorageError) -> Self {
+        tracing::error!(%error, "the admin plane could not use the database");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "the database cannot be used right now; the log says why")
+    }
+}
+
+/// For a name that is not among those allowed.
+pub(super) fn did_you_mean(name: &str, allowed: &[&str]) -> String {
+    let close = allowed.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    match close {
+        Some(close) if strsim::jaro_winkler(name, close) > 0.8 => format!("did you mean `{close}`?"),
+        _ => format!("expected one of: {}", allowed.join(", ")),
+    }
+}
