@@ -1,1 +1,6 @@
 //! The command line: one file a subcommand.
+
+pub mod keys;
+pub mod print;
+pub mod usage;
+pub mod verify;
