@@ -101,12 +101,7 @@ impl Desk {
     }
 
     /// Puts an entry where another of the same request lies, if that has not left yet.
-    pub(super) fn replace(
-        &self,
-        place: Option<Place>,
-        entry: LedgerEntry,
-        linger: Linger,
-    ) -> (Place, Rc<Batch>) {
+    pub(super) fn replace(&self, place: Option<Place>, entry: LedgerEntry, linger: Linger) -> (Place, Rc<Batch>) {
         let mut state = self.state.borrow_mut();
         let Some(place) = place.filter(|place| place.number == state.number) else {
             drop(state);
@@ -176,7 +171,10 @@ impl Desk {
                 state.not_before = now.after(PAUSE);
             }
             Err(SendError::Closed(record)) => {
-                tracing::error!(entries = record.entries.len(), "the ledger is gone, the next start closes what these entries would have");
+                tracing::error!(
+                    entries = record.entries.len(),
+                    "the ledger is gone, the next start closes what these entries would have"
+                );
                 self.permits.ledger_is_lost();
                 mem::take(&mut state.batch).finish(Err(LedgerLost));
                 state.number += 1;

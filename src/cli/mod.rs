@@ -5,8 +5,8 @@
 pub mod check;
 pub mod config_show;
 pub mod demo;
-pub mod healthcheck;
 pub mod keys;
+pub mod print;
 pub mod serve;
 pub mod simulate;
 pub mod usage;
@@ -66,13 +66,11 @@ enum Command {
     /// Shows the settings in force.
     Config(config_show::ConfigArgs),
     /// Makes, lists and revokes API keys.
-    Keys(keys::KeysArgs),
+    Keys(keys::Args),
     /// Shows what was used.
-    Usage(usage::UsageArgs),
+    Usage(usage::Args),
     /// Checks the ledger's invariants.
-    Verify(verify::VerifyArgs),
-    /// Asks the gateway of this machine whether it answers (for containers).
-    Healthcheck(healthcheck::HealthcheckArgs),
+    Verify(verify::Args),
 }
 
 impl Cli {
@@ -84,10 +82,9 @@ impl Cli {
             Command::Simulate(args) => simulate::run(args),
             Command::Check(args) => check::run(args, &common.source()),
             Command::Config(args) => config_show::run(args, &common.source()),
-            Command::Keys(args) => common.with_settings(|loaded| keys::run(args, &loaded.settings)),
-            Command::Usage(args) => common.with_settings(|loaded| usage::run(args, &loaded.settings)),
-            Command::Verify(args) => common.with_settings(|loaded| verify::run(args, &loaded.settings)),
-            Command::Healthcheck(args) => common.with_settings(|loaded| healthcheck::run(args, &loaded.settings)),
+            Command::Keys(args) => common.with_settings(|loaded| keys::run(&args, &loaded.settings)),
+            Command::Usage(args) => common.with_settings(|loaded| usage::run(&args, &loaded.settings)),
+            Command::Verify(args) => common.with_settings(|loaded| verify::run(&args, &loaded.settings)),
         }
     }
 }

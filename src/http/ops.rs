@@ -24,7 +24,7 @@ pub fn ready(worker: &Worker) -> HttpResponse {
     let table = worker.router.table();
     let condition = &worker.house.condition;
     let deployments = usable_deployments(&table);
-    let ledger = worker.house.ledger.permits.is_writable();
+    let ledger = worker.house.ledger.permits.is_writable(time::now());
     let detail = if condition.is_draining() {
         Some("shutting down".to_owned())
     } else if !ledger {

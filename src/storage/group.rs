@@ -70,7 +70,10 @@ mod tests {
         ];
         let group = Group::of(&batches);
         assert_eq!(group.opened, vec![&*open]);
-        assert_eq!(group.progressed.iter().map(|step| (step.id, step.output_tokens)).collect::<Vec<_>>(), [(open.id, 9)]);
+        assert_eq!(
+            group.progressed.iter().map(|step| (step.id, step.output_tokens)).collect::<Vec<_>>(),
+            [(open.id, 9)]
+        );
         assert_eq!(group.settled.iter().map(|(intent, _)| intent.id).collect::<Vec<_>>(), [ended.id]);
     }
 }

@@ -210,11 +210,7 @@ impl Store {
     }
 }
 
-fn find_or_create_user(
-    connection: &mut SqliteConnection,
-    name: &str,
-    now: WallTime,
-) -> Result<KeyUser, StorageError> {
+fn find_or_create_user(connection: &mut SqliteConnection, name: &str, now: WallTime) -> Result<KeyUser, StorageError> {
     let found: Option<Vec<u8>> =
         users::table.filter(users::name.eq(name)).select(users::id).first(connection).optional()?;
     let id = match found {
@@ -222,11 +218,7 @@ fn find_or_create_user(
         None => {
             let id = UserId::generate();
             diesel::insert_into(users::table)
-                .values((
-                    users::id.eq(id.0.as_bytes().as_slice()),
-                    users::name.eq(name),
-                    users::created_at.eq(now.0),
-                ))
+                .values((users::id.eq(id.0.as_bytes().as_slice()), users::name.eq(name), users::created_at.eq(now.0)))
                 .execute(connection)?;
             id
         }
@@ -237,7 +229,8 @@ fn find_or_create_user(
 impl KeyRow {
     fn read(columns: Columns) -> Result<Self, StorageError> {
         let (id, name, hash, prefix, models, rpm, concurrency, created_at, expires_at, revoked_at, user) = columns;
-        let unreadable = |place, cause: &dyn std::fmt::Display| StorageError::Unreadable { place, cause: cause.to_string() };
+        let unreadable =
+            |place, cause: &dyn std::fmt::Display| StorageError::Unreadable { place, cause: cause.to_string() };
         let models: Option<Vec<String>> = models
             .map(|text| serde_json::from_str(&text))
             .transpose()

@@ -43,10 +43,8 @@ impl Store {
     pub fn admin_key_hash(&self) -> Result<Option<[u8; 32]>, StorageError> {
         let Some(text) = get(&mut *self.reader()?, ADMIN_KEY_HASH)? else { return Ok(None) };
         let mut hash = [0; 32];
-        hex::decode_to_slice(&text, &mut hash).map_err(|error| StorageError::Unreadable {
-            place: "meta.admin_key_hash",
-            cause: error.to_string(),
-        })?;
+        hex::decode_to_slice(&text, &mut hash)
+            .map_err(|error| StorageError::Unreadable { place: "meta.admin_key_hash", cause: error.to_string() })?;
         Ok(Some(hash))
     }
 

@@ -20,6 +20,7 @@ pub mod secret_key;
 mod statement;
 mod store;
 pub mod usage;
+pub mod verify;
 
 #[cfg(test)]
 mod samples;

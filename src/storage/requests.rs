@@ -131,8 +131,7 @@ impl Store {
         size: PageSize,
     ) -> Result<Page<RequestView>, StorageError> {
         use requests as t;
-        let mut query =
-            t::table.select(Row::as_select()).order(t::id.desc()).limit(size.with_one_more()).into_boxed();
+        let mut query = t::table.select(Row::as_select()).order(t::id.desc()).limit(size.with_one_more()).into_boxed();
         if let Some(cursor) = &cursor {
             query = query.filter(t::id.lt(cursor.bytes()));
         }
@@ -168,11 +167,8 @@ impl Store {
 
     pub fn request(&self, id: RequestId) -> Result<Option<RequestView>, StorageError> {
         let connection = &mut *self.reader()?;
-        let row: Option<Row> = requests::table
-            .find(id.0.as_bytes().as_slice())
-            .select(Row::as_select())
-            .first(connection)
-            .optional()?;
+        let row: Option<Row> =
+            requests::table.find(id.0.as_bytes().as_slice()).select(Row::as_select()).first(connection).optional()?;
         Ok(with_attempts(connection, row.into_iter().collect())?.pop())
     }
 }

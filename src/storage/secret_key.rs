@@ -35,7 +35,9 @@ pub enum UnusableSecret {
     Characters,
     #[error("secrets that begin with `nk-` are access codes of another kind; choose another beginning")]
     Reserved,
-    #[error("a secret that begins with `sk-gw-` must be one that this gateway's software generated; this one is mistyped")]
+    #[error(
+        "a secret that begins with `sk-gw-` must be one that this gateway's software generated; this one is mistyped"
+    )]
     Checksum,
     #[error("the system has no random numbers to make a secret of")]
     NoRandomness,

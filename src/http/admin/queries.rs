@@ -60,7 +60,7 @@ pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, 
         return Err(Problem::parameter("format", "json; `aoai-gateway usage --csv` writes CSV"));
     }
     let (store, filter) = (house.store.clone(), UsageFilter { from, to, bucket, group_by });
-    let data = blocking(move || store.usage(filter)).await?;
+    let data = blocking(move || store.usage(&filter)).await?;
     Ok(HttpResponse::Ok().json(json!({ "data": data, "has_more": false, "next_cursor": null })))
 }
 

@@ -1,0 +1,104 @@
+//! How commands print: data to stdout, everything else to stderr; columns for people, tabs for pipes.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// The command did what it was asked, and said no.
+pub const FAILED: u8 = 1;
+/// The command line or the settings are wrong.
+pub const USAGE: u8 = 2;
+
+/// Writes to stdout. A reader that went away (`| head`) is no error.
+pub fn out(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// A remark for the person, never part of the data.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// An error for the person, and the exit code that goes with it.
+pub fn failed(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    note(&format!("error: {error}"));
+    ExitCode::from(code)
+}
+
+/// Pretty JSON with a final newline.
+pub fn json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => out(&format!("{text}\n")),
+        Err(error) => note(&format!("error: cannot write JSON: {error}")),
+    }
+}
+
+/// Rows under headings: aligned on a terminal, separated by tabs otherwise.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) {
+    out(&if io::stdout().is_terminal() { aligned(headings, rows) } else { tabbed(headings, rows) });
+}
+
+/// RFC 4180, with quotes where they are needed.
+pub fn csv(headings: &[&str], rows: &[Vec<String>]) {
+    let mut text = String::new();
+    let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
+    for row in std::iter::once(&headings).chain(rows) {
+        let cells: Vec<String> = row.iter().map(|cell| quoted(cell)).collect();
+        text.push_str(&cells.join(","));
+        text.push_str("\r\n");
+    }
+    out(&text);
+}
+
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+}
+
+fn tabbed(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut text = format!("{}\n", headings.join("\t"));
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| printable(cell)).collect();
+        text.push_str(&cells.join("\t"));
+        text.push('\n');
+    }
+    text
+}
+
+fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = std::iter::once(headings.iter().map(ToString::to_string).collect())
+        .chain(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()))
+        .collect();
+    let widths: Vec<usize> = (0..headings.len())
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A name may hold anything; a terminal must not obey it.
+fn printable(cell: &str) -> String {
+    cell.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_control_characters_disarmed() {
+        let rows = vec![vec!["a".to_owned(), "long\u{1b}[31m".to_owned()], vec!["bcd".to_owned(), "x".to_owned()]];
+        assert_eq!(aligned(&["id", "name"], &rows), "id   name\na    long\u{fffd}[31m\nbcd  x\n");
+        assert_eq!(tabbed(&["id", "name"], &rows), "id\tname\na\tlong\u{fffd}[31m\nbcd\tx\n");
+    }
+
+    #[test]
+    fn csv_cells_are_quoted_where_needed() {
+        assert_eq!(quoted("plain"), "plain");
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+    }
+}

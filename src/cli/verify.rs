@@ -1,0 +1,48 @@
+//! `aoai-gateway verify`: are the books right? Works beside a running gateway.
+
+use std::process::ExitCode;
+
+use super::print;
+use crate::settings::model::Settings;
+use crate::storage::Store;
+use crate::storage::verify::Verdict;
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Exit code 0 when every rule holds, 1 when one is broken.
+pub fn run(args: &Args, settings: &Settings) -> ExitCode {
+    let verdict = Store::existing(&settings.database.path, settings.accounting.durability).and_then(|s| s.verify());
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
+        Err(error) => return print::failed(print::FAILED, &error),
+    };
+    if args.json {
+        print::json(&verdict);
+    } else {
+        print::out(&in_words(&verdict));
+    }
+    if verdict.holds() { ExitCode::SUCCESS } else { ExitCode::from(print::FAILED) }
+}
+
+fn in_words(verdict: &Verdict) -> String {
+    let mut text = String::new();
+    for rule in &verdict.rules {
+        let mark = if rule.broken.is_empty() { "ok    " } else { "BROKEN" };
+        text.push_str(&format!("{mark}  {}: {}\n", rule.name, rule.says));
+        for example in &rule.broken {
+            text.push_str(&format!("        {example}\n"));
+        }
+    }
+    let open = match (verdict.open, verdict.gateway_running) {
+        (0, _) => "none open".to_owned(),
+        (open, true) => format!("{open} in flight"),
+        (open, false) => format!("{open} left open, which the gateway's next start closes"),
+    };
+    text.push_str(&format!("{} requests, {open}\n", verdict.requests));
+    text
+}
