@@ -30,21 +30,21 @@
 //! - A vital actor that dies takes the process down ([`tripwire`]); the next start recovers.
 //! - Settings with a mistake never take effect.
 
-pub mod domain;
-pub mod tripwire;
-pub mod metrics;
-pub mod openai;
+pub mod accounting;
 pub mod azure;
 pub mod balance;
-pub mod settings;
-pub mod storage;
-pub mod limits;
-pub mod fleet;
-pub mod router;
-pub mod accounting;
-pub mod upstream;
-pub mod proxy;
-pub mod http;
-pub mod simulator;
 pub mod cli;
+pub mod domain;
+pub mod fleet;
+pub mod http;
+pub mod limits;
+pub mod metrics;
+pub mod openai;
+pub mod proxy;
+pub mod router;
 pub mod server;
+pub mod settings;
+pub mod simulator;
+pub mod storage;
+pub mod tripwire;
+pub mod upstream;

@@ -198,7 +198,10 @@ fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
         burst: defaults.burst.filter(|_| row.limits.rpm == Limit::Inherit),
     };
     let user_id = row.user.map(|user| user.id);
-    (row.hash, Grant { key_id: row.id, user_id, name: row.name, models: row.models, expires_at: row.expires_at, limits })
+    (
+        row.hash,
+        Grant { key_id: row.id, user_id, name: row.name, models: row.models, expires_at: row.expires_at, limits },
+    )
 }
 
 #[cfg(test)]

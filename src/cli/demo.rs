@@ -15,12 +15,13 @@ use crate::domain::secret::Secret;
 use crate::server::{Ended, Gateway};
 use crate::settings::Settings;
 use crate::settings::model::{Deployment, Resource};
+use crate::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 use crate::storage::keys::{KeyLimits, Limit};
 use crate::storage::secret_key;
-use crate::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 
 /// The regions that are simulated, in this order; further ones are numbered.
-const REGIONS: [(&str, &str); 3] = [("eastus2", "East US 2"), ("swedencentral", "Sweden Central"), ("westus3", "West US 3")];
+const REGIONS: [(&str, &str); 3] =
+    [("eastus2", "East US 2"), ("swedencentral", "Sweden Central"), ("westus3", "West US 3")];
 const MODELS: [&str; 3] = ["gpt-4o-mini", "gpt-4.1", "text-embedding-3-small"];
 
 #[derive(Clone, Debug, Args)]
@@ -64,7 +65,8 @@ async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
     settings.server.expose_route = true;
     settings.database.path = folder.path().join("gateway.db");
     settings.admin.key = Some(Secret::new(admin_key.as_str()));
-    settings.resources = simulators.iter().map(|(name, simulator, key)| (name.clone(), resource(name, simulator, key))).collect();
+    settings.resources =
+        simulators.iter().map(|(name, simulator, key)| (name.clone(), resource(name, simulator, key))).collect();
     let gateway = Gateway::build(settings, None).await.map_err(|error| match args.port {
         0 => error.to_string(),
         port => format!("{error}; if port {port} is taken, add `--port 0`"),
@@ -73,9 +75,15 @@ async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
     let base_url = format!("http://{}/v1", gateway.address());
     let mut out = std::io::stdout().lock();
     if args.json {
-        let simulators: Vec<_> =
-            simulators.iter().map(|(name, simulator, _)| json!({ "resource": name.as_str(), "url": simulator.url() })).collect();
-        writeln!(out, "{}", json!({ "base_url": base_url, "key": key, "admin_key": admin_key, "simulators": simulators }))?;
+        let simulators: Vec<_> = simulators
+            .iter()
+            .map(|(name, simulator, _)| json!({ "resource": name.as_str(), "url": simulator.url() }))
+            .collect();
+        writeln!(
+            out,
+            "{}",
+            json!({ "base_url": base_url, "key": key, "admin_key": admin_key, "simulators": simulators })
+        )?;
     } else {
         explain(&mut out, &base_url, &key, &admin_key, &simulators)?;
     }
@@ -131,9 +139,21 @@ fn resource(name: &ResourceName, simulator: &Simulator, api_key: &str) -> Resour
     }
 }
 
-fn explain(out: &mut impl Write, base_url: &str, key: &str, admin_key: &str, simulators: &[Simulated]) -> std::io::Result<()> {
+fn explain(
+    out: &mut impl Write,
+    base_url: &str,
+    key: &str,
+    admin_key: &str,
+    simulators: &[Simulated],
+) -> std::io::Result<()> {
     let names: Vec<_> = simulators.iter().map(|(name, ..)| name.as_str()).collect();
-    writeln!(out, "aoai-gateway {} demo: {} simulated Azure regions ({})\n", env!("CARGO_PKG_VERSION"), names.len(), names.join(", "))?;
+    writeln!(
+        out,
+        "aoai-gateway {} demo: {} simulated Azure regions ({})\n",
+        env!("CARGO_PKG_VERSION"),
+        names.len(),
+        names.join(", ")
+    )?;
     writeln!(out, "  API        {base_url}")?;
     writeln!(out, "  key        {key}")?;
     writeln!(out, "  admin key  {admin_key}")?;
@@ -141,8 +161,14 @@ fn explain(out: &mut impl Write, base_url: &str, key: &str, admin_key: &str, sim
         writeln!(out, "  {name:<13} {}", simulator.url())?;
     }
     writeln!(out, "\nAsk it something:\n")?;
-    writeln!(out, "  curl -N {base_url}/chat/completions -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\")?;
-    writeln!(out, "    -d '{{\"model\":\"gpt-4o-mini\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}'")?;
+    writeln!(
+        out,
+        "  curl -N {base_url}/chat/completions -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\"
+    )?;
+    writeln!(
+        out,
+        "    -d '{{\"model\":\"gpt-4o-mini\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}'"
+    )?;
     if let Some((name, simulator, _)) = simulators.first() {
         writeln!(out, "\nTake {name} down for a minute; no request fails:\n")?;
         writeln!(out, "  aoai-gateway simulate fail {} --for 60s", simulator.url())?;

@@ -5,6 +5,7 @@
 pub mod check;
 pub mod config_show;
 pub mod demo;
+pub mod healthcheck;
 pub mod keys;
 pub mod print;
 pub mod serve;
@@ -23,6 +24,9 @@ use crate::settings::{self, Loaded, Source};
 pub const EXIT_USAGE: u8 = 2;
 /// An internal failure: the supervisor should restart us.
 pub const EXIT_INTERNAL: u8 = 70;
+
+/// Beneath us, actix tells of every start of a thread, and calls each client that leaves an error.
+const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http=off";
 
 /// A gateway between OpenAI-API clients and pools of Azure OpenAI deployments.
 #[derive(Debug, Parser)]
@@ -60,7 +64,7 @@ enum Command {
     /// Runs a gateway with simulated Azure regions; needs no account and leaves nothing behind.
     Demo(demo::DemoArgs),
     /// Runs or disturbs simulated Azure alone.
-    Simulate(simulate::SimulateArgs),
+    Simulate(Box<simulate::SimulateArgs>),
     /// Validates the settings.
     Check(check::CheckArgs),
     /// Shows the settings in force.
@@ -71,6 +75,8 @@ enum Command {
     Usage(usage::Args),
     /// Checks the ledger's invariants.
     Verify(verify::Args),
+    /// Asks the gateway of this machine whether it answers (for containers).
+    Healthcheck(healthcheck::Args),
 }
 
 impl Cli {
@@ -79,12 +85,19 @@ impl Cli {
         match command.unwrap_or(Command::Serve(serve)) {
             Command::Serve(args) => serve::run(&common, args),
             Command::Demo(args) => demo::run(&common, args),
-            Command::Simulate(args) => simulate::run(args),
+            Command::Simulate(args) => simulate::run(*args),
             Command::Check(args) => check::run(args, &common.source()),
             Command::Config(args) => config_show::run(args, &common.source()),
             Command::Keys(args) => common.with_settings(|loaded| keys::run(&args, &loaded.settings)),
             Command::Usage(args) => common.with_settings(|loaded| usage::run(&args, &loaded.settings)),
             Command::Verify(args) => common.with_settings(|loaded| verify::run(&args, &loaded.settings)),
+            Command::Healthcheck(args) => match healthcheck::run(&args, common.listen_address()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(unhealthy) => {
+                    eprintln!("error: {unhealthy}");
+                    ExitCode::FAILURE
+                }
+            },
         }
     }
 }
@@ -92,6 +105,12 @@ impl Cli {
 impl Common {
     pub fn source(&self) -> Source {
         Source::new(&self.settings)
+    }
+
+    /// Where a gateway with these settings listens. A bad edit, which a running gateway survives, must not make its
+    /// container look dead: then the usual port is asked.
+    fn listen_address(&self) -> std::net::SocketAddr {
+        settings::load(&self.source()).map(|loaded| loaded.settings).unwrap_or_default().server.listen
     }
 
     /// For commands that need valid settings; their warnings are `check`'s business.
@@ -108,7 +127,7 @@ impl Common {
     /// Log lines go to stderr; RUST_LOG chooses, `info` by default.
     pub fn start_logging(&self) {
         use tracing_subscriber::EnvFilter;
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
         // A second start in one process (tests) keeps the first subscriber.
         let _ = match self.log {

@@ -56,7 +56,9 @@ fn announce(gateway: &Gateway, directory: &std::path::Path) {
     }
     if gateway.models() == 0 {
         let directory = directory.display();
-        tracing::warn!("no deployment is configured: copy {directory}/20-example-region.toml, set endpoint and api_key, and it takes traffic within seconds; or run `aoai-gateway demo`");
+        tracing::warn!(
+            "no deployment is configured: copy {directory}/20-example-region.toml, set endpoint and api_key, and it takes traffic within seconds; or run `aoai-gateway demo`"
+        );
     }
     if gateway.keys() == 0 {
         tracing::warn!("there is no API key yet: make one with `aoai-gateway keys add NAME`");

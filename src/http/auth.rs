@@ -44,7 +44,10 @@ mod tests {
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     fn key_of(headers: &[(&'static str, &'static str)]) -> Option<String> {
-        let map = headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+        let map = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
         presented(&map).map(str::to_owned)
     }
 

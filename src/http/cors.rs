@@ -4,8 +4,9 @@
 //! browsers do not count `*` for `Authorization`. Source: the Fetch standard, section 3.2.
 
 use actix_web::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HeaderMap, HeaderValue,
+    ORIGIN, VARY,
 };
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
@@ -52,7 +53,10 @@ mod tests {
     fn asking(origin: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(ORIGIN, HeaderValue::from_static(origin));
-        headers.insert(ACCESS_CONTROL_REQUEST_HEADERS, HeaderValue::from_static("authorization,content-type,x-stainless-os"));
+        headers.insert(
+            ACCESS_CONTROL_REQUEST_HEADERS,
+            HeaderValue::from_static("authorization,content-type,x-stainless-os"),
+        );
         headers
     }
 
@@ -60,7 +64,10 @@ mod tests {
     fn a_preflight_allows_what_it_was_asked_by_name() {
         let response = preflight(&asking("https://chat.example"), &["*".to_owned()]);
         assert_eq!(response.status(), 204);
-        assert_eq!(response.headers().get(ACCESS_CONTROL_ALLOW_HEADERS).unwrap(), "authorization,content-type,x-stainless-os");
+        assert_eq!(
+            response.headers().get(ACCESS_CONTROL_ALLOW_HEADERS).unwrap(),
+            "authorization,content-type,x-stainless-os"
+        );
     }
 
     #[test]

@@ -20,7 +20,10 @@ impl RequestLabel {
     fn of(headers: &HeaderMap) -> Self {
         let sane = |value: &&HeaderValue| {
             (1..=128).contains(&value.len())
-                && value.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+                && value
+                    .as_bytes()
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
         };
         match headers.get(REQUEST_ID).filter(sane) {
             Some(value) => Self(value.clone()),
@@ -88,7 +91,9 @@ async fn handle(
         return Err(ApiError::unknown_path(request.path(), "The admin plane has a port of its own (`admin.listen`)."));
     }
     match route {
-        Route::Inference(target) if method == Method::POST => inference::serve(request, payload, worker, target, label, told).await,
+        Route::Inference(target) if method == Method::POST => {
+            inference::serve(request, payload, worker, target, label, told).await
+        }
         Route::Models if is_get => models::list(request, worker),
         Route::Model(id) if is_get => models::retrieve(request, worker, &id),
         Route::Admin(path) => Ok(admin::serve(request, payload, worker, &path, label).await),
@@ -97,9 +102,13 @@ async fn handle(
         Route::Ready if is_get => Ok(ops::ready(worker)),
         Route::Metrics if is_get => ops::metrics(worker),
         Route::Unknown(tip) => Err(ApiError::unknown_path(request.path(), tip)),
-        Route::Inference(_) | Route::Models | Route::Model(_) | Route::Root | Route::Health | Route::Ready | Route::Metrics => {
-            Err(ApiError::wrong_method(route.method()))
-        }
+        Route::Inference(_)
+        | Route::Models
+        | Route::Model(_)
+        | Route::Root
+        | Route::Health
+        | Route::Ready
+        | Route::Metrics => Err(ApiError::wrong_method(route.method())),
     }
 }
 
@@ -113,7 +122,9 @@ fn tell(headers: &mut HeaderMap, figures: RequestFigures) {
 }
 
 /// Takes the payload out of a request for the dispatcher.
-pub async fn entry(mut request: actix_web::dev::ServiceRequest) -> Result<actix_web::dev::ServiceResponse, actix_web::Error> {
+pub async fn entry(
+    mut request: actix_web::dev::ServiceRequest,
+) -> Result<actix_web::dev::ServiceResponse, actix_web::Error> {
     let payload = request.take_payload();
     let (request, _) = request.into_parts();
     let Some(worker) = request.app_data::<web::Data<Worker>>().cloned() else {

@@ -121,7 +121,10 @@ impl From<Limited> for ApiError {
     fn from(limited: Limited) -> Self {
         let (message, retry_after) = match limited {
             Limited::Requests { retry_after, rpm } => (
-                format!("Your key's limit of {rpm} requests per minute is reached. Wait {} and try again.", seconds(retry_after)),
+                format!(
+                    "Your key's limit of {rpm} requests per minute is reached. Wait {} and try again.",
+                    seconds(retry_after)
+                ),
                 retry_after,
             ),
             Limited::Concurrency { most } => (

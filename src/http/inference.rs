@@ -108,7 +108,12 @@ fn asked_version(request: &HttpRequest, dialect: Dialect) -> Result<Option<ApiVe
 }
 
 /// The route of the model that the path or the body names, if the caller may use it.
-fn find_model<'t>(table: &'t RouteTable, caller: &Caller, target: &Target, peek: &Peek) -> Result<&'t Arc<Route>, ApiError> {
+fn find_model<'t>(
+    table: &'t RouteTable,
+    caller: &Caller,
+    target: &Target,
+    peek: &Peek,
+) -> Result<&'t Arc<Route>, ApiError> {
     let name = target.named.as_deref().or(peek.model.as_deref()).ok_or_else(ApiError::missing_model)?;
     let route = match target.dialect {
         Dialect::OpenAi => table.model(name),

@@ -10,7 +10,11 @@ use crate::domain::time;
 use crate::fleet::routes::RouteTable;
 
 pub fn root() -> HttpResponse {
-    let line = concat!("aoai-gateway ", env!("CARGO_PKG_VERSION"), " is running. The OpenAI API is at /v1, Azure's at /openai, readiness at /readyz.\n");
+    let line = concat!(
+        "aoai-gateway ",
+        env!("CARGO_PKG_VERSION"),
+        " is running. The OpenAI API is at /v1, Azure's at /openai, readiness at /readyz.\n"
+    );
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(line)
 }
 
@@ -54,7 +58,12 @@ pub fn ready(worker: &Worker) -> HttpResponse {
 /// Deployments that would be asked now.
 fn usable_deployments(table: &RouteTable) -> usize {
     let now = time::now();
-    table.models.iter().flat_map(|route| route.deployments()).filter(|deployment| deployment.gauges.ready_at() <= now).count()
+    table
+        .models
+        .iter()
+        .flat_map(|route| route.deployments())
+        .filter(|deployment| deployment.gauges.ready_at() <= now)
+        .count()
 }
 
 pub fn metrics(worker: &Worker) -> Result<HttpResponse, ApiError> {

@@ -150,7 +150,10 @@ mod tests {
             find("/openai/deployments/my%20dep/chat/completions"),
             inference(chat, Some("my dep"), Dialect::AzureDated)
         );
-        assert_eq!(find("/openai/deployments/d/completions"), inference(Operation::Completions, Some("d"), Dialect::AzureDated));
+        assert_eq!(
+            find("/openai/deployments/d/completions"),
+            inference(Operation::Completions, Some("d"), Dialect::AzureDated)
+        );
         assert_eq!(find("/v1/models"), Route::Models);
         assert_eq!(find("/openai/models"), Route::Models);
         assert_eq!(find("/v1/models/a%2Fb"), Route::Model("a/b".into()));

@@ -36,9 +36,13 @@ pub struct House {
 /// What became of a wish to reload the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    InForce { changes: Vec<String> },
+    InForce {
+        changes: Vec<String>,
+    },
     /// Key and mistake of each.
-    Refused { problems: Vec<(String, String)> },
+    Refused {
+        problems: Vec<(String, String)>,
+    },
 }
 
 impl House {

@@ -80,7 +80,9 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
             Ok(Err(refusal)) => return Err(give_up(exchange.books, refused(refusal, &outcomes)).await),
             // The router is dead: the tripwire is ending the process.
             Err(_) => {
-                return Err(give_up(exchange.books, Unserved::Unavailable { retry_after: Duration::from_secs(1) }).await);
+                return Err(
+                    give_up(exchange.books, Unserved::Unavailable { retry_after: Duration::from_secs(1) }).await
+                );
             }
         };
         let deployment = lease.deployment().clone();

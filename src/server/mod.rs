@@ -18,15 +18,15 @@ use crate::accounting::{self, Books};
 use crate::domain::time;
 use crate::fleet::pool::{Inspect, Pool, Reload};
 use crate::fleet::routes::{Publish, RouteTable};
+use crate::http::dispatch;
 use crate::http::listener::{self, Edge};
 use crate::http::state::{Condition, House, Surface, Worker};
-use crate::http::dispatch;
 use crate::limits::Callers;
 use crate::metrics::Metrics;
 use crate::proxy::pipe;
 use crate::router::RouterHandle;
-use crate::settings::model::{AdminListen, Settings};
 use crate::settings::Source;
+use crate::settings::model::{AdminListen, Settings};
 use crate::storage::keys::{KeyLimits, NewKey};
 use crate::storage::secret_key::{KeySecret, UnusableSecret};
 use crate::storage::{StorageError, Store};
@@ -85,7 +85,9 @@ impl Gateway {
         let store = Store::open(&settings.database.path, settings.accounting.durability)?;
         let books = {
             let (models, metrics) = (settings.models.clone(), metrics.clone());
-            let price = move |model: &crate::domain::ids::ModelName| models.get(model).map(|model| model.price).unwrap_or_default();
+            let price = move |model: &crate::domain::ids::ModelName| {
+                models.get(model).map(|model| model.price).unwrap_or_default()
+            };
             accounting::start(&store, &alarm, price, move |took| metrics.observe_commit(took))?
         };
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
@@ -124,7 +126,16 @@ impl Gateway {
             listeners.push(listen(address, surface, &settings, &house, &books, &upstream, &table)?);
         }
         let reloader = reload::Reloader::start(house.clone(), source);
-        Ok(Self { house, alarm, books, fleet, reloader, listeners, generated_admin_key, grace: settings.server.shutdown_grace })
+        Ok(Self {
+            house,
+            alarm,
+            books,
+            fleet,
+            reloader,
+            listeners,
+            generated_admin_key,
+            grace: settings.server.shutdown_grace,
+        })
     }
 
     /// Where the data plane listens.

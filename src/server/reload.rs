@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::StartError;
 use crate::domain::time;
 use crate::fleet::pool::{PoolSummary, Reload};
-use super::StartError;
 use crate::http::state::{House, Reloaded};
 use crate::limits::KeyHash;
 use crate::settings::model::Settings;
 use crate::settings::{self, Loaded, SettingsErrors, Source, Watcher};
-use crate::storage::secret_key;
 use crate::storage::Store;
+use crate::storage::secret_key;
 
 /// Other processes' changes of keys are looked for this often: a revocation counts within a second.
 const KEYS_POLL: Duration = Duration::from_millis(300);
@@ -113,7 +113,8 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_one_line());
     }
-    let Ok(PoolSummary { added, changed, removed, deployments }) = house.pool.send(Reload(settings.clone())).await else {
+    let Ok(PoolSummary { added, changed, removed, deployments }) = house.pool.send(Reload(settings.clone())).await
+    else {
         // The pool is dead: its tripwire is ending the process.
         return changes;
     };
@@ -124,7 +125,13 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
     house.condition.settings_loaded();
     house.metrics.reload_successful.set(1);
     house.metrics.reload_timestamp.set(time::wall_now().0 as f64 / 1e6);
-    tracing::info!(added = added.len(), changed = changed.len(), removed = removed.len(), deployments, "settings in force");
+    tracing::info!(
+        added = added.len(),
+        changed = changed.len(),
+        removed = removed.len(),
+        deployments,
+        "settings in force"
+    );
     changes
 }
 

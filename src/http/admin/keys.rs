@@ -63,7 +63,11 @@ pub(super) async fn create(house: &House, body: &[u8], request: &HttpRequest) ->
 /// What to hand to the key's owner. The link's place of ChatGPT-Next-Web is not known here, so it is relative to it.
 fn share(secret: &str, request: &HttpRequest) -> Value {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    let scheme = request.headers().get("x-forwarded-proto").and_then(|scheme| scheme.to_str().ok()).filter(|scheme| *scheme == "https");
+    let scheme = request
+        .headers()
+        .get("x-forwarded-proto")
+        .and_then(|scheme| scheme.to_str().ok())
+        .filter(|scheme| *scheme == "https");
     let base = format!("{}://{host}", scheme.unwrap_or("http"));
     let settings = json!({ "key": secret, "url": base }).to_string();
     let link = percent_encoding::utf8_percent_encode(&settings, percent_encoding::NON_ALPHANUMERIC);
@@ -74,7 +78,8 @@ fn share(secret: &str, request: &HttpRequest) -> Value {
 }
 
 fn parse_id(id: &str) -> Result<KeyId, Problem> {
-    id.parse().map_err(|_| Problem::not_found(format!("`{}` is no key's id; they begin with key_", super::printable(id))))
+    id.parse()
+        .map_err(|_| Problem::not_found(format!("`{}` is no key's id; they begin with key_", super::printable(id))))
 }
 
 fn no_such_key(id: KeyId) -> Problem {
@@ -84,7 +89,8 @@ fn no_such_key(id: KeyId) -> Problem {
 /// Reads the body member by member, so that every mistake is named in one answer.
 fn read_new_key(body: &[u8]) -> Result<NewKey, Problem> {
     const FIELDS: [&str; 6] = ["name", "user", "secret", "models", "limits", "expires_at"];
-    let value: Value = serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
+    let value: Value =
+        serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
     let Value::Object(members) = value else { return Err(Problem::bad_request("the body must be a JSON object")) };
     let mut reader = Reader { errors: Vec::new() };
     reader.only(&members, "", &FIELDS);
@@ -127,7 +133,10 @@ impl Reader {
 
     fn only(&mut self, members: &Map<String, Value>, at: &str, allowed: &[&str]) {
         for name in members.keys().filter(|name| !allowed.contains(&name.as_str())) {
-            self.wrong(&format!("{at}/{}", super::printable(name)), &format!("unknown field; {}", did_you_mean(name, allowed)));
+            self.wrong(
+                &format!("{at}/{}", super::printable(name)),
+                &format!("unknown field; {}", did_you_mean(name, allowed)),
+            );
         }
     }
 
@@ -144,7 +153,8 @@ impl Reader {
 
     fn models(&mut self, members: &Map<String, Value>) -> Option<Vec<ModelName>> {
         let value = members.get("models").filter(|value| !value.is_null())?;
-        let names = value.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(ModelName::from)).collect());
+        let names =
+            value.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(ModelName::from)).collect());
         if names.is_none() {
             self.wrong("/models", "expected a list of model names, or nothing for every model");
         }
@@ -168,7 +178,10 @@ impl Reader {
             Some(value) => match value.as_u64().and_then(|limit| u32::try_from(limit).ok()) {
                 Some(limit) => Limit::Of(limit),
                 None => {
-                    self.wrong(&format!("/limits/{name}"), "expected a whole number, \"unlimited\", or null for the default");
+                    self.wrong(
+                        &format!("/limits/{name}"),
+                        "expected a whole number, \"unlimited\", or null for the default",
+                    );
                     Limit::Inherit
                 }
             },

@@ -20,14 +20,25 @@ use problem::Problem;
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// Answers a request for `path`, the part after `/admin/v1/`.
-pub async fn serve(request: &HttpRequest, payload: Payload, worker: &Worker, path: &str, label: &RequestLabel) -> HttpResponse {
+pub async fn serve(
+    request: &HttpRequest,
+    payload: Payload,
+    worker: &Worker,
+    path: &str,
+    label: &RequestLabel,
+) -> HttpResponse {
     match answer(request, payload, worker, path).await {
         Ok(response) => response,
         Err(problem) => problem.response(request.path(), label.as_str()),
     }
 }
 
-async fn answer(request: &HttpRequest, mut payload: Payload, worker: &Worker, path: &str) -> Result<HttpResponse, Problem> {
+async fn answer(
+    request: &HttpRequest,
+    mut payload: Payload,
+    worker: &Worker,
+    path: &str,
+) -> Result<HttpResponse, Problem> {
     if !auth::is_admin(request.headers(), &worker.house.admin_key) {
         return Err(Problem::unauthenticated());
     }
@@ -57,7 +68,11 @@ async fn answer(request: &HttpRequest, mut payload: Payload, worker: &Worker, pa
 
 async fn read_body(request: &HttpRequest, payload: &mut Payload, worker: &Worker) -> Result<bytes::Bytes, Problem> {
     let settings = worker.house.settings();
-    let limits = body::BodyLimits { bytes: BODY_LIMIT, idle: settings.server.body_idle_timeout, total: settings.server.body_timeout };
+    let limits = body::BodyLimits {
+        bytes: BODY_LIMIT,
+        idle: settings.server.body_idle_timeout,
+        total: settings.server.body_timeout,
+    };
     body::read(request.headers(), payload, limits).await.map_err(|error| Problem::bad_request(error.to_string()))
 }
 

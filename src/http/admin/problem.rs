@@ -100,7 +100,11 @@ impl Problem {
 impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         tracing::error!(%error, "the admin plane could not use the database");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "the database cannot be used right now; the log says why")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Unavailable",
+            "the database cannot be used right now; the log says why",
+        )
     }
 }
 

@@ -22,7 +22,9 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// `cursor` and `limit` of a list.
 pub(super) fn page(query: &Query) -> Result<(Option<Cursor>, PageSize), Problem> {
-    let cursor = query.get("cursor").map(|text| text.parse().map_err(|_| Problem::parameter("cursor", "the next_cursor of a page before")));
+    let cursor = query
+        .get("cursor")
+        .map(|text| text.parse().map_err(|_| Problem::parameter("cursor", "the next_cursor of a page before")));
     let size = match query.get("limit") {
         None => PageSize::default(),
         Some(text) => match text.parse() {
@@ -67,12 +69,20 @@ pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, 
 pub(super) async fn requests(house: &House, query: &Query) -> Result<HttpResponse, Problem> {
     query.only(&["limit", "cursor", "key", "user", "request_id", "model", "state", "from", "to"])?;
     let (cursor, size) = page(query)?;
-    let id = |name: &'static str, text: &str| Problem::parameter(name, &format!("an id, not `{}`", super::printable(text)));
+    let id =
+        |name: &'static str, text: &str| Problem::parameter(name, &format!("an id, not `{}`", super::printable(text)));
     let state = query.get("state").map(|text| {
-        let known = [RequestState::Open, RequestState::Settled, RequestState::Cancelled, RequestState::Failed, RequestState::Recovered];
-        known.into_iter().find(|state| state.label() == text).ok_or_else(|| {
-            Problem::parameter("state", "open, settled, cancelled, failed or recovered")
-        })
+        let known = [
+            RequestState::Open,
+            RequestState::Settled,
+            RequestState::Cancelled,
+            RequestState::Failed,
+            RequestState::Recovered,
+        ];
+        known
+            .into_iter()
+            .find(|state| state.label() == text)
+            .ok_or_else(|| Problem::parameter("state", "open, settled, cancelled, failed or recovered"))
     });
     let filter = RequestFilter {
         key: query.get("key").map(|text| text.parse().map_err(|_| id("key", text))).transpose()?,

@@ -10,6 +10,8 @@ pub(super) async fn reload(house: &House) -> Result<HttpResponse, Problem> {
     match house.reload_settings().await {
         Some(Reloaded::InForce { changes }) => Ok(HttpResponse::Ok().json(json!({ "changes": changes }))),
         Some(Reloaded::Refused { problems }) => Err(Problem::settings(problems)),
-        None => Err(Problem::conflict("this gateway was started without a settings directory; it has nothing to reload")),
+        None => {
+            Err(Problem::conflict("this gateway was started without a settings directory; it has nothing to reload"))
+        }
     }
 }

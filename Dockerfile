@@ -1,0 +1,30 @@
+FROM rust:1.95-slim-bookworm AS builder
+WORKDIR /build
+
+# The dependencies alone first: they change seldom, and this layer is kept until they do.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src tests/it \
+    && echo 'fn main() {}' | tee src/main.rs > tests/it/main.rs \
+    && touch src/lib.rs \
+    && cargo build --release --locked \
+    && rm -r src target/release/.fingerprint/aoai-gateway-*
+
+COPY migrations migrations
+COPY src src
+RUN cargo build --release --locked
+
+FROM debian:bookworm-slim
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin gateway \
+    && mkdir -p /app/settings /app/data \
+    && chown gateway:gateway /app/data
+COPY --from=builder /build/target/release/aoai-gateway /usr/local/bin/aoai-gateway
+COPY LICENSE /usr/share/doc/aoai-gateway/LICENSE
+COPY settings /app/settings
+
+WORKDIR /app
+USER 10001:10001
+VOLUME ["/app/settings", "/app/data"]
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=6s --start-period=5s --retries=3 CMD ["aoai-gateway", "healthcheck"]
+ENTRYPOINT ["aoai-gateway"]
+CMD ["serve"]

@@ -1,0 +1,32 @@
+# make test     installs what is missing, builds, and runs every test
+# make check    formatting, lints, documentation, licences and sources of dependencies
+# make bench    measures the gateway beside nginx and a bare pass-through (bench/README.md)
+
+CARGO ?= cargo
+DENY_VERSION := 0.20.2
+DENY := target/tools/bin/cargo-deny
+
+.PHONY: test check bench tools
+
+test: tools
+	tests/sdk/prepare
+	$(CARGO) test --locked
+
+check: $(DENY)
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
+	$(DENY) --offline check licenses bans sources
+	@# Decompression is what turns a few hundred bytes into a gigabyte: no crate may bring it in.
+	@if $(CARGO) tree --locked -e features | grep -E 'compress|brotli|zstd|flate'; then \
+		echo 'error: the features above decompress; turn them off in Cargo.toml' >&2; exit 1; fi
+
+bench:
+	bench/run
+
+tools:
+	tests/prepare
+
+# Unoptimised and without what fetches advisories: it is built in a minute and runs once.
+$(DENY):
+	$(CARGO) install cargo-deny@$(DENY_VERSION) --locked --debug --no-default-features --root target/tools

@@ -1,0 +1,111 @@
+//! What ships beside the binary fits together: image, compose file, example environment, settings.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Names that `.env.example` sets, or shows behind a `#`.
+fn example_environment() -> BTreeSet<String> {
+    let text = text(".env.example");
+    let names = text.lines().filter_map(|line| line.trim_start_matches('#').split_once('=').map(|(name, _)| name));
+    names
+        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What follows `marker`, up to the end of a name.
+fn names_after(text: &str, marker: &str) -> BTreeSet<String> {
+    text.match_indices(marker)
+        .map(|(at, _)| {
+            text[at + marker.len()..]
+                .chars()
+                .take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_')
+                .collect::<String>()
+        })
+        .filter(|name| name.len() > 1 && name != "NAME")
+        .collect()
+}
+
+fn compose() -> Value {
+    let python: PathBuf = root().join("tests/sdk/.venv/bin/python");
+    assert!(python.exists(), "{} is missing: run make test, which installs it", python.display());
+    let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
+    let input = std::fs::File::open(root().join("docker-compose.yml")).unwrap();
+    let output = Command::new(python).args(["-c", script]).stdin(input).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_compose_file_holds_what_a_team_needs() {
+    let compose = compose();
+    let (gateway, chat) = (&compose["services"]["gateway"], &compose["services"]["chat"]);
+    assert_eq!(strings(&gateway["volumes"]), ["./settings:/app/settings:ro", "./data:/app/data"]);
+    assert_eq!(strings(&gateway["healthcheck"]["test"]), ["CMD", "aoai-gateway", "healthcheck"]);
+    assert_eq!(strings(&gateway["ports"]), ["8080:8080"]);
+    assert_eq!(chat["environment"]["BASE_URL"], "http://gateway:8080");
+    assert_eq!(chat["depends_on"]["gateway"]["condition"], "service_healthy");
+    for (name, service) in compose["services"].as_object().unwrap() {
+        for dependency in service["depends_on"].as_object().into_iter().flatten() {
+            assert!(compose["services"].get(dependency.0).is_some(), "{name} depends on nothing: {}", dependency.0);
+        }
+    }
+}
+
+#[test]
+fn the_image_runs_as_nobody_in_particular_and_can_tell_whether_it_lives() {
+    let dockerfile = text("Dockerfile");
+    let last_stage = dockerfile.rsplit("\nFROM ").next().unwrap();
+    for line in [
+        "USER 10001:10001",
+        "WORKDIR /app",
+        "VOLUME [\"/app/settings\", \"/app/data\"]",
+        "ENTRYPOINT [\"aoai-gateway\"]",
+        "CMD [\"serve\"]",
+    ] {
+        assert!(last_stage.lines().any(|found| found == line), "no line {line:?} in the image's last stage");
+    }
+    assert!(last_stage.contains("CMD [\"aoai-gateway\", \"healthcheck\"]"));
+    let toolchain = text("rust-toolchain.toml");
+    let version = toolchain.split('"').nth(1).unwrap().rsplit_once('.').unwrap().0;
+    assert!(dockerfile.contains(&format!("FROM rust:{version}-")), "the image is not built with Rust {version}");
+}
+
+#[test]
+fn what_the_image_is_built_from_is_sent_to_the_builder() {
+    let (dockerfile, ignored) = (text("Dockerfile"), text(".dockerignore"));
+    let copied =
+        dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|rest| !rest.starts_with("--from"));
+    for copy in copied {
+        let words: Vec<_> = copy.split_whitespace().collect();
+        for source in &words[..words.len() - 1] {
+            assert!(ignored.lines().any(|line| line == format!("!{source}")), ".dockerignore keeps {source} out");
+        }
+    }
+}
+
+#[test]
+fn the_example_environment_names_every_variable() {
+    let known = example_environment();
+    let mut wanted = names_after(&text("docker-compose.yml"), "${");
+    for entry in std::fs::read_dir(root().join("settings")).into_iter().flatten() {
+        wanted.extend(names_after(&std::fs::read_to_string(entry.unwrap().path()).unwrap(), "\"env:"));
+    }
+    let missing: Vec<_> = wanted.difference(&known).collect();
+    assert!(missing.is_empty(), ".env.example does not name {missing:?}");
+}
