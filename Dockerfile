@@ -3,8 +3,8 @@ WORKDIR /build
 
 # The dependencies alone first: they change seldom, and this layer is kept until they do.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src tests/it \
-    && echo 'fn main() {}' | tee src/main.rs > tests/it/main.rs \
+RUN mkdir -p src tests/it benches \
+    && echo 'fn main() {}' | tee src/main.rs benches/ledger.rs > tests/it/main.rs \
     && touch src/lib.rs \
     && cargo build --release --locked \
     && rm -r src target/release/.fingerprint/aoai-gateway-*
