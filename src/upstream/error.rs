@@ -46,12 +46,14 @@ pub enum Ending {
 
 impl Ending {
     pub(super) fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-                Self::Reset
-            }
-            io::ErrorKind::UnexpectedEof => Self::TlsCut,
-            other => Self::Failed(other),
+        let kind = error.kind();
+        if matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted)
+        {
+            Self::Reset
+        } else if kind == io::ErrorKind::UnexpectedEof {
+            Self::TlsCut
+        } else {
+            Self::Failed(kind)
         }
     }
 }
