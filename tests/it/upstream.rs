@@ -286,6 +286,28 @@ async fn a_silent_death_of_a_reused_connection_is_tried_again_once_and_only_then
 }
 
 #[actix_rt::test]
+async fn the_second_try_uses_a_connection_that_nobody_has_used() {
+    let gate = Gate::default();
+    let open = gate.clone();
+    let azure = FakeAzure::start(Script::each(move |request| match request.text().as_str() {
+        "warm" => Reply::json(200, "warm").after_gate(&open),
+        _ if request.connection < 5 => Reply::end(Cut::Reset),
+        other => Reply::json(200, other),
+    }));
+    let client = client();
+    let warm = (0..5).map(|_| async { whole(client.send(post(azure.endpoint(), "warm")).await).await });
+    let opening = async {
+        while azure.connections() < 5 {
+            tokio::task::yield_now().await;
+        }
+        gate.open();
+    };
+    futures_util::future::join(join_all(warm), opening).await;
+    assert_eq!(whole(client.send(post(azure.endpoint(), "now")).await).await, (200, "now".into()));
+    assert_eq!((azure.connections(), azure.requests().len()), (6, 7));
+}
+
+#[actix_rt::test]
 async fn bytes_behind_an_answer_reach_nobody() {
     let poison = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
     let at_once = Script::each(move |request| {
@@ -371,18 +393,31 @@ async fn an_answer_that_ends_with_the_connection_is_not_whole_after_a_reset() {
 #[actix_rt::test]
 async fn an_early_refusal_of_a_large_body_is_heard() {
     let refusal = || Reply::json(413, "{\"error\":\"too large\"}");
+    // Nobody opens it: the socket stays open and nothing is read, so the rest of the body has nowhere to go.
+    let never = Gate::default();
     let large = Bytes::from(vec![b'x'; 20 * 1024 * 1024]);
-    for (round, reply) in [refusal().then_hold(), refusal().then_end(Cut::Fin), refusal().then_end(Cut::Reset)]
+    for (round, reply) in [refusal().then_wait(&never), refusal().then_end(Cut::Fin), refusal().then_end(Cut::Reset)]
         .into_iter()
         .cycle()
         .take(30)
         .enumerate()
     {
-        // Whoever holds keeps the socket open and reads nothing, so the rest of the body has nowhere to go.
         let azure = FakeAzure::start(Script::always(reply).refusing_bodies());
         let answer = whole(client().send(post(azure.endpoint(), large.clone())).await).await;
         assert_eq!(answer, (413, "{\"error\":\"too large\"}".into()), "round {round}");
     }
+}
+
+#[actix_rt::test]
+async fn an_early_success_does_not_stop_the_request() {
+    const SIZE: usize = 20 * 1024 * 1024;
+    let reply = Reply::raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        .then_take(SIZE)
+        .then(chunk(b"got it all"))
+        .then("0\r\n\r\n");
+    let azure = FakeAzure::start(Script::always(reply).refusing_bodies());
+    let answer = whole(client().send(post(azure.endpoint(), vec![b'x'; SIZE])).await).await;
+    assert_eq!(answer, (200, "got it all".into()));
 }
 
 #[actix_rt::test]
@@ -515,11 +550,17 @@ async fn nothing_is_sent_over_tls_that_is_not_trusted() {
         assert!(text.starts_with("tls: ") && text.contains(reason), "{text}");
         assert_eq!(azure.requests().len(), 0);
     }
-    // A server without TLS where TLS is expected, and one that never shakes hands.
+    // A server that never shakes hands.
     let plain = FakeAzure::start(Script::always(Reply::json(200, "{}")));
     let endpoint = Endpoint { tls: true, ..plain.endpoint().as_ref().clone() };
-    let mut request = post(Arc::new(endpoint), "{}");
-    request.connect_timeout = Duration::from_millis(300);
-    let error = client.send(request).await.err();
-    assert!(matches!(&error, Some(UpstreamError::Connect(text)) if text.starts_with("tls: ")), "{error:?}");
+    let endpoint = Arc::new(endpoint);
+    for (connect, head, says) in [(200, 5_000, "tls: 127.0.0.1"), (5_000, 200, "was not reached in time")] {
+        let request = UpstreamRequest {
+            connect_timeout: Duration::from_millis(connect),
+            head_timeout: Duration::from_millis(head),
+            ..post(Arc::clone(&endpoint), "{}")
+        };
+        let error = client.send(request).await.err();
+        assert!(matches!(&error, Some(UpstreamError::Connect(text)) if text.contains(says)), "{error:?}");
+    }
 }

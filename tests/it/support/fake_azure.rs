@@ -130,6 +130,8 @@ enum Step {
     Pieces(Vec<u8>, usize, Duration),
     Pause(Duration),
     Wait(Gate),
+    /// Reads so many bytes, for scripts that refuse bodies first.
+    Take(usize),
     End(Cut),
     /// Nothing more, until the client leaves.
     Hold,
@@ -216,6 +218,12 @@ impl Reply {
         self
     }
 
+    /// Reads so many bytes of a body that the script has not read yet.
+    pub fn then_take(mut self, count: usize) -> Self {
+        self.0.push(Step::Take(count));
+        self
+    }
+
     pub fn then_end(mut self, cut: Cut) -> Self {
         self.0.push(Step::End(cut));
         self
@@ -262,7 +270,7 @@ impl Reply {
     pub fn bytes(&self) -> Vec<u8> {
         let written = self.0.iter().map(|step| match step {
             Step::Write(bytes) | Step::Pieces(bytes, ..) => bytes.as_slice(),
-            Step::Pause(_) | Step::Wait(_) | Step::End(_) | Step::Hold => &[],
+            Step::Pause(_) | Step::Wait(_) | Step::Take(_) | Step::End(_) | Step::Hold => &[],
         });
         written.collect::<Vec<_>>().concat()
     }
@@ -466,6 +474,7 @@ impl Connection<'_> {
                     }
                     Step::Pause(delay) => self.pause(delay),
                     Step::Wait(gate) => gate.wait(self.shared),
+                    Step::Take(count) => drop(self.take(count)?),
                     Step::Hold => {
                         while self.fill()? {}
                         return Ok(());
