@@ -2,3 +2,4 @@
 
 pub mod support;
 mod upstream;
+mod upstream_connections;
