@@ -104,11 +104,11 @@ impl Stream for UpstreamBody {
 }
 
 fn describe(error: &PayloadError) -> (UpstreamError, Option<Ending>) {
-    let inner = match error {
-        PayloadError::Io(inner) | PayloadError::Incomplete(Some(inner)) => Some(inner),
-        _ => None,
+    let fault = if let PayloadError::Io(inner) | PayloadError::Incomplete(Some(inner)) = error {
+        Fault::find(inner)
+    } else {
+        None
     };
-    let fault = inner.and_then(Fault::find);
     match fault {
         Some(fault @ Fault::InBody(ending)) => (fault.into(), Some(*ending)),
         Some(fault) => (fault.into(), None),

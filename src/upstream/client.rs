@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use actix_http::error::ParseError;
 use actix_web::HttpMessage;
 use actix_web::http::Uri;
 use actix_web::http::header::{ACCEPT_ENCODING, EXPECT, HOST, HeaderMap, HeaderValue};
@@ -211,12 +212,14 @@ async fn exchange(
 }
 
 fn describe(route: &Route, error: &SendRequestError) -> Failure {
-    let inner = match error {
-        SendRequestError::Connect(ConnectError::Io(inner)) | SendRequestError::Send(inner) => Some(inner),
-        SendRequestError::Response(actix_http::error::ParseError::Io(inner)) => Some(inner),
-        _ => None,
+    let fault = if let SendRequestError::Connect(ConnectError::Io(inner))
+    | SendRequestError::Send(inner)
+    | SendRequestError::Response(ParseError::Io(inner)) = error
+    {
+        Fault::find(inner)
+    } else {
+        None
     };
-    let fault = inner.and_then(Fault::find);
     tracing::debug!(endpoint = %route.endpoint, ?fault, "exchange with upstream failed");
     let stale = if let Some(Fault::BeforeHead { stale, .. }) = fault { *stale } else { Stale::No };
     let error = match (fault, error) {

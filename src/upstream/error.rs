@@ -1,6 +1,6 @@
 //! Why there is no (whole) answer: the error callers see, and the fact that travels up through awc to become it.
 //!
-//! A [`Fault`] is made where something happened, with what is known there, and rides through awc inside an
+//! A `Fault` is made where something happened, with what is known there, and rides through awc inside an
 //! `io::Error`; no text of awc's is ever interpreted. Texts name hosts, addresses and certificates, never a header or
 //! a body.
 
@@ -46,12 +46,14 @@ pub enum Ending {
 
 impl Ending {
     pub(super) fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-                Self::Reset
-            }
-            io::ErrorKind::UnexpectedEof => Self::TlsCut,
-            other => Self::Failed(other),
+        let kind = error.kind();
+        if matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted)
+        {
+            Self::Reset
+        } else if kind == io::ErrorKind::UnexpectedEof {
+            Self::TlsCut
+        } else {
+            Self::Failed(kind)
         }
     }
 }

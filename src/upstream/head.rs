@@ -87,34 +87,33 @@ impl Framing {
     fn read(headers: &[httparse::Header<'_>], minor: u8) -> Result<Self, Violation> {
         let mut framing = Self { close: minor == 0, ..Self::default() };
         for header in headers {
-            // The lengths of the four names; most headers are told apart by this alone.
-            match header.name.len() {
-                14 if header.name.eq_ignore_ascii_case("content-length") => {
-                    if framing.length.replace(decimal(header.value)?).is_some() {
-                        return Err(Violation::Length);
-                    }
-                }
-                17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
-                    let only_chunked = header.value.eq_ignore_ascii_case(b"chunked");
-                    if !only_chunked || framing.chunked || minor == 0 {
-                        return Err(Violation::TransferEncoding);
-                    }
-                    framing.chunked = true;
-                }
-                10 if header.name.eq_ignore_ascii_case("connection") => {
-                    framing.close |= header
-                        .value
-                        .split(|byte| *byte == b',')
-                        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
-                }
-                7 if header.name.eq_ignore_ascii_case("upgrade") => framing.upgrade = true,
-                _ => {}
-            }
+            framing.note(header, minor)?;
         }
         if framing.chunked && framing.length.is_some() {
             return Err(Violation::Length);
         }
         Ok(framing)
+    }
+
+    fn note(&mut self, header: &httparse::Header<'_>, minor: u8) -> Result<(), Violation> {
+        // Most headers are told apart from these four by the length of the name alone.
+        let is = |name: &str| header.name.len() == name.len() && header.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            if self.length.replace(decimal(header.value)?).is_some() {
+                return Err(Violation::Length);
+            }
+        } else if is("transfer-encoding") {
+            if self.chunked || minor == 0 || !header.value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Violation::TransferEncoding);
+            }
+            self.chunked = true;
+        } else if is("connection") {
+            let mut tokens = header.value.split(|byte| *byte == b',');
+            self.close |= tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
+        } else if is("upgrade") {
+            self.upgrade = true;
+        }
+        Ok(())
     }
 
     fn head(&self, len: usize, status: u16, minor: u8, reason: &str, headers: &[httparse::Header<'_>]) -> Head {

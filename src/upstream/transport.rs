@@ -132,7 +132,9 @@ impl Transport {
             let addresses = self.0.names.resolve(host).await?;
             let sockets: Vec<SocketAddr> = addresses.iter().map(|address| SocketAddr::new(*address, *port)).collect();
             let stream = dial(&sockets).await?;
-            if let (true, Ok(winner)) = (addresses.len() > 1, stream.peer_addr()) {
+            if addresses.len() > 1
+                && let Ok(winner) = stream.peer_addr()
+            {
                 self.0.names.prefer(host, winner.ip());
             }
             Ok::<_, String>(stream)

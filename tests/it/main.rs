@@ -7,5 +7,6 @@ mod edge;
 mod sdk;
 mod tidy;
 mod upstream;
+mod upstream_connections;
 
 pub mod support;
