@@ -127,3 +127,10 @@ pub struct Deployment {
     pub priority: u32,
     pub max_in_flight: Option<u32>,
 }
+
+/// What a model has that no `[models]` table describes: no price, no aliases.
+impl Default for Model {
+    fn default() -> Self {
+        Self { aliases: Vec::new(), price: Price::default(), first_byte_timeout: None, max_output: 4096 }
+    }
+}

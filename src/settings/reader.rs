@@ -198,7 +198,7 @@ impl<'a> Section<'a> {
             | ValueKind::Table(_)
             | ValueKind::Array(_) => {}
         }
-        self.wrong(&path, "true or false", &value.kind);
+        self.wrong_plain(&path, "true or false", &value.kind);
         None
     }
 
@@ -223,7 +223,7 @@ impl<'a> Section<'a> {
         };
         let number = number.and_then(|number| u32::try_from(number).ok()).filter(|n| (least..=most).contains(n));
         if number.is_none() {
-            self.wrong(&path, &format!("a whole number from {least} to {most}"), &value.kind);
+            self.wrong_plain(&path, format!("a whole number from {least} to {most}"), &value.kind);
         }
         number
     }
@@ -258,6 +258,29 @@ impl<'a> Section<'a> {
     pub(super) fn wrong(&self, path: &KeyPath, expected: impl Display, found: &ValueKind) {
         let message = format!("`{path}` must be {expected}, not {}", described(path, found));
         self.reader.note(self.reader.error(path, Target::Value, message));
+    }
+
+    /// The same for what is written without quotes.
+    fn wrong_plain(&self, path: &KeyPath, expected: impl Display, found: &ValueKind) {
+        let message = format!("`{path}` must be {expected}, not {}", described(path, found));
+        let problem = self.reader.error(path, Target::Value, message);
+        self.reader.note(match found {
+            ValueKind::String(text)
+                if !self.is_text_only(path) && (text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()) =>
+            {
+                problem.tip(format!("remove the quotes: {text}"))
+            }
+            ValueKind::Nil
+            | ValueKind::Boolean(_)
+            | ValueKind::I64(_)
+            | ValueKind::I128(_)
+            | ValueKind::U64(_)
+            | ValueKind::U128(_)
+            | ValueKind::Float(_)
+            | ValueKind::String(_)
+            | ValueKind::Table(_)
+            | ValueKind::Array(_) => problem,
+        });
     }
 
     /// Whether the key's value came from the environment or a flag, where everything is text.

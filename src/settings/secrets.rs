@@ -56,7 +56,7 @@ pub(super) fn read(section: &Section<'_>, key: &'static str, missing: Missing) -
     // It is sent in a header: anything else could not be, or would end the header.
     if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         return refuse(
-            format!("`{path}`: the {source} holds more than one line of visible ASCII characters"),
+            format!("`{path}`: the {source} holds a character that cannot be part of a key"),
             "a secret is one word; look for a space, a quote or a second line",
         );
     }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::ValueKind;
+
 use super::files::Target;
 use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, Routing, Server};
 use super::reader::{Section, described, quoted};
@@ -29,11 +31,22 @@ pub(super) fn timeout(section: &Section<'_>, key: &'static str) -> Option<Durati
 }
 
 fn bounded(section: &Section<'_>, key: &'static str, least: Duration, most: Duration) -> Option<Duration> {
-    let duration = section.parsed(key, "a duration with its unit such as \"45s\" or \"250ms\"", values::duration)?;
+    let path = section.path.child(key);
+    let unitless = match section.value(key).map(|value| &value.kind) {
+        Some(ValueKind::I64(number)) => Some(number.to_string()),
+        Some(ValueKind::String(text)) if text != "0" && text.parse::<u64>().is_ok() => Some(text.clone()),
+        Some(_) | None => None,
+    };
+    if let Some(number) = unitless {
+        let message = format!("`{path}` has no unit");
+        let tip = format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds");
+        section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
+        return None;
+    }
+    let duration = section.parsed(key, "a duration such as \"45s\" or \"250ms\"", values::duration)?;
     if (least..=most).contains(&duration) {
         return Some(duration);
     }
-    let path = section.path.child(key);
     let shown = |duration| humantime::format_duration(duration);
     let message =
         format!("`{path}` must be a duration from {} to {}, not {}", shown(least), shown(most), shown(duration));
@@ -211,7 +224,6 @@ const MOST_REQUESTS: u32 = 10_000_000;
 
 /// A number, or "unlimited" (`Some(None)`).
 fn limit(section: &Section<'_>, key: &'static str) -> Option<Option<u32>> {
-    use config::ValueKind;
     let value = section.value(key)?;
     let path = section.path.child(key);
     match &value.kind {
