@@ -224,19 +224,16 @@ fn deployments(section: Section<'_>, inherited: Option<u32>) -> BTreeMap<Deploym
 
 fn deployment(section: &Section<'_>, name: &str, value: &Value, inherited: Option<u32>) -> Option<Deployment> {
     let path = section.path.child(name);
-    match &value.kind {
-        ValueKind::String(model) => Some(Deployment {
-            model: model_name(section, &path, model)?,
-            priority: inherited.unwrap_or(1),
-            max_in_flight: None,
-        }),
-        ValueKind::Table(_) => deployment_table(section.entry(name, value), inherited),
-        other => {
-            let expected = format!("a model's name, or a table such as {{ model = {name:?}, priority = 0 }}");
-            section.wrong(&path, expected, other);
-            None
-        }
+    if let ValueKind::String(model) = &value.kind {
+        let model = model_name(section, &path, model)?;
+        return Some(Deployment { model, priority: inherited.unwrap_or(1), max_in_flight: None });
     }
+    if let ValueKind::Table(_) = &value.kind {
+        return deployment_table(section.entry(name, value), inherited);
+    }
+    let expected = format!("a model's name, or a table such as {{ model = {name:?}, priority = 0 }}");
+    section.wrong(&path, expected, &value.kind);
+    None
 }
 
 fn deployment_table(section: Section<'_>, inherited: Option<u32>) -> Option<Deployment> {

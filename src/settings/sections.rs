@@ -226,33 +226,26 @@ const MOST_REQUESTS: u32 = 10_000_000;
 fn limit(section: &Section<'_>, key: &'static str) -> Option<Option<u32>> {
     let value = section.value(key)?;
     let path = section.path.child(key);
-    match &value.kind {
-        ValueKind::String(text) if text == "unlimited" => Some(None),
-        ValueKind::String(text) if !section.is_text_only(&path) => {
-            let close = suggest::closest(text, ["unlimited"].into_iter());
-            let message = format!("`{path}` must be a number or \"unlimited\", not {}", described(&path, &value.kind));
-            let problem = section.reader.error(&path, Target::Value, message);
-            section.reader.note(match close {
-                Some(close) => problem.tip(format!("did you mean \"{close}\"?")),
-                None => problem.tip("numbers are written without quotes"),
-            });
-            None
+    let mistake = |message: String, tip: String| {
+        section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
+        None
+    };
+    if let ValueKind::String(text) = &value.kind {
+        if text == "unlimited" {
+            return Some(None);
         }
-        ValueKind::I64(0) => {
-            let message = format!("`{path}` is 0, which would admit nothing");
-            let tip = "\"unlimited\" lifts the limit";
-            section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
-            None
+        if !section.is_text_only(&path) {
+            let tip = match suggest::closest(text, ["unlimited"].into_iter()) {
+                Some(close) => format!("did you mean \"{close}\"?"),
+                None => "numbers are written without quotes".to_owned(),
+            };
+            let found = described(&path, &value.kind);
+            return mistake(format!("`{path}` must be a number or \"unlimited\", not {found}"), tip);
         }
-        ValueKind::String(_)
-        | ValueKind::I64(_)
-        | ValueKind::Nil
-        | ValueKind::Boolean(_)
-        | ValueKind::I128(_)
-        | ValueKind::U64(_)
-        | ValueKind::U128(_)
-        | ValueKind::Float(_)
-        | ValueKind::Table(_)
-        | ValueKind::Array(_) => section.integer(key, 1, MOST_REQUESTS).map(Some),
     }
+    if value.kind == ValueKind::I64(0) {
+        let message = format!("`{path}` is 0, which would admit nothing");
+        return mistake(message, "\"unlimited\" lifts the limit".to_owned());
+    }
+    section.integer(key, 1, MOST_REQUESTS).map(Some)
 }

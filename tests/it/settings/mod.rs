@@ -1,10 +1,16 @@
 //! The settings, from files that are really there.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod commands;
+mod hostile;
+mod layers;
 mod mistakes;
+mod shipped;
+mod watching;
 
 use std::path::Path;
 
-use aoai_gateway::cli::check::{Format, report};
 use aoai_gateway::settings::{Source, Variables, load};
 use tempfile::TempDir;
 
