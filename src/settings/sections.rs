@@ -8,11 +8,11 @@ use config::ValueKind;
 
 use super::files::Target;
 use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, Routing, Server};
+use super::problem::{Place, Severity};
 use super::reader::{Section, described, quoted};
 use super::secrets::{self, Missing};
 use super::suggest;
 use super::values;
-use crate::domain::secret::Secret;
 
 /// Used when `admin.key` is not set and this variable is.
 pub(super) const ADMIN_KEY_VARIABLE: &str = "GATEWAY_ADMIN_KEY";
@@ -104,11 +104,12 @@ pub(super) fn admin(section: Section<'_>, public: SocketAddr) -> Admin {
         other => values::address(other).map(AdminListen::Own),
     });
     let listen = listen.unwrap_or(AdminListen::Same);
-    let is_set = section.value("key").is_some();
-    let key = if is_set {
-        secrets::read(&section, "key", Missing::Refused)
+    let variable = format!("env:{ADMIN_KEY_VARIABLE}");
+    let from_variable = section.value("key").is_none() && section.reader.variables.get(ADMIN_KEY_VARIABLE).is_some();
+    let key = if from_variable {
+        secrets::resolve(&section, "key", &variable, Missing::Refused)
     } else {
-        section.reader.variables.get(ADMIN_KEY_VARIABLE).map(Secret::new)
+        secrets::read(&section, "key", Missing::Refused)
     };
     let address = match &listen {
         AdminListen::Same => public,
@@ -126,13 +127,19 @@ pub(super) fn admin(section: Section<'_>, public: SocketAddr) -> Admin {
     if let Some(why) = key.as_ref().and_then(|key| weakness(key.expose())) {
         let path = section.path.child("key");
         let tip = "make one: `openssl rand -hex 32`; without any, one is made at first start";
-        section.reader.note(if address.ip().is_loopback() {
-            let message = format!("`{path}` {why}; only programs on this machine can reach {address}");
-            section.reader.warning(&path, Target::Value, message).tip(tip)
+        let message = if address.ip().is_loopback() {
+            format!("`{path}` {why}; only programs on this machine can reach {address}")
         } else {
-            let message = format!("`{path}` {why}, and {address} is open to others");
-            section.reader.error(&path, Target::Value, message).tip(tip)
-        });
+            format!("`{path}` {why}, and {address} is open to others")
+        };
+        let mut problem = section.reader.error(&path, Target::Value, message).tip(tip);
+        if address.ip().is_loopback() {
+            problem.severity = Severity::Warning;
+        }
+        if from_variable {
+            problem.place = Place::Environment(ADMIN_KEY_VARIABLE.to_owned());
+        }
+        section.reader.note(problem);
     }
     section.finish();
     Admin { key, listen }

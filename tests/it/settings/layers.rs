@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aoai_gateway::settings::{Origin, Severity, Source, Variables, load};
+use aoai_gateway::settings::{Origin, Place, Severity, Source, Variables, load};
 use proptest::prelude::*;
 
 use super::{directory, source};
@@ -177,7 +177,11 @@ fn the_admin_key_may_come_from_the_variable_of_its_name() {
     let long = "a-key-of-more-than-twenty-characters";
     let loaded = load(&with_variables(source(files.path()), &[("GATEWAY_ADMIN_KEY", long)])).unwrap();
     assert_eq!(loaded.settings.admin.key.unwrap().expose(), long);
-    assert!(load(&with_variables(source(files.path()), &[("GATEWAY_ADMIN_KEY", "changeme")])).is_err());
+    let errors = load(&with_variables(source(files.path()), &[("GATEWAY_ADMIN_KEY", "changeme")])).unwrap_err();
+    assert_eq!(errors.problems[0].place, Place::Environment("GATEWAY_ADMIN_KEY".into()));
+    assert!(
+        load(&with_variables(source(files.path()), &[("GATEWAY_ADMIN_KEY", "two words, and long enough")])).is_err()
+    );
     assert_eq!(load(&source(files.path())).unwrap().settings.admin.key, None);
 }
 

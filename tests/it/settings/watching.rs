@@ -93,6 +93,9 @@ fn what_sends_no_event_is_found_by_looking() {
     fs::write(&target, region("a")).unwrap();
     std::os::unix::fs::symlink(&target, files.path().join("10-a.toml")).unwrap();
     let (_watcher, changes) = watched(files.path());
+    // From the first change that is delivered on, the next look is seconds away.
+    fs::write(files.path().join("20-b.toml"), "").unwrap();
+    changes.recv_timeout(SOON).unwrap().unwrap();
     fs::write(&target, region("b")).unwrap();
     let loaded = changes.recv_timeout(Duration::from_secs(8)).unwrap().unwrap();
     assert!(loaded.settings.resources.contains_key("b"));
