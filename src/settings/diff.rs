@@ -136,7 +136,7 @@ impl List {
         } = server;
         self.text(&["server", "listen"], &listen.to_string());
         self.plain(&["server", "workers"], workers);
-        self.plain(&["server", "body_limit"], body_limit);
+        self.text(&["server", "body_limit"], &values::size_text(*body_limit));
         self.duration(&["server", "head_timeout"], *head_timeout);
         self.duration(&["server", "body_idle_timeout"], *body_idle_timeout);
         self.duration(&["server", "body_timeout"], *body_timeout);

@@ -3,7 +3,7 @@
 //! A model that only deployments name needs no table: it exists with the defaults and without a price. A name means
 //! one thing: an alias that is also a model, or the alias of two models, is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use config::{Value, ValueKind};
 
@@ -20,8 +20,6 @@ use crate::azure::endpoint::ApiVersion;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
 
-/// Assumed when a request sets no cap and its model says nothing.
-pub(super) const DEFAULT_MAX_OUTPUT: u32 = 4096;
 /// The GA version of the dated family.
 const DEFAULT_API_VERSION: &str = "2024-10-21";
 const API_VERSION: &str = "\"v1\" or a dated version such as \"2024-10-21\" or \"2025-04-01-preview\"";
@@ -71,7 +69,7 @@ fn model(section: Section<'_>) -> Model {
         aliases: names,
         price: price(section.section("price")),
         first_byte_timeout: timeout(&section, "first_byte_timeout"),
-        max_output: section.integer("max_output", 1, MOST).unwrap_or(DEFAULT_MAX_OUTPUT),
+        max_output: section.integer("max_output", 1, MOST).unwrap_or(Model::default().max_output),
     };
     section.finish();
     model
@@ -214,10 +212,10 @@ fn deployments(section: Section<'_>, inherited: Option<u32>) -> BTreeMap<Deploym
             section.reader.note(problem.label("a setting of the resource").tip(tip));
             continue;
         }
+        let deployment = deployment(&section, name, value, inherited);
         if !values::is_deployment_name(name) {
             refuse_name(&section, name, "a deployment", "1 to 64 of letters, digits, _ - and .");
-        }
-        if let Some(deployment) = deployment(&section, name, value, inherited) {
+        } else if let Some(deployment) = deployment {
             deployments.insert(DeploymentName::from(name), deployment);
         }
     }
@@ -226,19 +224,16 @@ fn deployments(section: Section<'_>, inherited: Option<u32>) -> BTreeMap<Deploym
 
 fn deployment(section: &Section<'_>, name: &str, value: &Value, inherited: Option<u32>) -> Option<Deployment> {
     let path = section.path.child(name);
-    match &value.kind {
-        ValueKind::String(model) => Some(Deployment {
-            model: model_name(section, &path, model)?,
-            priority: inherited.unwrap_or(1),
-            max_in_flight: None,
-        }),
-        ValueKind::Table(_) => deployment_table(section.entry(name, value), inherited),
-        other => {
-            let expected = format!("a model's name, or a table such as {{ model = {name:?}, priority = 0 }}");
-            section.wrong(&path, expected, other);
-            None
-        }
+    if let ValueKind::String(model) = &value.kind {
+        let model = model_name(section, &path, model)?;
+        return Some(Deployment { model, priority: inherited.unwrap_or(1), max_in_flight: None });
     }
+    if let ValueKind::Table(_) = &value.kind {
+        return deployment_table(section.entry(name, value), inherited);
+    }
+    let expected = format!("a model's name, or a table such as {{ model = {name:?}, priority = 0 }}");
+    section.wrong(&path, expected, &value.kind);
+    None
 }
 
 fn deployment_table(section: Section<'_>, inherited: Option<u32>) -> Option<Deployment> {
@@ -318,8 +313,14 @@ fn imply_models(
     estate: &BTreeMap<ResourceName, Resource>,
 ) {
     let declared: Vec<ModelName> = known.keys().cloned().collect();
+    let aliases: BTreeSet<String> = known.values().flat_map(|model| model.aliases.clone()).collect();
     for (resource, deployment, model) in deployed(estate) {
         if known.contains_key(model) {
+            continue;
+        }
+        known.insert(model.clone(), Model::default());
+        if aliases.contains(model.as_str()) {
+            // Refused below.
             continue;
         }
         let path = resources.path.child(resource.as_str()).child("deployments").child(deployment.as_str());
@@ -329,13 +330,6 @@ fn imply_models(
             None => format!("add [models.{model:?}] with price = {{ input = …, output = … }}"),
         };
         resources.reader.note(resources.reader.warning(&path, Target::Value, message).tip(tip));
-        let implied = Model {
-            aliases: Vec::new(),
-            price: Price::default(),
-            first_byte_timeout: None,
-            max_output: DEFAULT_MAX_OUTPUT,
-        };
-        known.insert(model.clone(), implied);
     }
 }
 

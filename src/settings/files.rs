@@ -32,6 +32,8 @@ impl fmt::Debug for ContentHash {
 #[derive(Default)]
 pub(super) struct Files {
     pub(super) files: Vec<File>,
+    /// Of these and of those that could not be read, in the same order.
+    paths: Vec<PathBuf>,
     /// Unreadable or unparsable files, a missing directory, arrays of tables.
     pub(super) problems: Vec<Problem>,
     /// A file's content is unknown, so that nothing can be called missing.
@@ -87,6 +89,11 @@ impl Files {
         ContentHash(hasher.finalize().into())
     }
 
+    /// Where the file stands in the order; what is no file comes after them.
+    pub(super) fn position(&self, path: Option<&Path>) -> usize {
+        path.and_then(|path| self.paths.iter().position(|own| own == path)).unwrap_or(self.paths.len())
+    }
+
     /// The place of a setting in the last file that has it.
     pub(super) fn place(&self, path: &KeyPath, target: Target) -> Option<Place> {
         self.files.iter().rev().find_map(|file| file.place(path, target))
@@ -102,6 +109,7 @@ impl Files {
     }
 
     fn read_one(&mut self, path: PathBuf) {
+        self.paths.push(path.clone());
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) => {

@@ -77,25 +77,27 @@ impl Snippet {
         const LONGEST: usize = 160;
         let (masked, offset, width) = mask::source_line(line, offset, width);
         let skipped = if masked.chars().count() > LONGEST { offset.saturating_sub(40) } else { 0 };
-        let text: String = masked
-            .chars()
-            .skip(skipped)
-            .take(LONGEST)
-            .map(|c| match c {
-                '\t' => ' ',
-                c if c.is_control() => '\u{fffd}',
-                c => c,
-            })
-            .collect();
+        let text: String = masked.chars().skip(skipped).take(LONGEST).collect();
+        let text = printable(&text);
         let offset = offset - skipped;
         let width = width.clamp(1, LONGEST.saturating_sub(offset).max(1));
         Self { text, offset, width, label: String::new() }
     }
 }
 
+/// What comes from a file must not steer the terminal.
+fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
 impl Problem {
     pub fn error(key: impl Into<String>, place: Place, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, key: key.into(), message: message.into(), tip: None, place }
+        Self { severity: Severity::Error, key: key.into(), message: printable(&message.into()), tip: None, place }
     }
 
     pub fn warning(key: impl Into<String>, place: Place, message: impl Into<String>) -> Self {
@@ -103,7 +105,7 @@ impl Problem {
     }
 
     pub fn tip(mut self, tip: impl Into<String>) -> Self {
-        self.tip = Some(tip.into());
+        self.tip = Some(printable(&tip.into()));
         self
     }
 

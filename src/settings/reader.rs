@@ -90,8 +90,7 @@ impl<'a> Reader<'a> {
         }
         problems.extend(self.later.into_inner().problems());
         let position = |problem: &Problem| {
-            let file = problem.file().and_then(|file| self.layers.files.files.iter().position(|f| f.path == file));
-            (problem.severity, file.unwrap_or(usize::MAX), problem.line(), problem.column())
+            (problem.severity, self.layers.files.position(problem.file()), problem.line(), problem.column())
         };
         problems.sort_by_key(position);
         problems
@@ -149,17 +148,13 @@ impl<'a> Section<'a> {
         self.table?.get(key).filter(|value| value.kind != ValueKind::Nil)
     }
 
-    /// Text, with the path it stands at.
     pub(super) fn text(&self, key: &'static str, expected: &str) -> Option<&'a str> {
         let value = self.value(key)?;
-        let path = self.path.child(key);
-        match &value.kind {
-            ValueKind::String(text) => Some(text),
-            other => {
-                self.wrong(&path, expected, other);
-                None
-            }
+        if let ValueKind::String(text) = &value.kind {
+            return Some(text);
         }
+        self.wrong(&self.path.child(key), expected, &value.kind);
+        None
     }
 
     /// Text that `parse` understands; `expected` completes "must be …".
@@ -181,49 +176,33 @@ impl<'a> Section<'a> {
     pub(super) fn truth(&self, key: &'static str) -> Option<bool> {
         let value = self.value(key)?;
         let path = self.path.child(key);
-        match &value.kind {
-            ValueKind::Boolean(truth) => return Some(*truth),
-            ValueKind::String(text) if self.reader.layers.is_text_only(&path) => {
-                if let Ok(truth) = text.trim().to_ascii_lowercase().parse() {
-                    return Some(truth);
-                }
-            }
-            ValueKind::Nil
-            | ValueKind::I64(_)
-            | ValueKind::I128(_)
-            | ValueKind::U64(_)
-            | ValueKind::U128(_)
-            | ValueKind::Float(_)
-            | ValueKind::String(_)
-            | ValueKind::Table(_)
-            | ValueKind::Array(_) => {}
+        let truth = if let ValueKind::Boolean(truth) = &value.kind {
+            Some(*truth)
+        } else {
+            self.spelt_out(&path, value).and_then(|text| text.to_ascii_lowercase().parse().ok())
+        };
+        if truth.is_none() {
+            self.wrong_plain(&path, "true or false", &value.kind);
         }
-        self.wrong(&path, "true or false", &value.kind);
-        None
+        truth
     }
 
     /// A whole number from `least` to `most`.
     pub(super) fn integer(&self, key: &'static str, least: u32, most: u32) -> Option<u32> {
         let value = self.value(key)?;
         let path = self.path.child(key);
-        let number = match &value.kind {
-            ValueKind::I64(number) => Some(*number),
-            ValueKind::String(text) if self.reader.layers.is_text_only(&path) => {
-                text.trim().replace('_', "").parse().ok()
-            }
-            ValueKind::Nil
-            | ValueKind::Boolean(_)
-            | ValueKind::I128(_)
-            | ValueKind::U64(_)
-            | ValueKind::U128(_)
-            | ValueKind::Float(_)
-            | ValueKind::String(_)
-            | ValueKind::Table(_)
-            | ValueKind::Array(_) => None,
+        let number = if let ValueKind::I64(number) = &value.kind {
+            Some(*number)
+        } else {
+            self.spelt_out(&path, value).and_then(|text| text.replace('_', "").parse().ok())
         };
         let number = number.and_then(|number| u32::try_from(number).ok()).filter(|n| (least..=most).contains(n));
         if number.is_none() {
+<<<<<<< HEAD
             self.wrong(&path, format!("a whole number from {least} to {most}"), &value.kind);
+=======
+            self.wrong_plain(&path, format!("a whole number from {least} to {most}"), &value.kind);
+>>>>>>> settings
         }
         number
     }
@@ -232,32 +211,52 @@ impl<'a> Section<'a> {
     pub(super) fn list(&self, key: &'static str) -> Option<Vec<(KeyPath, String)>> {
         let value = self.value(key)?;
         let path = self.path.child(key);
-        match &value.kind {
-            ValueKind::Array(items) => {
-                let mut texts = Vec::with_capacity(items.len());
-                for (at, item) in items.iter().enumerate() {
-                    let path = path.child(&at.to_string());
-                    match &item.kind {
-                        ValueKind::String(text) => texts.push((path, text.clone())),
-                        other => self.wrong(&path, "text in quotes", other),
-                    }
-                }
-                Some(texts)
-            }
-            ValueKind::String(text) if self.reader.layers.is_text_only(&path) => {
-                Some(text.split(',').map(|part| (path.clone(), part.trim().to_owned())).collect())
-            }
-            other => {
-                self.wrong(&path, "a list such as [\"one\", \"two\"]", other);
-                None
+        if let Some(text) = self.spelt_out(&path, value) {
+            return Some(text.split(',').map(|part| (path.clone(), part.trim().to_owned())).collect());
+        }
+        let ValueKind::Array(items) = &value.kind else {
+            self.wrong(&path, "a list such as [\"one\", \"two\"]", &value.kind);
+            return None;
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let path = path.child(&at.to_string());
+            if let ValueKind::String(text) = &item.kind {
+                texts.push((path, text.clone()));
+            } else {
+                self.wrong(&path, "text in quotes", &item.kind);
             }
         }
+        Some(texts)
+    }
+
+    /// The text of a value from the environment or a flag, where it stands for any type.
+    fn spelt_out(&self, path: &KeyPath, value: &'a Value) -> Option<&'a str> {
+        if let ValueKind::String(text) = &value.kind
+            && self.is_text_only(path)
+        {
+            return Some(text.trim());
+        }
+        None
     }
 
     /// Notes that the value of `path` is not what was expected.
     pub(super) fn wrong(&self, path: &KeyPath, expected: impl Display, found: &ValueKind) {
         let message = format!("`{path}` must be {expected}, not {}", described(path, found));
         self.reader.note(self.reader.error(path, Target::Value, message));
+    }
+
+    /// The same for what is written without quotes.
+    fn wrong_plain(&self, path: &KeyPath, expected: impl Display, found: &ValueKind) {
+        let message = format!("`{path}` must be {expected}, not {}", described(path, found));
+        let problem = self.reader.error(path, Target::Value, message);
+        let quoted = if let ValueKind::String(text) = found { text.as_str() } else { "" };
+        let needless = quoted.parse::<i64>().is_ok() || quoted.parse::<bool>().is_ok();
+        self.reader.note(if needless && !self.is_text_only(path) {
+            problem.tip(format!("remove the quotes: {quoted}"))
+        } else {
+            problem
+        });
     }
 
     /// Whether the key's value came from the environment or a flag, where everything is text.

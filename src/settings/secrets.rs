@@ -17,6 +17,11 @@ pub(super) enum Missing {
 /// The secret of a key; None when it is not set or was refused, which then has been noted.
 pub(super) fn read(section: &Section<'_>, key: &'static str, missing: Missing) -> Option<Secret> {
     let text = section.text(key, "text such as \"env:NAME\" or \"file:/path\"")?;
+    resolve(section, key, text, missing)
+}
+
+/// The same for a text that is not in the settings, but as good as.
+pub(super) fn resolve(section: &Section<'_>, key: &str, text: &str, missing: Missing) -> Option<Secret> {
     let path = section.path.child(key);
     let refuse = |message: String, tip: &str| {
         let problem = match missing {
@@ -56,7 +61,7 @@ pub(super) fn read(section: &Section<'_>, key: &'static str, missing: Missing) -
     // It is sent in a header: anything else could not be, or would end the header.
     if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
         return refuse(
-            format!("`{path}`: the {source} holds more than one line of visible ASCII characters"),
+            format!("`{path}`: the {source} holds a character that cannot be part of a key"),
             "a secret is one word; look for a space, a quote or a second line",
         );
     }

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::ValueKind;
+
 use super::files::Target;
 use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, Routing, Server};
+use super::problem::{Place, Severity};
 use super::reader::{Section, described, quoted};
 use super::secrets::{self, Missing};
 use super::suggest;
 use super::values;
-use crate::domain::secret::Secret;
 
 /// Used when `admin.key` is not set and this variable is.
 pub(super) const ADMIN_KEY_VARIABLE: &str = "GATEWAY_ADMIN_KEY";
@@ -29,11 +31,22 @@ pub(super) fn timeout(section: &Section<'_>, key: &'static str) -> Option<Durati
 }
 
 fn bounded(section: &Section<'_>, key: &'static str, least: Duration, most: Duration) -> Option<Duration> {
-    let duration = section.parsed(key, "a duration with its unit such as \"45s\" or \"250ms\"", values::duration)?;
+    let path = section.path.child(key);
+    let unitless = match section.value(key).map(|value| &value.kind) {
+        Some(ValueKind::I64(number)) => Some(number.to_string()),
+        Some(ValueKind::String(text)) if text != "0" && text.parse::<u64>().is_ok() => Some(text.clone()),
+        Some(_) | None => None,
+    };
+    if let Some(number) = unitless {
+        let message = format!("`{path}` has no unit");
+        let tip = format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds");
+        section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
+        return None;
+    }
+    let duration = section.parsed(key, "a duration such as \"45s\" or \"250ms\"", values::duration)?;
     if (least..=most).contains(&duration) {
         return Some(duration);
     }
-    let path = section.path.child(key);
     let shown = |duration| humantime::format_duration(duration);
     let message =
         format!("`{path}` must be a duration from {} to {}, not {}", shown(least), shown(most), shown(duration));
@@ -91,11 +104,12 @@ pub(super) fn admin(section: Section<'_>, public: SocketAddr) -> Admin {
         other => values::address(other).map(AdminListen::Own),
     });
     let listen = listen.unwrap_or(AdminListen::Same);
-    let is_set = section.value("key").is_some();
-    let key = if is_set {
-        secrets::read(&section, "key", Missing::Refused)
+    let variable = format!("env:{ADMIN_KEY_VARIABLE}");
+    let from_variable = section.value("key").is_none() && section.reader.variables.get(ADMIN_KEY_VARIABLE).is_some();
+    let key = if from_variable {
+        secrets::resolve(&section, "key", &variable, Missing::Refused)
     } else {
-        section.reader.variables.get(ADMIN_KEY_VARIABLE).map(Secret::new)
+        secrets::read(&section, "key", Missing::Refused)
     };
     let address = match &listen {
         AdminListen::Same => public,
@@ -113,13 +127,19 @@ pub(super) fn admin(section: Section<'_>, public: SocketAddr) -> Admin {
     if let Some(why) = key.as_ref().and_then(|key| weakness(key.expose())) {
         let path = section.path.child("key");
         let tip = "make one: `openssl rand -hex 32`; without any, one is made at first start";
-        section.reader.note(if address.ip().is_loopback() {
-            let message = format!("`{path}` {why}; only programs on this machine can reach {address}");
-            section.reader.warning(&path, Target::Value, message).tip(tip)
+        let message = if address.ip().is_loopback() {
+            format!("`{path}` {why}; only programs on this machine can reach {address}")
         } else {
-            let message = format!("`{path}` {why}, and {address} is open to others");
-            section.reader.error(&path, Target::Value, message).tip(tip)
-        });
+            format!("`{path}` {why}, and {address} is open to others")
+        };
+        let mut problem = section.reader.error(&path, Target::Value, message).tip(tip);
+        if address.ip().is_loopback() {
+            problem.severity = Severity::Warning;
+        }
+        if from_variable {
+            problem.place = Place::Environment(ADMIN_KEY_VARIABLE.to_owned());
+        }
+        section.reader.note(problem);
     }
     section.finish();
     Admin { key, listen }
@@ -211,36 +231,28 @@ const MOST_REQUESTS: u32 = 10_000_000;
 
 /// A number, or "unlimited" (`Some(None)`).
 fn limit(section: &Section<'_>, key: &'static str) -> Option<Option<u32>> {
-    use config::ValueKind;
     let value = section.value(key)?;
     let path = section.path.child(key);
-    match &value.kind {
-        ValueKind::String(text) if text == "unlimited" => Some(None),
-        ValueKind::String(text) if !section.is_text_only(&path) => {
-            let close = suggest::closest(text, ["unlimited"].into_iter());
-            let message = format!("`{path}` must be a number or \"unlimited\", not {}", described(&path, &value.kind));
-            let problem = section.reader.error(&path, Target::Value, message);
-            section.reader.note(match close {
-                Some(close) => problem.tip(format!("did you mean \"{close}\"?")),
-                None => problem.tip("numbers are written without quotes"),
-            });
-            None
+    let mistake = |message: String, tip: String| {
+        section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
+        None
+    };
+    if let ValueKind::String(text) = &value.kind {
+        if text == "unlimited" {
+            return Some(None);
         }
-        ValueKind::I64(0) => {
-            let message = format!("`{path}` is 0, which would admit nothing");
-            let tip = "\"unlimited\" lifts the limit";
-            section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
-            None
+        if !section.is_text_only(&path) {
+            let tip = match suggest::closest(text, ["unlimited"].into_iter()) {
+                Some(close) => format!("did you mean \"{close}\"?"),
+                None => "numbers are written without quotes".to_owned(),
+            };
+            let found = described(&path, &value.kind);
+            return mistake(format!("`{path}` must be a number or \"unlimited\", not {found}"), tip);
         }
-        ValueKind::String(_)
-        | ValueKind::I64(_)
-        | ValueKind::Nil
-        | ValueKind::Boolean(_)
-        | ValueKind::I128(_)
-        | ValueKind::U64(_)
-        | ValueKind::U128(_)
-        | ValueKind::Float(_)
-        | ValueKind::Table(_)
-        | ValueKind::Array(_) => section.integer(key, 1, MOST_REQUESTS).map(Some),
     }
+    if value.kind == ValueKind::I64(0) {
+        let message = format!("`{path}` is 0, which would admit nothing");
+        return mistake(message, "\"unlimited\" lifts the limit".to_owned());
+    }
+    section.integer(key, 1, MOST_REQUESTS).map(Some)
 }

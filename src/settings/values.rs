@@ -20,6 +20,13 @@ pub(super) fn size(text: &str) -> Option<u64> {
     text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64())
 }
 
+/// A size in the largest unit that it is a whole number of.
+pub(super) fn size_text(bytes: usize) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let whole = UNITS.iter().find(|(bits, _)| bytes > 0 && bytes.trailing_zeros() >= *bits);
+    whole.map_or(format!("{bytes}B"), |(bits, unit)| format!("{}{unit}", bytes >> bits))
+}
+
 /// `"0.0.0.0:8080"`, `"[::1]:0"`: an address, not a name.
 pub(super) fn address(text: &str) -> Option<SocketAddr> {
     text.trim().parse().ok()
@@ -30,18 +37,14 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
 /// A TOML float is at hand as `f64` only, but the shortest decimal that names it is the one that was written, as long
 /// as that had at most 15 digits; the bounds below stay within that.
 pub(super) fn price(value: &ValueKind) -> Result<i64, PriceError> {
-    match value {
-        ValueKind::I64(whole) => decimal_price(&whole.to_string()),
-        ValueKind::Float(number) if number.is_finite() => decimal_price(&number.to_string()),
-        ValueKind::String(text) => decimal_price(text.trim()),
-        ValueKind::Nil
-        | ValueKind::Boolean(_)
-        | ValueKind::I128(_)
-        | ValueKind::U64(_)
-        | ValueKind::U128(_)
-        | ValueKind::Float(_)
-        | ValueKind::Table(_)
-        | ValueKind::Array(_) => Err(PriceError::NoNumber),
+    if let ValueKind::I64(whole) = value {
+        decimal_price(&whole.to_string())
+    } else if let ValueKind::Float(number) = value {
+        decimal_price(&number.to_string())
+    } else if let ValueKind::String(text) = value {
+        decimal_price(text.trim())
+    } else {
+        Err(PriceError::NoNumber)
     }
 }
 
@@ -161,6 +164,10 @@ mod tests {
         for wrong in ["", "MiB", "-1MiB", "32 mebibytes", "."] {
             assert_eq!(size(wrong), None, "{wrong}");
         }
+        for bytes in [0, 1, 1000, 1024, 32 << 20, 3 << 30, (32 << 20) + 1] {
+            assert_eq!(size(&size_text(bytes)), Some(bytes as u64));
+        }
+        assert_eq!(size_text(32 << 20), "32MiB");
         assert_eq!(duration("1m 30s"), Some(Duration::from_secs(90)));
         for wrong in ["", "45", "-1s", "1 fortnight", "99999999999999999999s"] {
             assert_eq!(duration(wrong), None, "{wrong}");

@@ -80,6 +80,7 @@ pub fn watch_since(
                 Ok(Signal::Event) => state.expect_change(),
                 Ok(Signal::Lost) => {
                     state.attached.detach();
+                    state.next_poll = now();
                     state.expect_change();
                 }
                 Ok(Signal::Poke) => state.deliver(load(&state.source)),

@@ -5,6 +5,7 @@
 mod container;
 mod edge;
 mod sdk;
+mod settings;
 mod tidy;
 mod upstream;
 mod upstream_connections;

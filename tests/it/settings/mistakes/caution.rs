@@ -1,0 +1,277 @@
+//! Secrets, and what this version does not do yet.
+
+use super::assert_said;
+
+#[test]
+fn secrets() {
+    assert_said(
+        r#"
+[resources.a]
+endpoint = "https://c.openai.azure.com"
+api_key = "env:AZURE_X_KEY"
+[resources.b]
+endpoint = "https://c.openai.azure.com"
+api_key = "file:/nowhere/key"
+[resources.c]
+endpoint = "https://c.openai.azure.com"
+api_key = "two words"
+[resources.d]
+endpoint = "https://c.openai.azure.com"
+api_key = "0123456789abcdef"
+[resources.e]
+endpoint = "https://c.openai.azure.com"
+api_key = 12345
+"#,
+        r#"
+error: `resources.a.api_key`: AZURE_X_KEY is not set in this process
+  --> settings/20-x.toml:3:11
+   |
+ 3 | api_key = "env:AZURE_X_KEY"
+   |           ^^^^^^^^^^^^^^^^^
+   = tip: containers need a restart for new environment; "file:" secrets are re-read live
+error: `resources.b.api_key`: the file /nowhere/key cannot be read: No such file or directory (os error 2)
+  --> settings/20-x.toml:6:11
+   |
+ 6 | api_key = "file:/nowhere/key"
+   |           ^^^^^^^^^^^^^^^^^^^
+   = tip: the path is seen from inside the container, and relative to the working directory
+error: `resources.c.api_key`: the value holds a character that cannot be part of a key
+  --> settings/20-x.toml:9:11
+   |
+ 9 | api_key = "…"
+   |           ^^^
+   = tip: a secret is one word; look for a space, a quote or a second line
+error: `resources.e.api_key` must be text such as "env:NAME" or "file:/path", not the number
+   --> settings/20-x.toml:15:11
+    |
+ 15 | api_key = …
+    |           ^
+warning: `resources.d.api_key` is written in clear
+   --> settings/20-x.toml:12:11
+    |
+ 12 | api_key = "…"
+    |           ^^^
+    = tip: prefer "env:NAME" or "file:/run/secrets/NAME"
+"#,
+    );
+}
+
+#[test]
+fn a_disabled_resource_may_lack_its_secret() {
+    assert_said(
+        r#"
+[resources.a]
+enabled = false
+endpoint = "https://c.openai.azure.com"
+api_key = "env:AZURE_X_KEY"
+"#,
+        r#"
+warning: `resources.a.api_key`: AZURE_X_KEY is not set in this process
+  --> settings/20-x.toml:4:11
+   |
+ 4 | api_key = "env:AZURE_X_KEY"
+   |           ^^^^^^^^^^^^^^^^^
+   = tip: containers need a restart for new environment; "file:" secrets are re-read live
+"#,
+    );
+}
+
+#[test]
+fn weak_admin_keys() {
+    assert_said(
+        r#"
+[admin]
+key = "sk-1234"
+"#,
+        r#"
+error: `admin.key` is a key that everyone knows from examples, and 0.0.0.0:8080 is open to others
+  --> settings/20-x.toml:2:7
+   |
+ 2 | key = "…"
+   |       ^^^
+   = tip: make one: `openssl rand -hex 32`; without any, one is made at first start
+warning: `admin.key` is written in clear
+  --> settings/20-x.toml:2:7
+   |
+ 2 | key = "…"
+   |       ^^^
+   = tip: prefer "env:NAME" or "file:/run/secrets/NAME"
+"#,
+    );
+}
+
+#[test]
+fn weak_admin_keys_on_loopback() {
+    assert_said(
+        r#"
+[server]
+listen = "127.0.0.1:8080"
+[admin]
+key = "short-but-mine"
+"#,
+        r#"
+warning: `admin.key` is written in clear
+  --> settings/20-x.toml:4:7
+   |
+ 4 | key = "…"
+   |       ^^^
+   = tip: prefer "env:NAME" or "file:/run/secrets/NAME"
+warning: `admin.key` is shorter than 20 characters; only programs on this machine can reach 127.0.0.1:8080
+  --> settings/20-x.toml:4:7
+   |
+ 4 | key = "…"
+   |       ^^^
+   = tip: make one: `openssl rand -hex 32`; without any, one is made at first start
+"#,
+    );
+}
+
+#[test]
+fn no_secret_is_quoted() {
+    assert_said(
+        r#"
+[resources.a]
+endpoint = "https://c.openai.azure.com"
+apikey = "canary1"
+api_key = canary2
+"#,
+        r#"
+error: not valid TOML: string values must be quoted, expected literal string
+  --> settings/20-x.toml:4:11
+   |
+ 4 | api_key = …
+   |           ^
+"#,
+    );
+}
+
+#[test]
+fn what_this_version_ignores_without_harm() {
+    assert_said(
+        r#"
+[server]
+trusted_proxies = ["10.0.0.0/8"]
+[accounting]
+keep_requests = "90d"
+[routing]
+retry_budget = 0.1
+max_wait = "10s"
+max_waiting = 256
+affinity = true
+[defaults.limits]
+tpm = 1_000_000
+[models."gpt-4.1"]
+[resources.eastus2]
+endpoint = "https://c.openai.azure.com"
+api_key = "env:KEY"
+[resources.eastus2.deployments]
+x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
+y = { model = "gpt-4.1", tpm = 1 }
+z = { model = "gpt-4.1", tpm = 1 }
+"#,
+        r#"
+warning: `server.trusted_proxies` is not in effect in this version: no proxy's forwarding headers are trusted
+  --> settings/20-x.toml:2:1
+   |
+ 2 | trusted_proxies = ["10.0.0.0/8"]
+   | ^^^^^^^^^^^^^^^
+warning: `accounting.keep_requests` is not in effect in this version: request rows are kept without end
+  --> settings/20-x.toml:4:1
+   |
+ 4 | keep_requests = "90d"
+   | ^^^^^^^^^^^^^
+warning: `routing.retry_budget` is not in effect in this version: `routing.attempts` alone bounds the attempts
+  --> settings/20-x.toml:6:1
+   |
+ 6 | retry_budget = 0.1
+   | ^^^^^^^^^^^^
+warning: `routing.max_wait` is not in effect in this version: a request that finds no room is refused at once
+  --> settings/20-x.toml:7:1
+   |
+ 7 | max_wait = "10s"
+   | ^^^^^^^^
+warning: `routing.max_waiting` is not in effect in this version: a request that finds no room is refused at once
+  --> settings/20-x.toml:8:1
+   |
+ 8 | max_waiting = 256
+   | ^^^^^^^^^^^
+warning: `routing.affinity` is not in effect in this version: requests go where there is most room
+  --> settings/20-x.toml:9:1
+   |
+ 9 | affinity = true
+   | ^^^^^^^^
+warning: `defaults.limits.tpm` is not in effect in this version: keys are limited in requests and concurrency only
+   --> settings/20-x.toml:11:1
+    |
+ 11 | tpm = 1_000_000
+    | ^^^
+warning: `resources.eastus2.deployments.x.tpm` is not in effect in this version (2 more like it): Azure's own answers say when a deployment is full
+   --> settings/20-x.toml:17:26
+    |
+ 17 | x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
+    |                          ^^^
+warning: `resources.eastus2.deployments.x.rpm` is not in effect in this version: Azure's own answers say when a deployment is full
+   --> settings/20-x.toml:17:35
+    |
+ 17 | x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
+    |                                   ^^^
+"#,
+    );
+}
+
+#[test]
+fn what_this_version_cannot_do() {
+    assert_said(
+        r#"
+[accounting]
+on_disconnect = "drain"
+[routing]
+hedge_after = "2s"
+[models."gpt-4.1"]
+fallback = ["gpt-4o"]
+[resources.eastus2]
+endpoint = "https://c.openai.azure.com"
+entra = { kind = "managed_identity" }
+kind = "openai"
+proxy = "socks5://127.0.0.1:1080"
+"#,
+        r#"
+error: `accounting.on_disconnect` is not supported by this version: a request whose client left is cancelled
+  --> settings/20-x.toml:2:1
+   |
+ 2 | on_disconnect = "drain"
+   | ^^^^^^^^^^^^^
+   = tip: remove the line, or write "cancel"
+error: `routing.hedge_after` is not supported by this version: each request goes to one deployment at a time
+  --> settings/20-x.toml:4:1
+   |
+ 4 | hedge_after = "2s"
+   | ^^^^^^^^^^^
+   = tip: remove the line, or write "off"
+error: `models."gpt-4.1".fallback` is not supported by this version: only deployments of the model itself serve it
+  --> settings/20-x.toml:6:1
+   |
+ 6 | fallback = ["gpt-4o"]
+   | ^^^^^^^^
+   = tip: remove the line
+error: `resources.eastus2.entra` is not supported by this version: a resource is called with its `api_key`
+  --> settings/20-x.toml:9:1
+   |
+ 9 | entra = { kind = "managed_identity" }
+   | ^^^^^
+   = tip: remove the line
+error: `resources.eastus2.kind` is not supported by this version: every resource is an Azure OpenAI resource
+   --> settings/20-x.toml:10:1
+    |
+ 10 | kind = "openai"
+    | ^^^^
+    = tip: remove the line, or write "azure"
+error: `resources.eastus2.proxy` is not supported by this version: resources are called directly
+   --> settings/20-x.toml:11:1
+    |
+ 11 | proxy = "socks5://127.0.0.1:1080"
+    | ^^^^^
+    = tip: remove the line
+"#,
+    );
+}
