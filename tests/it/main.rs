@@ -1,1 +1,3 @@
 //! The one integration-test binary, by theme.
+
+mod simulator;
