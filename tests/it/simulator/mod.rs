@@ -1,6 +1,8 @@
 //! The simulated Azure, driven over real sockets with a client that reads HTTP by itself: what the gateway is tested
 //! against must be right first.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod accounting;
 mod client;
 mod control;
