@@ -6,6 +6,7 @@ mod container;
 mod edge;
 mod sdk;
 mod settings;
+mod simulator;
 mod tidy;
 mod upstream;
 mod upstream_connections;
