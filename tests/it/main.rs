@@ -1,1 +1,4 @@
 //! The one integration-test binary, by theme.
+
+mod keys;
+mod ledger;
