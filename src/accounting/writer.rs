@@ -87,3 +87,38 @@ impl Handler<Close> for LedgerWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::model::Durability;
+    use crate::tripwire::Alarm;
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Panic;
+
+    impl Handler<Panic> for LedgerWriter {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, _: &mut SyncContext<Self>) {
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn a_panic_on_its_thread_raises_the_alarm_and_its_end_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        System::new().block_on(async {
+            let alarm = Alarm::default();
+            let start = |name| {
+                let (store, alarm) = (store.clone(), alarm.clone());
+                SyncArbiter::start(1, move || LedgerWriter::new(store.clone(), alarm.tripwire(name)))
+            };
+            start("closed").send(Close).await.unwrap().unwrap();
+            assert!(start("panicked").send(Panic).await.is_err());
+            assert_eq!(alarm.raised().await, "panicked");
+        });
+    }
+}

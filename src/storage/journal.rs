@@ -88,3 +88,114 @@ fn file_attempts(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::domain::usage::{Charge, Usage};
+    use crate::settings::model::Durability;
+    use crate::storage::samples::{attempt, dump, intent, progress, settled, settlement};
+
+    fn open(folder: &tempfile::TempDir, name: &str) -> Store {
+        Store::open(&folder.path().join(name), Durability::Process).unwrap()
+    }
+
+    /// What happens to the requests, in order: (which, how far).
+    fn entries(steps: &[(u8, u8)]) -> Vec<LedgerEntry> {
+        let mut seen = [0_u8; 6];
+        let mut entries = Vec::new();
+        for (which, tokens) in steps {
+            let intent = intent(u128::from(*which));
+            let stage = &mut seen[usize::from(*which)];
+            entries.push(match (*stage, tokens % 3) {
+                (0, _) => LedgerEntry::Intent(intent),
+                (1, 0 | 1) => progress(&intent, u32::from(*tokens)),
+                (1, _) => {
+                    *stage = 2;
+                    let mut end = settlement(u32::from(*tokens));
+                    if *tokens > 128 {
+                        let refused = Usage::default();
+                        end.attempts.insert(0, attempt("westus", refused, Charge::None));
+                    }
+                    LedgerEntry::Settled(intent, Box::new(end))
+                }
+                // A group that is tried again after an error whose outcome was unknown.
+                (_, 0) => LedgerEntry::Intent(intent),
+                (_, 1) => progress(&intent, 9_999),
+                (_, _) => settled(&intent, 9_999),
+            });
+            *stage = (*stage).max(1);
+        }
+        entries
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_grouping_gives_the_tables_of_one_by_one(
+            steps in prop::collection::vec((0_u8..6, any::<u8>()), 1..60),
+            cuts in prop::collection::vec(1_usize..9, 60),
+            twice in prop::collection::vec(any::<bool>(), 60),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let (single, grouped) = (open(&folder, "single.db"), open(&folder, "grouped.db"));
+            let entries = entries(&steps);
+            let mut journal = single.journal().unwrap();
+            for entry in &entries {
+                journal.append(&[vec![entry.clone()]]).unwrap();
+            }
+            let mut journal = grouped.journal().unwrap();
+            let mut rest = entries.as_slice();
+            for (cut, twice) in cuts.into_iter().zip(twice) {
+                let (group, after) = rest.split_at(cut.min(rest.len()));
+                rest = after;
+                let (left, right) = group.split_at(group.len() / 2);
+                let batches = [left.to_vec(), right.to_vec()];
+                journal.append(&batches).unwrap();
+                if twice {
+                    journal.append(&batches).unwrap();
+                }
+            }
+            journal.append(&[rest.to_vec()]).unwrap();
+            prop_assert_eq!(dump(&single), dump(&grouped));
+            let verdict = grouped.verify().unwrap();
+            prop_assert!(verdict.holds(), "{:?}", verdict);
+        }
+    }
+
+    #[test]
+    fn the_last_attempt_is_apart_only_if_its_tokens_are_not_the_requests() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder, "gateway.db");
+        let mut journal = store.journal().unwrap();
+        let (plain, apart) = (intent(1), intent(2));
+        let billed = Usage { input_tokens: 3, ..Usage::default() };
+        let mut end = settlement(5);
+        end.attempts =
+            smallvec![attempt("westus", Usage::default(), Charge::None), attempt("eastus2", billed, Charge::Ambiguous)];
+        journal.append(&[vec![settled(&plain, 5), LedgerEntry::Settled(Arc::clone(&apart), Box::new(end))]]).unwrap();
+        let view = store.request(plain.id).unwrap().unwrap();
+        assert_eq!(view.attempts.iter().map(|one| one.output_tokens).collect::<Vec<_>>(), [5]);
+        let view = store.request(apart.id).unwrap().unwrap();
+        assert_eq!((view.input_tokens, view.output_tokens), (10, 5));
+        let attempts: Vec<_> = view.attempts.iter().map(|one| (one.resource.as_str(), one.input_tokens)).collect();
+        assert_eq!(attempts, [("westus", 0), ("eastus2", 3)]);
+        assert!(store.verify().unwrap().holds());
+    }
+
+    #[test]
+    fn a_checkpoint_moves_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder, "gateway.db");
+        let mut journal = store.journal().unwrap();
+        journal.append(&[vec![settled(&intent(1), 5)]]).unwrap();
+        let checkpoint = journal.checkpoint().unwrap();
+        assert!(checkpoint.log > 0 && checkpoint.moved == checkpoint.log, "{checkpoint:?}");
+    }
+}

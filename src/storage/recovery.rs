@@ -95,3 +95,46 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::model::Durability;
+    use crate::storage::ledger::LedgerEntry;
+    use crate::storage::samples::{dump, intent, progress, settled};
+
+    #[test]
+    fn open_requests_are_closed_with_what_is_known_of_them_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let (begun, streaming, done) = (intent(1), intent(2), intent(3));
+        let batch = vec![
+            LedgerEntry::Intent(begun.clone()),
+            LedgerEntry::Intent(streaming.clone()),
+            progress(&streaming, 7),
+            settled(&done, 5),
+        ];
+        store.journal().unwrap().append(&[batch]).unwrap();
+        let price = |_: &ModelName| Price { input: 2, cached_input: 1, output: 3 };
+        assert_eq!(store.recover(price).unwrap(), 2);
+
+        let view = store.request(begun.id).unwrap().unwrap();
+        assert_eq!(
+            (view.state.as_str(), view.estimated, view.input_tokens, view.output_tokens),
+            ("recovered", true, 10, 0)
+        );
+        assert!(view.attempts.is_empty());
+        let view = store.request(streaming.id).unwrap().unwrap();
+        assert_eq!((view.state.as_str(), view.input_tokens, view.output_tokens), ("recovered", 10, 7));
+        assert_eq!(view.cost_usd, Cost(10 * 2 + 7 * 3).dollars());
+        assert_eq!(view.attempts[0].charged.as_deref(), Some("ambiguous"));
+
+        let verdict = store.verify().unwrap();
+        assert!(verdict.holds() && verdict.open == 0, "{verdict:?}");
+        let before = dump(&store);
+        assert_eq!(store.recover(price).unwrap(), 0);
+        // A settlement that comes after all (it cannot: its process is gone) would change nothing.
+        store.journal().unwrap().append(&[vec![settled(&begun, 99)]]).unwrap();
+        assert_eq!(dump(&store), before);
+    }
+}

@@ -22,7 +22,8 @@ pub(super) fn intent(n: u128) -> Arc<Intent> {
         operation: Operation::ChatCompletions,
         model: "gpt-4o-mini".into(),
         stream: true,
-        started_at: WallTime(1_780_000_000_000_000),
+        // Later than any start of a store.
+        started_at: WallTime(4_000_000_000_000_000),
         input_tokens: 10,
     })
 }
@@ -65,4 +66,29 @@ pub(super) fn attempt(resource: &str, usage: Usage, charge: Charge) -> AttemptRe
 
 pub(super) fn settled(intent: &Arc<Intent>, output_tokens: u32) -> LedgerEntry {
     LedgerEntry::Settled(intent.clone(), Box::new(settlement(output_tokens)))
+}
+
+/// Everything the ledger wrote, one line a row.
+pub(super) fn dump(store: &super::Store) -> Vec<String> {
+    #[derive(diesel::QueryableByName)]
+    struct Line {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        line: String,
+    }
+    let lines: Vec<Line> = diesel::RunQueryDsl::load(
+        diesel::sql_query(
+            "SELECT 'request ' || json_array(hex(id), request_id, hex(key_id), hex(user_id), endpoint, model, stream, \
+             started_at, state, status, estimated, input_tokens, cached_input_tokens, output_tokens, \
+             reasoning_tokens, cost, ttfb_us, duration_us, attempts, resource, deployment, attempt_status, reason, \
+             attempt_us, charge, upstream_id) AS line FROM requests \
+             UNION ALL SELECT 'attempt ' || json_array(hex(request), n, resource, deployment, status, reason, \
+             duration_us, input_tokens, output_tokens, charge, upstream_id) FROM attempts \
+             UNION ALL SELECT 'roll-up ' || json_array(hour, hex(key_id), hex(user_id), model, resource, requests, \
+             input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, errors, cancelled, estimated) \
+             FROM usage_hourly ORDER BY 1",
+        ),
+        &mut *store.reader().unwrap(),
+    )
+    .unwrap();
+    lines.into_iter().map(|line| line.line).collect()
 }

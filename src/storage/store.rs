@@ -229,3 +229,68 @@ fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Storage
         .map(drop)
         .map_err(|error| StorageError::Migrate { path: path.to_owned(), cause: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel::debug_query;
+    use diesel::sql_types::Text;
+    use diesel::sqlite::Sqlite;
+
+    use super::*;
+    use crate::storage::schema;
+
+    #[derive(QueryableByName)]
+    struct Column {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+
+    #[test]
+    fn the_schema_module_names_the_columns_of_the_migrations() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let check = |table: &str, selected: String| {
+            let columns: Vec<Column> = diesel::sql_query("SELECT name FROM pragma_table_info(?)")
+                .bind::<Text, _>(table)
+                .load(&mut *store.reader().unwrap())
+                .unwrap();
+            let names: Vec<_> = columns.iter().map(|column| format!("`{table}`.`{}`", column.name)).collect();
+            assert_eq!(selected, format!("SELECT {} FROM `{table}` -- binds: []", names.join(", ")));
+        };
+        check("meta", debug_query::<Sqlite, _>(&schema::meta::table.select(schema::meta::all_columns)).to_string());
+        check("users", debug_query::<Sqlite, _>(&schema::users::table.select(schema::users::all_columns)).to_string());
+        check("keys", debug_query::<Sqlite, _>(&schema::keys::table.select(schema::keys::all_columns)).to_string());
+        check(
+            "requests",
+            debug_query::<Sqlite, _>(&schema::requests::table.select(schema::requests::all_columns)).to_string(),
+        );
+        check(
+            "attempts",
+            debug_query::<Sqlite, _>(&schema::attempts::table.select(schema::attempts::all_columns)).to_string(),
+        );
+        check(
+            "usage_hourly",
+            debug_query::<Sqlite, _>(&schema::usage_hourly::table.select(schema::usage_hourly::all_columns))
+                .to_string(),
+        );
+    }
+
+    #[test]
+    fn migrations_go_down_and_up_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.db");
+        let store = Store::open(&path, Durability::Power).unwrap();
+        let mut connection = store.writer().unwrap();
+        connection.revert_all_migrations(MIGRATIONS).unwrap();
+        assert!(has_pending_migration(&path, &mut connection).unwrap());
+        migrate(&path, &mut connection).unwrap();
+        assert!(store.verify().unwrap().holds());
+    }
+
+    #[test]
+    fn readers_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        assert!(store.reader().unwrap().batch_execute("DELETE FROM meta").is_err());
+    }
+}

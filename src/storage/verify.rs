@@ -169,3 +169,46 @@ fn shorten(mut examples: Vec<String>) -> Vec<String> {
     }
     examples
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection;
+
+    use super::*;
+    use crate::settings::model::Durability;
+    use crate::storage::ledger::LedgerEntry;
+    use crate::storage::samples::{intent, settled};
+
+    #[track_caller]
+    fn check(damage: &str, expected: &[&str]) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let batch = vec![settled(&intent(1), 5), LedgerEntry::Intent(intent(2))];
+        store.journal().unwrap().append(&[batch]).unwrap();
+        store
+            .writer()
+            .unwrap()
+            .batch_execute(&format!("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; {damage}"))
+            .unwrap();
+        let verdict = store.verify().unwrap();
+        let broken: Vec<_> =
+            verdict.rules.iter().filter(|rule| !rule.broken.is_empty()).map(|rule| rule.name).collect();
+        assert_eq!(broken, expected, "{verdict:?}");
+        assert_eq!((verdict.requests, verdict.open, verdict.gateway_running), (2, 1, true));
+    }
+
+    #[test]
+    fn every_kind_of_damage_is_found() {
+        check("", &[]);
+        check("UPDATE requests SET started_at = 1 WHERE state = 'open'", &["recovered"]);
+        check("UPDATE requests SET output_tokens = 6 WHERE state = 'settled'", &["roll-ups"]);
+        check("UPDATE usage_hourly SET resource = 'x'", &["roll-ups"]);
+        check("UPDATE requests SET status = NULL", &["closed once"]);
+        check("UPDATE requests SET attempts = 3", &["attempts"]);
+        check("UPDATE requests SET charge = 'none' WHERE state = 'settled'", &["charged once"]);
+        check("UPDATE requests SET cost = -1 WHERE state = 'settled'", &["file", "not negative", "roll-ups"]);
+        let orphan = "INSERT INTO attempts VALUES (x'00000000000000000000000000000009', 0, 'r', 'd', 200, 'served', 1, \
+                      0, 0, 0, 0, 'none', NULL)";
+        check(orphan, &["references"]);
+    }
+}

@@ -4,6 +4,8 @@
 
 mod container;
 mod edge;
+mod keys;
+mod ledger;
 mod sdk;
 mod settings;
 mod simulator;

@@ -1,0 +1,140 @@
+//! Keys in the database, as the gateway, the commands and another process see them.
+
+use std::path::Path;
+
+use aoai_gateway::domain::time::WallTime;
+use aoai_gateway::settings::model::Durability;
+use aoai_gateway::storage::Store;
+use aoai_gateway::storage::keys::{KeyLimits, Limit, NewKey, Revoked};
+use aoai_gateway::storage::page::PageSize;
+use aoai_gateway::storage::secret_key::{self, KeySecret};
+
+fn open(folder: &Path) -> Store {
+    Store::open(&folder.join("gateway.db"), Durability::Process).unwrap()
+}
+
+fn new_key(name: &str) -> NewKey {
+    NewKey {
+        name: name.to_owned(),
+        user: None,
+        secret: KeySecret::generate().unwrap(),
+        models: None,
+        limits: KeyLimits::default(),
+        expires_at: None,
+    }
+}
+
+#[test]
+fn a_key_reads_back_as_it_was_made_and_its_secret_is_nowhere_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let new = NewKey {
+        user: Some("Ada".to_owned()),
+        models: Some(vec!["gpt-4o-mini".into(), "gpt-4.1".into()]),
+        limits: KeyLimits { rpm: Limit::Of(60), concurrency: Limit::Unlimited },
+        expires_at: Some(WallTime(4_000_000_000_000_000)),
+        ..new_key("laptop")
+    };
+    let made = store.create_key(&new).unwrap();
+    assert_eq!(store.load_all().unwrap(), [made.clone()]);
+    assert_eq!(made.hash, secret_key::hash(&new.secret.text));
+    assert_eq!(made.prefix, new.secret.prefix);
+    // A second key of the same user belongs to the same user.
+    let second = store.create_key(&NewKey { user: Some("Ada".to_owned()), ..new_key("phone") }).unwrap();
+    assert_eq!(second.user, made.user);
+
+    let json = serde_json::to_value(&made).unwrap();
+    assert_eq!(json["limits"], serde_json::json!({"rpm": 60, "concurrency": "unlimited"}));
+    assert_eq!(json["models"], serde_json::json!(["gpt-4o-mini", "gpt-4.1"]));
+    assert_eq!(json["expires_at"], "2096-10-02T07:06:40.000000Z");
+    assert!(json["id"].as_str().unwrap().starts_with("key_") && json.get("hash").is_none());
+
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        let secret = new.secret.text.as_bytes();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+    }
+}
+
+#[test]
+fn a_secret_belongs_to_one_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let secret = KeySecret::chosen("the-teams-old-token").unwrap();
+    let key = store.create_key(&NewKey { secret: secret.clone(), ..new_key("old") }).unwrap();
+    let version = store.keys_version().unwrap();
+    let error = store.create_key(&NewKey { secret, ..new_key("new") }).unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+    assert_eq!(store.load_all().unwrap(), [key]);
+    assert_eq!(store.keys_version().unwrap(), version);
+}
+
+#[test]
+fn a_running_gateway_sees_what_another_process_revokes() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = open(folder.path());
+    let key = gateway.create_key(&new_key("laptop")).unwrap();
+    let seen = gateway.keys_version().unwrap();
+
+    let command = Store::beside(gateway.path(), Durability::Process).unwrap();
+    assert_eq!(command.revoke_key(key.id).unwrap(), Revoked::Now);
+    assert_ne!(gateway.keys_version().unwrap(), seen);
+    let revoked = gateway.key(key.id).unwrap().unwrap();
+    assert!(revoked.revoked_at.is_some());
+
+    // Again: nothing changes, not even the version.
+    let seen = gateway.keys_version().unwrap();
+    assert_eq!(command.revoke_key(key.id).unwrap(), Revoked::Before);
+    assert_eq!(gateway.keys_version().unwrap(), seen);
+    assert_eq!(gateway.key(key.id).unwrap().unwrap(), revoked);
+    let unknown = aoai_gateway::domain::ids::KeyId::generate();
+    assert_eq!(command.revoke_key(unknown).unwrap(), Revoked::NoSuchKey);
+}
+
+#[test]
+fn lists_page_newest_first_while_keys_are_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let names: Vec<String> = (0..5).map(|n| format!("key {n}")).collect();
+    for name in &names {
+        store.create_key(&new_key(name)).unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = store.list_keys(cursor, PageSize::new(2)).unwrap();
+        seen.extend(page.data.into_iter().map(|key| key.name));
+        assert_eq!(page.has_more, page.next_cursor.is_some());
+        store.create_key(&new_key("added meanwhile")).unwrap();
+        let Some(next) = page.next_cursor else { break };
+        cursor = Some(next.parse().unwrap());
+    }
+    let expected: Vec<String> = names.into_iter().rev().collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn keys_are_found_by_id_name_and_public_prefix_but_not_by_an_empty_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let key = store.create_key(&new_key("laptop")).unwrap();
+    let chosen = NewKey { secret: KeySecret::chosen("visible-ascii").unwrap(), ..new_key("x' OR '1'='1") };
+    let chosen = store.create_key(&chosen).unwrap();
+    for text in [key.id.to_string().as_str(), "laptop", key.prefix.as_str()] {
+        assert_eq!(store.find_keys(text).unwrap(), [key.clone()], "{text}");
+    }
+    assert_eq!(store.find_keys("x' OR '1'='1").unwrap(), [chosen]);
+    assert_eq!(store.find_keys("").unwrap(), []);
+    assert_eq!(store.find_keys("' OR 1=1 --").unwrap(), []);
+}
+
+#[test]
+fn the_admin_keys_hash_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.admin_key_hash().unwrap(), None);
+    let key = secret_key::generate_admin_key().unwrap();
+    assert!(key.len() >= 39 && !secret_key::is_generated(&key));
+    store.set_admin_key_hash(secret_key::hash(&key)).unwrap();
+    assert_eq!(store.admin_key_hash().unwrap(), Some(secret_key::hash(&key)));
+}
