@@ -198,11 +198,7 @@ impl<'a> Section<'a> {
         };
         let number = number.and_then(|number| u32::try_from(number).ok()).filter(|n| (least..=most).contains(n));
         if number.is_none() {
-<<<<<<< HEAD
-            self.wrong(&path, format!("a whole number from {least} to {most}"), &value.kind);
-=======
             self.wrong_plain(&path, format!("a whole number from {least} to {most}"), &value.kind);
->>>>>>> settings
         }
         number
     }
