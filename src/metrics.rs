@@ -138,8 +138,8 @@ impl Metrics {
                 "1 when the newest settings are in force, 0 when they were refused.",
             )?,
             reload_timestamp,
-            ledger_pending: gauge("ledger_pending", "Ledger records not committed yet.")?,
-            ledger_committed: counter("ledger_committed_total", "Ledger records committed.")?,
+            ledger_pending: gauge("ledger_pending", "Admitted requests whose settled row is not committed yet.")?,
+            ledger_committed: counter("ledger_committed_total", "Requests whose settled row is committed.")?,
             ledger_commit: histogram(
                 "ledger_commit_seconds",
                 "From handing a group to the writer to its commit.",

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Common, EXIT_INTERNAL, EXIT_USAGE};
-use crate::server::{Ended, Gateway, StartError};
+use crate::server::{Ended, Followed, Gateway, StartError};
 use crate::settings;
 
 #[derive(Clone, Debug, Args)]
@@ -31,7 +31,8 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
         tracing::warn!("{}", warning.in_one_line());
     }
     let ended = actix::System::new().block_on(async {
-        let gateway = Gateway::build(loaded.settings, Some(source)).await?;
+        let followed = Followed { source, known: loaded.content_hash };
+        let gateway = Gateway::build(loaded.settings, Some(followed)).await?;
         announce(&gateway, &common.settings);
         Ok::<_, StartError>(gateway.run_until_signalled().await)
     });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{ACCEPT, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::dispatch::{RequestLabel, Told};
@@ -72,7 +72,8 @@ pub async fn serve(
         operation: target.operation,
         body,
         peek,
-        headers: headers::to_upstream(request.headers(), &label.0),
+        accept: request.headers().get(ACCEPT).cloned(),
+        request_id: label.0.clone(),
         asked_version,
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
     };
@@ -131,7 +132,7 @@ fn output_cap(route: &Route, peek: &Peek, has_output: bool) -> u32 {
 }
 
 fn respond(served: Served, expose_route: bool) -> HttpResponse {
-    let Served { status, headers, body, route, timing, attempts } = served;
+    let Served { status, headers, body, deployment: route, timing, attempts } = served;
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
     for (name, value) in headers.iter().filter(|(name, _)| headers::passes_back(name)) {
         response.append_header((name.clone(), value.clone()));
@@ -142,7 +143,7 @@ fn respond(served: Served, expose_route: bool) -> HttpResponse {
     if let Ok(value) = HeaderValue::from_str(&server_timing) {
         response.insert_header((HeaderName::from_static("server-timing"), value));
     }
-    if expose_route && let Ok(value) = HeaderValue::from_str(&route) {
+    if expose_route && let Ok(value) = HeaderValue::from_str(&format!("{}/{}", route.resource, route.name)) {
         response.insert_header((HeaderName::from_static("x-gateway-route"), value));
     }
     match body {

@@ -69,11 +69,22 @@ fn usable_deployments(table: &RouteTable) -> usize {
 pub fn metrics(worker: &Worker) -> Result<HttpResponse, ApiError> {
     let metrics = &worker.house.metrics;
     publish_states(&worker.router.table(), worker);
+    publish_ledger(worker);
     let text = metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics could not be rendered");
         ApiError::internal()
     })?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+/// The ledger counts for itself; what has come since the last look is added.
+fn publish_ledger(worker: &Worker) {
+    let (house, ledger) = (&worker.house, &worker.house.ledger);
+    let metrics = &house.metrics;
+    metrics.ledger_pending.set(i64::try_from(ledger.permits.taken()).unwrap_or(i64::MAX));
+    let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), ledger.gauges.database_errors_total());
+    metrics.ledger_committed.inc_by(seen.committed);
+    metrics.database_errors.inc_by(seen.database_errors);
 }
 
 /// States are read when someone asks, not written on the request path. Deployments that left the settings disappear.

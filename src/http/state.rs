@@ -1,6 +1,6 @@
 //! What handlers are given: the house that all workers share, and what each worker has for itself.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use actix::Addr;
@@ -14,7 +14,7 @@ use crate::limits::{Callers, KeyHash};
 use crate::metrics::Metrics;
 use crate::router::RouterHandle;
 use crate::settings::Settings;
-use crate::storage::{StorageError, Store};
+use crate::storage::{StorageError, Store, secret_key};
 use crate::upstream::client::UpstreamClient;
 
 /// Shared by all workers.
@@ -23,7 +23,8 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     pub store: Store,
     pub pool: Addr<Pool>,
-    pub admin_key: KeyHash,
+    /// Replaced by a reload.
+    pub admin_key: RwLock<KeyHash>,
     pub condition: Condition,
     pub started: WallTime,
     /// In force; replaced by a reload.
@@ -67,7 +68,14 @@ impl House {
         }
     }
 
+    pub fn admin_key(&self) -> KeyHash {
+        *self.admin_key.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn replace_settings(&self, settings: Arc<Settings>) {
+        if let Some(key) = &settings.admin.key {
+            *self.admin_key.write().unwrap_or_else(PoisonError::into_inner) = secret_key::hash(key.expose());
+        }
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }
@@ -80,11 +88,27 @@ pub struct Condition {
     settings_refused: RwLock<Option<Vec<String>>>,
     /// Turns true when the grace of a shutdown is over.
     cut: watch::Sender<bool>,
+    /// What the metrics have counted of the ledger so far.
+    ledger_committed: AtomicU64,
+    ledger_errors: AtomicU64,
+}
+
+/// What the ledger has counted since the last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerSeen {
+    pub committed: u64,
+    pub database_errors: u64,
 }
 
 impl Default for Condition {
     fn default() -> Self {
-        Self { draining: AtomicBool::new(false), settings_refused: RwLock::default(), cut: watch::Sender::new(false) }
+        Self {
+            draining: AtomicBool::new(false),
+            settings_refused: RwLock::default(),
+            cut: watch::Sender::new(false),
+            ledger_committed: AtomicU64::new(0),
+            ledger_errors: AtomicU64::new(0),
+        }
     }
 }
 
@@ -95,6 +119,14 @@ impl Condition {
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// The difference to the totals given at the last call.
+    pub fn ledger_seen(&self, committed: u64, database_errors: u64) -> LedgerSeen {
+        LedgerSeen {
+            committed: committed.saturating_sub(self.ledger_committed.fetch_max(committed, Relaxed)),
+            database_errors: database_errors.saturating_sub(self.ledger_errors.fetch_max(database_errors, Relaxed)),
+        }
     }
 
     pub fn settings_loaded(&self) {

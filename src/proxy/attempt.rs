@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
@@ -37,8 +37,10 @@ pub struct Order {
     pub operation: Operation,
     pub body: Bytes,
     pub peek: Peek,
-    /// Headers for the upstream, without a credential.
-    pub headers: HeaderMap,
+    /// The client's own, passed on.
+    pub accept: Option<HeaderValue>,
+    /// The `x-request-id`, which Azure notes as the client's request id.
+    pub request_id: HeaderValue,
     /// The api-version of a client that speaks Azure's dialect.
     pub asked_version: Option<ApiVersion>,
     pub first_byte_timeout: Duration,
@@ -137,7 +139,7 @@ fn prepare(order: &Order, deployment: &Deployment, routing: &Routing) -> Option<
         endpoint: deployment.endpoint.clone(),
         method: Method::POST,
         path_and_query: azure_request::path(version, asked, deployment.name.as_str(), order.operation),
-        headers: headers::authorise(order.headers.clone(), deployment)?,
+        headers: headers::to_upstream(order.accept.as_ref(), &order.request_id, deployment)?,
         body: request::rewrite(&order.body, &order.peek, Changes { model, stream_options }),
         connect_timeout: routing.connect_timeout,
         head_timeout: if order.peek.stream { order.first_byte_timeout } else { routing.response_timeout },

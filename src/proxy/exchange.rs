@@ -1,6 +1,7 @@
 //! The attempt loop: asks deployments until one answers, or there is a reason to stop.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
@@ -15,7 +16,7 @@ use crate::domain::demand::Demand;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
-use crate::fleet::deployment::DeploymentId;
+use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
 use crate::openai::tokens;
 use crate::router::{Acquire, Refusal, RouterHandle};
@@ -39,8 +40,8 @@ pub struct Served {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Body,
-    /// `resource/deployment` that answered.
-    pub route: String,
+    /// The one that answered.
+    pub deployment: Arc<Deployment>,
     /// Time spent in the gateway and in waiting for upstreams.
     pub timing: (Duration, Duration),
     pub attempts: usize,
@@ -165,8 +166,7 @@ fn note(books: &mut Books, lease: &Lease, failure: Failure) {
 async fn send(exchange: Exchange, lease: Lease, answer: Answer) -> Result<Served, Unserved> {
     let Exchange { order, mut books, .. } = exchange;
     books.first_byte(answer.first_byte_at);
-    let deployment = lease.deployment();
-    let route = format!("{}/{}", deployment.resource, deployment.name);
+    let deployment = lease.deployment().clone();
     let (timing, attempts) = (books.timing(), books.attempts());
     let Answer { status, headers, upstream_id, first_byte_at, rest } = answer;
     let ttfb = first_byte_at.since(lease.began());
@@ -199,7 +199,7 @@ async fn send(exchange: Exchange, lease: Lease, answer: Answer) -> Result<Served
             Body::Stream(relay::large(start, head, body))
         }
     };
-    Ok(Served { status, headers, body, route, timing, attempts })
+    Ok(Served { status, headers, body, deployment, timing, attempts })
 }
 
 /// The end of a whole answer: Azure's figures, or an estimate where it gave none.

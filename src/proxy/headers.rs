@@ -10,24 +10,22 @@ use crate::fleet::deployment::Deployment;
 /// The support id of Azure's answers.
 pub const UPSTREAM_ID: &str = "apim-request-id";
 
-/// What goes upstream with every attempt of a request, but for the credential.
-pub fn to_upstream(request: &HeaderMap, request_id: &HeaderValue) -> HeaderMap {
+/// What one attempt sends; `None` when the resource's key cannot be a header value.
+pub fn to_upstream(
+    accept: Option<&HeaderValue>,
+    request_id: &HeaderValue,
+    deployment: &Deployment,
+) -> Option<HeaderMap> {
+    let mut key = HeaderValue::from_str(deployment.api_key.expose()).ok()?;
+    key.set_sensitive(true);
     let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(HeaderName::from_static(azure::request::KEY_HEADER), key);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(accept) = request.get(header::ACCEPT) {
+    if let Some(accept) = accept {
         headers.insert(header::ACCEPT, accept.clone());
     }
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("aoai-gateway/", env!("CARGO_PKG_VERSION"))));
     headers.insert(HeaderName::from_static("x-ms-client-request-id"), request_id.clone());
-    headers
-}
-
-/// Adds the deployment's credential; `None` when the key cannot be a header value.
-pub fn authorise(mut headers: HeaderMap, deployment: &Deployment) -> Option<HeaderMap> {
-    let mut value = HeaderValue::from_str(deployment.api_key.expose()).ok()?;
-    value.set_sensitive(true);
-    headers.insert(HeaderName::from_static(azure::request::KEY_HEADER), value);
     Some(headers)
 }
 

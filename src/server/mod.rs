@@ -25,8 +25,8 @@ use crate::limits::Callers;
 use crate::metrics::Metrics;
 use crate::proxy::pipe;
 use crate::router::RouterHandle;
-use crate::settings::Source;
 use crate::settings::model::{AdminListen, Settings};
+use crate::settings::{ContentHash, Source};
 use crate::storage::keys::{KeyLimits, NewKey};
 use crate::storage::secret_key::{KeySecret, UnusableSecret};
 use crate::storage::{StorageError, Store};
@@ -48,6 +48,13 @@ pub struct Gateway {
 struct Listener {
     address: SocketAddr,
     handle: ServerHandle,
+}
+
+/// Settings to follow while the gateway runs.
+pub struct Followed {
+    pub source: Source,
+    /// What the gateway was built with: a change between that load and the watcher's start is not missed.
+    pub known: ContentHash,
 }
 
 /// Why a gateway did not start.
@@ -76,9 +83,9 @@ pub enum Ended {
 }
 
 impl Gateway {
-    /// Builds everything and begins to listen. With a `source`, changes of the settings take effect while it runs.
+    /// Builds everything and begins to listen. With `followed`, changes of the settings take effect while it runs.
     /// Must be called inside an actix system.
-    pub async fn build(settings: Settings, source: Option<Source>) -> Result<Self, StartError> {
+    pub async fn build(settings: Settings, followed: Option<Followed>) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
         let metrics = Arc::new(Metrics::new()?);
         let alarm = Alarm::default();
@@ -109,7 +116,7 @@ impl Gateway {
             metrics,
             store,
             pool,
-            admin_key,
+            admin_key: std::sync::RwLock::new(admin_key),
             condition: Condition::default(),
             started: time::wall_now(),
             settings: std::sync::RwLock::new(settings.clone()),
@@ -125,7 +132,7 @@ impl Gateway {
         for (address, surface) in surfaces {
             listeners.push(listen(address, surface, &settings, &house, &books, &upstream, &table)?);
         }
-        let reloader = reload::Reloader::start(house.clone(), source);
+        let reloader = reload::Reloader::start(house.clone(), followed);
         Ok(Self {
             house,
             alarm,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::StartError;
+use super::{Followed, StartError};
 use crate::domain::time;
 use crate::fleet::pool::{PoolSummary, Reload};
 use crate::http::state::{House, Reloaded};
 use crate::limits::KeyHash;
 use crate::settings::model::Settings;
-use crate::settings::{self, Loaded, SettingsErrors, Source, Watcher};
+use crate::settings::{self, Loaded, SettingsErrors, Severity, Source, Watcher};
 use crate::storage::Store;
 use crate::storage::secret_key;
 
@@ -25,16 +25,16 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    pub fn start(house: Arc<House>, source: Option<Source>) -> Self {
+    pub fn start(house: Arc<House>, followed: Option<Followed>) -> Self {
         let mut tasks = vec![actix::spawn(follow_keys(house.clone()))];
-        let watcher = source.map(|source| {
+        let watcher = followed.map(|Followed { source, known }| {
             let (sender, changes) = mpsc::unbounded_channel();
             let (wish, wishes) = mpsc::unbounded_channel();
             // Set once, here.
             let _ = house.reloads.set(wish);
             tasks.push(actix::spawn(follow_settings(house, source.clone(), changes, wishes)));
             // The receiver lives as long as the gateway.
-            Arc::new(settings::watch(source, move |loaded| drop(sender.send(loaded))))
+            Arc::new(settings::watch_since(source, known, move |loaded| drop(sender.send(loaded))))
         });
         Self { watcher, tasks }
     }
@@ -137,14 +137,15 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
 
 /// Refused settings change nothing, and do not go unnoticed.
 fn refuse(house: &House, errors: &SettingsErrors) -> Reloaded {
-    let lines: Vec<_> = errors.problems.iter().map(settings::Problem::in_one_line).collect();
+    let mistakes = || errors.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let lines: Vec<_> = mistakes().map(settings::Problem::in_one_line).collect();
     for line in &lines {
         tracing::error!("settings refused: {line}");
     }
     tracing::error!("the previous settings stay in force; `aoai-gateway check` shows the places");
     house.metrics.reload_successful.set(0);
     house.condition.settings_refused(lines);
-    let problems = errors.problems.iter().map(|problem| (problem.key.clone(), problem.in_one_line())).collect();
+    let problems = mistakes().map(|problem| (problem.key.clone(), problem.in_one_line())).collect();
     Reloaded::Refused { problems }
 }
 

@@ -27,11 +27,12 @@ pub struct Entry {
 }
 
 /// Settings that are read once, when the process starts.
-const AT_START: [&str; 7] = [
+const AT_START: [&str; 8] = [
     "server.listen",
     "server.workers",
     "server.head_timeout",
     "server.max_connections",
+    "server.shutdown_grace",
     "admin.listen",
     "database.url",
     "accounting.durability",

@@ -39,7 +39,7 @@ async fn answer(
     worker: &Worker,
     path: &str,
 ) -> Result<HttpResponse, Problem> {
-    if !auth::is_admin(request.headers(), &worker.house.admin_key) {
+    if !auth::is_admin(request.headers(), &worker.house.admin_key()) {
         return Err(Problem::unauthenticated());
     }
     let query = Query::parse(request.query_string());
