@@ -16,6 +16,7 @@ use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
 use crate::fleet::pool::{Pool, Subscribe};
 use crate::fleet::routes::{Publish, Route, RouteTable};
+use crate::tripwire::Tripwire;
 
 /// Asks for the right to send one request.
 #[derive(Message)]
@@ -49,9 +50,10 @@ pub struct RouterHandle {
 
 impl RouterHandle {
     /// Starts the router of this thread. `table` is the present one; the subscription brings every later one.
-    pub fn start(pool: &Addr<Pool>, table: Arc<RouteTable>) -> Self {
+    pub fn start(pool: &Addr<Pool>, table: Arc<RouteTable>, tripwire: Tripwire) -> Self {
         let table = Rc::new(RefCell::new(table));
-        let router = Router { table: table.clone(), pool: pool.clone(), rng: fastrand::Rng::new() }.start();
+        let router =
+            Router { table: table.clone(), pool: pool.clone(), rng: fastrand::Rng::new(), _tripwire: tripwire }.start();
         Self { router, table }
     }
 
@@ -70,6 +72,8 @@ pub struct Router {
     table: Rc<RefCell<Arc<RouteTable>>>,
     pool: Addr<Pool>,
     rng: fastrand::Rng,
+    /// Fires when this actor dies, or when its worker has stopped and nobody listens any more.
+    _tripwire: Tripwire,
 }
 
 impl Actor for Router {

@@ -124,13 +124,14 @@ impl Gateway {
             reloads: std::sync::OnceLock::new(),
         });
         let upstream = UpstreamConfig::new(&[])?;
+        let parts = Parts { house: house.clone(), books: books.clone(), upstream, table, alarm: alarm.clone() };
         let mut listeners = Vec::new();
         let surfaces = match settings.admin.listen {
             AdminListen::Same => vec![(settings.server.listen, Surface::All)],
             AdminListen::Own(admin) => vec![(settings.server.listen, Surface::Public), (admin, Surface::Admin)],
         };
         for (address, surface) in surfaces {
-            listeners.push(listen(address, surface, &settings, &house, &books, &upstream, &table)?);
+            listeners.push(listen(address, surface, &settings, &parts)?);
         }
         let reloader = reload::Reloader::start(house.clone(), followed);
         Ok(Self {
@@ -212,29 +213,32 @@ async fn current_table(pool: &Addr<Pool>) -> Result<Arc<RouteTable>, StartError>
     Ok(table)
 }
 
-fn listen(
-    address: SocketAddr,
-    surface: Surface,
-    settings: &Settings,
-    house: &Arc<House>,
-    books: &Books,
-    upstream: &UpstreamConfig,
-    table: &Arc<RouteTable>,
-) -> Result<Listener, StartError> {
+/// What every worker is made of.
+#[derive(Clone)]
+struct Parts {
+    house: Arc<House>,
+    books: Books,
+    upstream: UpstreamConfig,
+    table: Arc<RouteTable>,
+    alarm: Alarm,
+}
+
+fn listen(address: SocketAddr, surface: Surface, settings: &Settings, parts: &Parts) -> Result<Listener, StartError> {
     let failed = |cause| StartError::Listen { address, cause };
     let socket = listener::bind(address).map_err(failed)?;
     let bound = socket.local_addr().map_err(failed)?;
     let mut edge = Edge::new(&settings.server);
     // Time for relays that were cut to say so and to settle.
     edge.shutdown_timeout += Duration::from_secs(3);
-    let (house, books, upstream, table) = (house.clone(), books.clone(), upstream.clone(), table.clone());
+    let parts = parts.clone();
     let factory = move || {
         // Runs on the worker's own thread: its router, its connections and its recorder live there.
-        let router = RouterHandle::start(&house.pool, table.clone());
+        let Parts { house, books, upstream, table, alarm } = &parts;
+        let router = RouterHandle::start(&house.pool, table.clone(), alarm.tripwire("a router"));
         let worker = Worker {
             house: house.clone(),
             router,
-            client: UpstreamClient::new(&upstream),
+            client: UpstreamClient::new(upstream),
             recorder: books.recorder(),
             surface,
         };
