@@ -8,10 +8,8 @@
 //! wanted here.
 //!
 //! A request's way: `connection` reads it, `routes` names it, `gate` checks it as Azure's front end does, `inference`
-//! admits and answers it with the help of `chat`, `completions` and `embeddings`, and `connection` writes the [`Reply`]
+//! admits and answers it with the help of `chat`, `completions` and `embeddings`, and `connection` writes the reply
 //! at the resource's pace while a `Ticket` keeps the journal entry.
-//!
-//! [`Reply`]: reply::Reply
 
 mod admission;
 mod answer;
