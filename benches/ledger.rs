@@ -1,86 +1,165 @@
+//! What a ledger row costs: `journal` writes groups directly, `actors` settles through recorder, ledger and writer.
+//!
+//! Each request is admitted and settled (one row, one roll-up cell of three, no text that a client chose). Run it with
+//! `cargo bench --bench ledger`; the lines that begin with `cpu` tell the processor time of all threads, of user and
+//! system together, which is what the request path pays. A file per benchmark in the system's temporary folder.
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#![expect(clippy::expect_used, reason = "a benchmark that fails shall stop")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use aoai_gateway::accounting::recorder::Recorder;
+use aoai_gateway::accounting::{self};
 use aoai_gateway::domain::demand::Operation;
-use aoai_gateway::domain::ids::*;
-use aoai_gateway::domain::money::Cost;
+use aoai_gateway::domain::ids::{DeploymentName, KeyId, ModelName, RequestId, ResourceName};
+use aoai_gateway::domain::money::{Cost, Price};
 use aoai_gateway::domain::time::wall_now;
-use aoai_gateway::domain::usage::*;
+use aoai_gateway::domain::usage::{Charge, Usage};
 use aoai_gateway::settings::model::Durability;
 use aoai_gateway::storage::Store;
-use aoai_gateway::storage::ledger::*;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-fn cpu() -> f64 {
-    let s = std::fs::read_to_string("/proc/self/schedstat").unwrap();
-    s.split(' ').next().unwrap().parse::<f64>().unwrap() / 1000.0
+use aoai_gateway::storage::ledger::{AttemptRecord, Intent, LedgerEntry, RequestState, Settlement};
+use aoai_gateway::tripwire::Alarm;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::future::join_all;
+use smallvec::smallvec;
+
+struct Samples {
+    keys: Vec<KeyId>,
+    model: ModelName,
+    resource: ResourceName,
+    deployment: DeploymentName,
 }
-fn main() {
-    let dir = tempfile::tempdir().unwrap();
-    let keys: Vec<KeyId> = (0..3).map(|_| KeyId::generate()).collect();
-    let model: ModelName = "gpt-4o-mini".into();
-    let (res, dep): (ResourceName, DeploymentName) = ("eastus2".into(), "gpt-4o-mini".into());
-    for size in [1usize, 10, 30, 100, 1000] {
-        let store = Store::open(&dir.path().join(format!("{size}.db")), Durability::Process).unwrap();
-        let mut j = store.journal().unwrap();
-        let total = if size == 1 { 20_000 } else { 200_000 };
-        let (mut wall, mut used, mut ck) = (Duration::ZERO, 0.0, Duration::ZERO);
-        let mut done = 0;
-        while done < total {
-            let batch: Vec<LedgerEntry> = (0..size)
-                .map(|i| {
-                    let usage =
-                        Usage { input_tokens: 100, cached_input_tokens: 0, output_tokens: 50, reasoning_tokens: 0 };
-                    let id = RequestId::generate();
-                    LedgerEntry::Settled(
-                        Arc::new(Intent {
-                            id,
-                            request_id: id.to_string(),
-                            key_id: keys[(done + i) % 3],
-                            user_id: None,
-                            operation: Operation::ChatCompletions,
-                            model: model.clone(),
-                            stream: false,
-                            started_at: wall_now(),
-                            input_tokens: 10,
-                        }),
-                        Box::new(Settlement {
-                            state: RequestState::Settled,
-                            status: 200,
-                            usage,
-                            estimated: false,
-                            cost: Cost(3),
-                            ttfb: Some(Duration::from_millis(3)),
-                            duration: Duration::from_millis(5),
-                            attempts: smallvec::smallvec![AttemptRecord {
-                                resource: res.clone(),
-                                deployment: dep.clone(),
-                                status: Some(200),
-                                reason: "served",
-                                duration: Duration::from_millis(4),
-                                usage,
-                                charge: Charge::Exact,
-                                upstream_id: Some("0f8fad5b-d9cb-469f-a165-70867728950e".into())
-                            }],
-                        }),
-                    )
-                })
-                .collect();
-            let batches = [batch];
-            let c0 = cpu();
-            let t = Instant::now();
-            j.append(&batches).unwrap();
-            wall += t.elapsed();
-            used += cpu() - c0;
-            done += size;
-            if done % 16000 < size {
-                let t = Instant::now();
-                j.checkpoint().unwrap();
-                ck += t.elapsed();
-            }
+
+impl Samples {
+    fn new() -> Self {
+        Self {
+            keys: (0..3).map(|_| KeyId::generate()).collect(),
+            model: "gpt-4o-mini".into(),
+            resource: "eastus2".into(),
+            deployment: "gpt-4o-mini".into(),
         }
-        println!(
-            "group {size}: {:.2} us wall/row, {:.2} us cpu/row, checkpoints {:.2} us/row",
-            wall.as_secs_f64() * 1e6 / done as f64,
-            used / done as f64,
-            ck.as_secs_f64() * 1e6 / done as f64
-        );
+    }
+
+    fn intent(&self, n: usize) -> Intent {
+        let id = RequestId::generate();
+        Intent {
+            id,
+            request_id: id.to_string(),
+            key_id: self.keys[n % self.keys.len()],
+            user_id: None,
+            operation: Operation::ChatCompletions,
+            model: self.model.clone(),
+            stream: false,
+            started_at: wall_now(),
+            input_tokens: 100,
+        }
+    }
+
+    fn settlement(&self) -> Settlement {
+        let usage = Usage { input_tokens: 100, cached_input_tokens: 0, output_tokens: 50, reasoning_tokens: 0 };
+        Settlement {
+            state: RequestState::Settled,
+            status: 200,
+            usage,
+            estimated: false,
+            cost: Cost(45_000_000),
+            ttfb: Some(Duration::from_millis(3)),
+            duration: Duration::from_millis(5),
+            attempts: smallvec![AttemptRecord {
+                resource: self.resource.clone(),
+                deployment: self.deployment.clone(),
+                status: Some(200),
+                reason: "served",
+                duration: Duration::from_millis(4),
+                usage,
+                charge: Charge::Exact,
+                upstream_id: Some("0f8fad5b-d9cb-469f-a165-70867728950e".into()),
+            }],
+        }
     }
 }
+
+fn journal(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("journal");
+    let samples = Samples::new();
+    for size in [1_usize, 10, 30, 100, 1_000] {
+        group.throughput(Throughput::Elements(size as u64));
+        group.bench_with_input(BenchmarkId::new("append", size), &size, |bencher, size| {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).expect("a store");
+            let mut journal = store.journal().expect("a journal");
+            let mut rows = 0;
+            bencher.iter_custom(|iterations| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..iterations {
+                    let batch = (0..*size)
+                        .map(|n| LedgerEntry::Settled(samples.intent(n).into(), Box::new(samples.settlement())));
+                    let batches = [batch.collect::<Vec<_>>()];
+                    let began = Instant::now();
+                    journal.append(black_box(&batches)).expect("a committed group");
+                    spent += began.elapsed();
+                    rows += size;
+                    if rows >= 20_000 {
+                        journal.checkpoint().expect("a checkpoint");
+                        rows = 0;
+                    }
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+fn actors(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("actors");
+    let samples = Samples::new();
+    for at_once in [1_usize, 16, 64, 512] {
+        group.throughput(Throughput::Elements(at_once as u64));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let system = actix::System::new();
+        let books = system.block_on(async {
+            let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).expect("a store");
+            accounting::start(&store, &Alarm::default(), |_| Price::default(), |_| ()).expect("the books")
+        });
+        let recorder = system.block_on(async { books.recorder() });
+        let (mut rows, mut cpu) = (0_u64, Duration::ZERO);
+        group.bench_function(BenchmarkId::new("settle", at_once), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let (began, cpu_before) = (Instant::now(), processor_time());
+                system.block_on(settle(&recorder, &samples, at_once, iterations));
+                rows += iterations * at_once as u64;
+                cpu += processor_time() - cpu_before;
+                began.elapsed()
+            });
+        });
+        eprintln!("cpu: {at_once} at once: {:.2} us a row over {rows} rows", cpu.as_secs_f64() * 1e6 / rows as f64);
+        system.block_on(async { books.close().await.expect("an orderly end") });
+    }
+    group.finish();
+}
+
+/// As many requests at once as said, each task one after the other.
+async fn settle(recorder: &Recorder, samples: &Samples, at_once: usize, iterations: u64) {
+    let tasks = (0..at_once).map(|n| async move {
+        for _ in 0..iterations {
+            let entry = recorder.admit(samples.intent(n)).expect("room");
+            entry.settle(samples.settlement()).await.expect("a committed row");
+        }
+    });
+    join_all(tasks).await;
+}
+
+/// Of all threads of this process, user and system, as the scheduler counts it.
+fn processor_time() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let nanoseconds = tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
+        .filter_map(|text| text.split(' ').next().and_then(|first| first.parse::<u64>().ok()));
+    Duration::from_nanos(nanoseconds.sum())
+}
+
+criterion_group!(benches, journal, actors);
+criterion_main!(benches);

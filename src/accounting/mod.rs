@@ -1,5 +1,5 @@
-//! Books that lose nothing. [`recorder`] is the request path's end, [`ledger`] the actor that gathers and retries; a
-//! writer actor on a thread of its own commits, and [`permits`] bound what is not yet safe.
+//! Books that lose nothing. [`recorder`] is the request path's end, [`ledger`] the actor that gathers and retries, a
+//! second actor commits, and [`permits`] bound what is not yet safe.
 //!
 //! The rule: the settled row is committed before the last byte goes to the client. Every admitted request gets a row;
 //! what a crash left open is closed by [`start`], before anything new is admitted.
@@ -55,11 +55,13 @@ pub fn start(
     }
     let permits = Arc::new(Permits::new(permits::CAPACITY));
     let gauges = Arc::new(Gauges::new(observe_commit));
-    let writer = {
-        let (store, alarm) = (store.clone(), alarm.clone());
-        SyncArbiter::start(1, move || LedgerWriter::new(store.clone(), alarm.tripwire("ledger writer")))
-    };
-    let ledger = Ledger::start_in_arbiter(&Arbiter::new().handle(), {
+    // Both on one thread of their own: `writer` says why.
+    let arbiter = Arbiter::new().handle();
+    let writer = LedgerWriter::start_in_arbiter(&arbiter, {
+        let (store, tripwire) = (store.clone(), alarm.tripwire("ledger writer"));
+        move |_| LedgerWriter::new(store, tripwire)
+    });
+    let ledger = Ledger::start_in_arbiter(&arbiter, {
         let (permits, gauges) = (permits.clone(), gauges.clone());
         let checkpoints = Checkpoints::new(store.clone(), time::now());
         let tripwire = alarm.tripwire("ledger");
