@@ -131,7 +131,7 @@ fn actors(criterion: &mut Criterion) {
                 let (began, cpu_before) = (Instant::now(), processor_time());
                 system.block_on(settle(&recorder, &samples, at_once, iterations));
                 rows += iterations * at_once as u64;
-                cpu += processor_time() - cpu_before;
+                cpu += processor_time().saturating_sub(cpu_before);
                 began.elapsed()
             });
         });

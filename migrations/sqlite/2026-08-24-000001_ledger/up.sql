@@ -50,7 +50,10 @@ CREATE TABLE requests (
     model               TEXT NOT NULL,
     stream              INTEGER NOT NULL,
     started_at          INTEGER NOT NULL,
-    state               TEXT NOT NULL CHECK (state IN ('settled', 'open', 'cancelled', 'failed', 'recovered')),
+    -- Not `IN (…)`, here and below: SQLite builds a temporary table for that, for every row.
+    state               TEXT NOT NULL CHECK (
+        state = 'settled' OR state = 'open' OR state = 'cancelled' OR state = 'failed' OR state = 'recovered'
+    ),
     status              INTEGER,
     estimated           INTEGER NOT NULL,
     input_tokens        INTEGER NOT NULL CHECK (input_tokens >= 0),
@@ -67,7 +70,9 @@ CREATE TABLE requests (
     attempt_status      INTEGER,
     reason              TEXT,
     attempt_us          INTEGER,
-    charge              TEXT CHECK (charge IN ('exact', 'estimated', 'none', 'ambiguous')),
+    charge              TEXT CHECK (
+        charge = 'exact' OR charge = 'estimated' OR charge = 'none' OR charge = 'ambiguous'
+    ),
     upstream_id         TEXT
 ) STRICT, WITHOUT ROWID;
 
@@ -92,7 +97,9 @@ CREATE TABLE attempts (
     cached_input_tokens INTEGER NOT NULL CHECK (cached_input_tokens >= 0),
     output_tokens       INTEGER NOT NULL CHECK (output_tokens >= 0),
     reasoning_tokens    INTEGER NOT NULL CHECK (reasoning_tokens >= 0),
-    charge              TEXT NOT NULL CHECK (charge IN ('exact', 'estimated', 'none', 'ambiguous')),
+    charge              TEXT NOT NULL CHECK (
+        charge = 'exact' OR charge = 'estimated' OR charge = 'none' OR charge = 'ambiguous'
+    ),
     upstream_id         TEXT,
     PRIMARY KEY (request, n)
 ) STRICT, WITHOUT ROWID;
