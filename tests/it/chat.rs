@@ -36,7 +36,8 @@ fn both_dialects_both_credentials_json_and_stream() {
             let answer = gateway.client().send(post(path, credential, QUESTION.as_bytes())).answer().expect(200);
             assert_eq!(answer.text(), ANSWER);
             assert_eq!(answer.header("content-type"), Some("application/json"));
-            let answer = gateway.client().send(post(path, credential, STREAMED_QUESTION.as_bytes())).answer().expect(200);
+            let answer =
+                gateway.client().send(post(path, credential, STREAMED_QUESTION.as_bytes())).answer().expect(200);
             assert_eq!(answer.text(), stream_without_usage().concat());
             assert_eq!(answer.header("content-type"), Some("text/event-stream"));
         }
@@ -160,8 +161,7 @@ fn only_the_spans_that_must_change_do() {
 #[test]
 fn the_v1_family_gets_the_deployments_name_in_the_body() {
     let azure = azure(answered());
-    let gateway =
-        TestGateway::with(|estate| estate.azure("east", azure.address()).api_version = ApiVersion::V1);
+    let gateway = TestGateway::with(|estate| estate.azure("east", azure.address()).api_version = ApiVersion::V1);
     gateway.chat(QUESTION).expect(200);
     gateway.post(DATED, r#"{"messages":[]}"#).expect(200);
     let sent = azure.requests();
@@ -238,7 +238,8 @@ fn clients_see_an_allow_list_of_headers() {
     assert_eq!(answer.header("apim-request-id"), Some("4f6b"));
     assert_eq!(answer.header("x-ms-region"), Some("East US 2"));
     assert_eq!(answer.header("openai-processing-ms"), Some("12"));
-    for hidden in ["set-cookie", "x-ms-deployment-name", "server", "x-ratelimit-remaining-requests", "x-gateway-route"] {
+    for hidden in ["set-cookie", "x-ms-deployment-name", "server", "x-ratelimit-remaining-requests", "x-gateway-route"]
+    {
         assert_eq!(answer.header(hidden), None, "{hidden}");
     }
     assert_eq!(answer.header("x-ratelimit-limit-tokens"), None);

@@ -5,6 +5,8 @@
 mod chat;
 mod container;
 mod edge;
+mod errors;
+mod failover;
 mod sdk;
 mod tidy;
 mod upstream;

@@ -150,7 +150,8 @@ impl TestGateway {
     /// As the admin.
     pub fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
         let length = body.len();
-        let head = format!("{method} /admin/v1{path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {ADMIN_KEY}\r\n");
+        let head =
+            format!("{method} /admin/v1{path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {ADMIN_KEY}\r\n");
         self.client().send(format!("{head}content-length: {length}\r\n\r\n{body}")).answer()
     }
 
