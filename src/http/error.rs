@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 
 use super::body::BodyError;
@@ -20,11 +20,18 @@ pub struct ApiError {
     pub status: StatusCode,
     pub body: ErrorBody,
     pub retry_after: Option<Duration>,
+    /// What a 405 must name.
+    pub allow: Option<&'static str>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody { message: message.into(), kind, param: None, code }, retry_after: None }
+        Self {
+            status,
+            body: ErrorBody { message: message.into(), kind, param: None, code },
+            retry_after: None,
+            allow: None,
+        }
     }
 
     fn invalid(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
@@ -76,7 +83,8 @@ impl ApiError {
 
     pub fn wrong_method(allowed: &'static str) -> Self {
         let message = format!("This path takes {allowed} only.");
-        Self::invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        let refusal = Self::invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+        Self { allow: Some(allowed), ..refusal }
     }
 
     pub fn internal() -> Self {
@@ -196,6 +204,9 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        if let Some(allowed) = self.allow {
+            response.insert_header((ALLOW, HeaderValue::from_static(allowed)));
+        }
         if let Some(wait) = self.retry_after {
             // Both, rounded up: whoever follows either comes back when there is room.
             let milliseconds = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
+mod chat;
 mod container;
 mod edge;
+mod errors;
+mod failover;
 mod keys;
 mod ledger;
 mod sdk;

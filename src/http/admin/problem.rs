@@ -1,7 +1,7 @@
 //! Problems of the admin plane, after RFC 9457: what is wrong, where (a JSON pointer), and what was expected.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::{Value, json};
 
@@ -13,6 +13,8 @@ pub(super) struct Problem {
     title: &'static str,
     detail: String,
     errors: Vec<FieldError>,
+    /// What a 405 must name.
+    allow: Option<&'static str>,
 }
 
 /// One wrong member.
@@ -25,7 +27,7 @@ pub(super) struct FieldError {
 
 impl Problem {
     fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), errors: Vec::new() }
+        Self { status, title, detail: detail.into(), errors: Vec::new(), allow: None }
     }
 
     pub(super) fn unauthenticated() -> Self {
@@ -36,8 +38,9 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "Not found", detail)
     }
 
-    pub(super) fn wrong_method(allowed: &str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", format!("this path takes {allowed}"))
+    pub(super) fn wrong_method(allowed: &'static str) -> Self {
+        let detail = format!("this path takes {allowed}");
+        Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail) }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -93,6 +96,9 @@ impl Problem {
         }
         let mut response = HttpResponseBuilder::new(self.status);
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        if let Some(allowed) = self.allow {
+            response.insert_header((ALLOW, HeaderValue::from_static(allowed)));
+        }
         response.body(body.to_string())
     }
 }
