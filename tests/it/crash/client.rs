@@ -72,6 +72,11 @@ pub enum Broken {
 /// Sends a request and reads its whole answer.
 pub fn exchange(stream: &mut BufReader<TcpStream>, ask: &Ask) -> std::result::Result<Answer, Broken> {
     stream.get_mut().write_all(&ask.bytes).map_err(|_| Broken::BeforeHead)?;
+    read(stream)
+}
+
+/// Reads a whole answer.
+pub fn read(stream: &mut impl BufRead) -> std::result::Result<Answer, Broken> {
     let (mut answer, length) = read_head(stream).map_err(|_| Broken::BeforeHead)?;
     read_body(stream, length, &mut answer.body).map_err(|_| Broken::AfterHead)?;
     let is_whole = !answer.is_stream || answer.body.ends_with(b"data: [DONE]\n\n");
@@ -79,7 +84,7 @@ pub fn exchange(stream: &mut BufReader<TcpStream>, ask: &Ask) -> std::result::Re
 }
 
 /// None: the body is chunked.
-pub fn read_head(stream: &mut BufReader<TcpStream>) -> Result<(Answer, Option<usize>)> {
+fn read_head(stream: &mut impl BufRead) -> Result<(Answer, Option<usize>)> {
     let status = line(stream)?;
     let status = status.split(' ').nth(1).and_then(|text| text.parse().ok()).ok_or_else(garbled)?;
     let mut answer = Answer { status, ..Answer::default() };
@@ -100,7 +105,7 @@ pub fn read_head(stream: &mut BufReader<TcpStream>) -> Result<(Answer, Option<us
     }
 }
 
-fn read_body(stream: &mut BufReader<TcpStream>, length: Option<usize>, body: &mut Vec<u8>) -> Result<()> {
+fn read_body(stream: &mut impl BufRead, length: Option<usize>, body: &mut Vec<u8>) -> Result<()> {
     match length {
         Some(length) => {
             body.resize(length, 0);
@@ -114,7 +119,7 @@ fn read_body(stream: &mut BufReader<TcpStream>, length: Option<usize>, body: &mu
 }
 
 /// False: it was the last.
-pub fn read_chunk(stream: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> Result<bool> {
+fn read_chunk(stream: &mut impl BufRead, body: &mut Vec<u8>) -> Result<bool> {
     let size = usize::from_str_radix(&line(stream)?, 16).map_err(|_| garbled())?;
     let at = body.len();
     body.resize(at + size, 0);
@@ -122,7 +127,7 @@ pub fn read_chunk(stream: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> Resu
     if line(stream)?.is_empty() { Ok(size > 0) } else { Err(garbled()) }
 }
 
-fn line(stream: &mut BufReader<TcpStream>) -> Result<String> {
+fn line(stream: &mut impl BufRead) -> Result<String> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     // A line without its end is a connection's end.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -138,6 +138,16 @@ pub struct Gateway {
     pub ready: Duration,
 }
 
+/// How a gateway ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub code: Option<i32>,
+    /// Log lines of that level.
+    pub errors: Vec<String>,
+    /// Requests that held a permit of their key when it was asked to end.
+    pub in_flight: Option<u64>,
+}
+
 impl Gateway {
     fn serving(&mut self) -> SocketAddr {
         let mut said = String::new();
@@ -163,26 +173,32 @@ impl Gateway {
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
-    /// Waits for the end that a signal asked for; gives the log lines that speak of errors too.
-    pub fn ended(mut self) -> (ExitStatus, Vec<String>) {
+    /// Waits for the end that a signal asked for.
+    pub fn ended(mut self) -> Ended {
         let deadline = Instant::now() + PATIENCE;
-        let mut errors = Vec::new();
+        let (mut errors, mut in_flight) = (Vec::new(), None);
         loop {
             match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if line.contains("\"level\":\"ERROR\"") => errors.push(line),
-                Ok(_) => {}
+                Ok(line) => {
+                    let told: Value = serde_json::from_str(&line).unwrap_or_default();
+                    in_flight = told["in_flight"].as_u64().or(in_flight);
+                    if told["level"] == "ERROR" {
+                        errors.push(line);
+                    }
+                }
                 // The log ends with the process.
-                Err(RecvTimeoutError::Disconnected) => return (self.process.wait().unwrap(), errors),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ended { code: self.process.wait().unwrap().code(), errors, in_flight };
+                }
                 Err(RecvTimeoutError::Timeout) => panic!("still running {PATIENCE:?} after it was asked to end"),
             }
         }
     }
 
-    /// A graceful stop that must succeed.
+    /// A graceful stop with nothing in flight.
     pub fn stop(self) {
         self.signal("TERM");
-        let (status, errors) = self.ended();
-        assert_eq!((status.code(), errors), (Some(0), Vec::new()));
+        assert_eq!(self.ended(), Ended { code: Some(0), errors: Vec::new(), in_flight: Some(0) });
     }
 
     /// Requests that are open in the database, as the admin plane tells.

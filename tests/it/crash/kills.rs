@@ -14,6 +14,8 @@ const THREADS: u64 = 16;
 const READY_WITHIN: Duration = Duration::from_secs(2);
 /// One life in so many lasts long enough for progress to be recorded, which happens once a second.
 const LONG_LIFE: usize = 25;
+/// Tokens of a stream that no life is long enough for.
+const MARATHON: u32 = 3_000;
 
 fn variable<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
     std::env::var(name)
@@ -32,8 +34,8 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let seed: u64 = variable("SEED", fastrand::u64(..));
     println!("SEED={seed} KILLS={kills}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let estate = Estate::new(&Knobs { ttft_ms: 2, token_ms: 1, ..Knobs::default() }, "");
-    let mix = Mix { threads: THREADS, seed, longest: 40, marathon: Some(3_000), each: None, filtered: 0 };
+    let estate = Estate::new(&Knobs { ttft_ms: 2, token_ms: 1, output_tokens: MARATHON, ..Knobs::default() }, "");
+    let mix = Mix { threads: THREADS, seed, longest: 40, marathon: Some(MARATHON), each: None, filtered: 0 };
     let load = Load::start(mix, &estate.key);
     let mut ready = Vec::with_capacity(kills + 1);
     for kill in 0..kills {

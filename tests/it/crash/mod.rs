@@ -6,6 +6,9 @@
 
 mod books;
 mod client;
+mod failover;
 mod gateway;
 mod kills;
+mod leaving;
 mod load;
+mod stopping;
