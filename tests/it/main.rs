@@ -4,6 +4,7 @@
 
 mod chat;
 mod container;
+mod crash;
 mod edge;
 mod errors;
 mod failover;

@@ -1,0 +1,156 @@
+//! Clients that leave at random moments, by every way to leave: what they cost is known, nothing stays behind.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use aoai_gateway::simulator::{Knobs, StreamMode};
+use socket2::SockRef;
+
+use super::books::{Books, spread};
+use super::client::{Ask, Kind, read};
+use super::gateway::{Estate, Gateway, PATIENCE};
+use super::load::Tried;
+
+const CLIENTS: u64 = 300;
+const AT_ONCE: u64 = 20;
+/// Tokens of an answer, two milliseconds each.
+const LENGTH: u32 = 100;
+/// Some stay to the end.
+const LATEST: u64 = 300;
+
+/// How a client leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It says that it is done (FIN) and stays to see what happens.
+    Fin,
+    /// It closes the socket; unread bytes make that a RST.
+    Close,
+    /// RST at once.
+    Reset,
+}
+
+struct Left {
+    tried: Tried,
+    /// Microseconds since the Unix epoch.
+    at: i64,
+    /// Kept open until the books are closed.
+    _socket: Option<TcpStream>,
+}
+
+#[test]
+fn what_leaving_clients_cost_is_known_and_nothing_stays_behind() {
+    let knobs =
+        Knobs { ttft_ms: 10, token_ms: 2, output_tokens: LENGTH, stream: StreamMode::NoFilter, ..Knobs::default() };
+    let estate = Estate::new(&knobs, "");
+    let gateway = estate.start();
+    let left: Vec<Left> = std::thread::scope(|scope| {
+        let clients = |thread| {
+            let (key, address) = (&estate.key, gateway.address);
+            let mut random = fastrand::Rng::with_seed(thread);
+            move || -> Vec<Left> {
+                (0..CLIENTS / AT_ONCE).map(|n| visit(address, key, &format!("l{thread}-{n}"), &mut random)).collect()
+            }
+        };
+        let threads: Vec<_> = (0..AT_ONCE).map(|thread| scope.spawn(clients(thread))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    quiet(&gateway);
+    gateway.stop();
+    let (tried, left_at): (Vec<_>, BTreeMap<_, _>) =
+        left.iter().map(|left| (left.tried.clone(), (left.tried.id.clone(), left.at))).unzip();
+    let books = Books::close(&estate, tried);
+    let figures = books.figures();
+    println!("{figures}");
+    assert_eq!(figures.unknown, 0, "every region that was asked is in the ledger");
+    assert_eq!(figures.state("settled") + figures.state("cancelled"), books.rows.len());
+    assert!(figures.received > 20 && figures.state("cancelled") > 150, "{figures}");
+    assert!(figures.state("settled") >= figures.received);
+    estimates_are_close(&books);
+    upstreams_are_told(&books, &left_at);
+}
+
+fn visit(address: SocketAddr, key: &str, id: &str, random: &mut fastrand::Rng) -> Left {
+    let kinds = [Kind::Stream, Kind::Stream, Kind::StreamWithUsage, Kind::Whole];
+    let kind = kinds[random.usize(..kinds.len())];
+    let way = [Way::Fin, Way::Close, Way::Reset][random.usize(..3)];
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.write_all(&Ask::post(kind, key, id, &format!("nonce:{id}"), LENGTH).bytes).unwrap();
+    let deadline = Instant::now() + Duration::from_millis(random.u64(..LATEST));
+    let bytes = read_until(&mut socket, deadline);
+    let end = read(&mut &*bytes);
+    let at = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+    let kept = match way {
+        Way::Fin => socket.shutdown(Shutdown::Write).ok().map(|()| socket),
+        Way::Close => None,
+        Way::Reset => SockRef::from(&socket).set_linger(Some(Duration::ZERO)).map(|()| None).unwrap(),
+    };
+    Left { tried: Tried { id: id.to_owned(), kind, end }, at, _socket: kept }
+}
+
+/// What comes until the deadline, or until the answer is whole.
+fn read_until(socket: &mut TcpStream, deadline: Instant) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || bytes.ends_with(b"\r\n0\r\n\r\n") || bytes.ends_with(b"}") {
+            return bytes;
+        }
+        socket.set_read_timeout(Some(left)).unwrap();
+        match socket.read(&mut buffer) {
+            Ok(0) => return bytes,
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return bytes,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Waits until the gateway has nothing more to do.
+fn quiet(gateway: &Gateway) {
+    let deadline = Instant::now() + PATIENCE;
+    let busy = || ["aoai_gateway_inflight_requests", "aoai_gateway_ledger_pending"].map(|name| gateway.metric(name));
+    while busy() != [0.0, 0.0] {
+        assert!(Instant::now() < deadline, "requests in flight and records pending: {:?}", busy());
+    }
+}
+
+/// A stream that was left is charged what was sent of it.
+fn estimates_are_close(books: &Books) {
+    let mut off = BTreeMap::<i64, usize>::new();
+    for (row, attempt) in books.attempts().filter(|(row, _)| row.stream && row.state == "cancelled") {
+        let entry = match &attempt.upstream_id {
+            Some(id) => &books.charged[id],
+            None => continue,
+        };
+        assert!(row.estimated || attempt.charged.as_deref() == Some("exact"), "{row:?}");
+        let difference = attempt.output_tokens - i64::try_from(entry.tokens_sent).unwrap();
+        *off.entry(difference).or_default() += 1;
+        // The beginning is an id, whose letters are a token each and not one together.
+        assert!((-8..=24).contains(&difference), "{row:?}\n{entry:?}");
+    }
+    println!("estimates    ledger minus region, in tokens, and how often: {off:?}");
+}
+
+/// Whoever leaves stops what he asked for.
+fn upstreams_are_told(books: &Books, left_at: &BTreeMap<String, i64>) {
+    let mut lags = Vec::new();
+    let mut went_on = 0;
+    for row in books.rows.values().filter(|row| row.state == "cancelled") {
+        let asked = books.charged.values().filter(|e| e.x_ms_client_request_id.as_ref() == Some(&row.request_id));
+        for entry in asked {
+            if entry.completed {
+                went_on += 1;
+            } else {
+                let ended = entry.arrived_us + i64::try_from(entry.duration_us).unwrap();
+                lags.push((ended - left_at[&row.request_id]) / 1_000);
+            }
+        }
+    }
+    let (median, longest) = spread(&lags);
+    println!("cancelled    after {median} ms (median), {longest} ms (longest); {went_on} had been written whole");
+    assert!(median < 100 && longest < 2_000);
+    assert!(went_on * 20 <= lags.len(), "only those that ended at the same moment");
+}
