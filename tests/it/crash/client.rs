@@ -1,6 +1,6 @@
 //! A client that trusts nothing: plain HTTP/1.1 over a socket, so that what counts as received is decided here.
 
-use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Result, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
