@@ -3,10 +3,12 @@
 //! Source of the classes: <https://learn.microsoft.com/azure/ai-foundry/openai/quotas-limits> and the troubleshooting
 //! page beside it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::usage::Charge;
+use crate::openai::json;
 
 /// A response head, judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +36,17 @@ pub fn classify(status: u16, retry_after: Option<Duration>) -> Verdict {
     }
 }
 
-/// What Azure bills for an answer of this status when it reports no usage: nothing for refusals, the prompt for a
-/// content filter's 400 and for a timeout, and nobody knows for the rest.
+/// Whether Azure bills the prompt of a request that it refused with this body: the content filter has read it. Source:
+/// <https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter>
+pub fn bills_the_prompt(body: &[u8]) -> bool {
+    let member = |span: &Range<usize>, name: &str| {
+        json::members_at(body, span).into_iter().find(|member| json::key_text(body, member) == name)
+    };
+    let code = member(&(0..body.len()), "error").and_then(|error| member(&error.value, "code"));
+    code.is_some_and(|code| json::string_at(body, &code.value).as_deref() == Some("content_filter"))
+}
+
+/// What Azure bills for a failure of this status: nothing for refusals, and nobody knows for a timeout and the rest.
 pub fn charge_without_usage(status: u16) -> Charge {
     match status {
         408 | 500..=599 => Charge::Ambiguous,
@@ -57,5 +68,15 @@ mod tests {
         }
         assert_eq!(classify(400, None), Verdict::Reject);
         assert_eq!(classify(431, None), Verdict::Reject);
+    }
+
+    #[test]
+    fn a_filtered_prompt_is_billed_and_no_other_refusal() {
+        let filtered = br#" {"error":{"message":"x","type":null,"code":"content_filter","innererror":{"code":"y"}}}"#;
+        assert!(bills_the_prompt(filtered));
+        let long: &[u8] = br#"{"error":{"code":"context_length_exceeded","message":"content_filter"}}"#;
+        for other in [long, br#"{"code":"content_filter"}"#, br#"{"error":null}"#, b"content_filter", b""] {
+            assert!(!bills_the_prompt(other), "{}", String::from_utf8_lossy(other));
+        }
     }
 }

@@ -10,15 +10,16 @@ use smallvec::SmallVec;
 
 use super::attempt::{self, Answer, Failure, Order, Rest};
 use super::books::{AttemptEnd, Books, End};
+use super::estimate;
 use super::pipe::Reader;
 use super::relay;
+use crate::azure::reply;
 use crate::domain::demand::Demand;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
-use crate::openai::tokens;
 use crate::router::{Acquire, Refusal, RouterHandle};
 use crate::settings::model::Routing;
 use crate::storage::ledger::RequestState;
@@ -172,14 +173,18 @@ async fn send(exchange: Exchange, lease: Lease, answer: Answer) -> Result<Served
     let ttfb = first_byte_at.since(lease.began());
     let body = match rest {
         Rest::Whole { body, usage } => {
-            let end = judge(&order, status, usage, &body);
-            let outcome = if status < 400 { Outcome::Served } else { Outcome::Rejected { status } };
-            let charge = match (usage, status < 400) {
-                (Some(_), _) => Charge::Exact,
-                (None, true) => Charge::Estimated,
-                (None, false) => Charge::None,
+            let (usage, charge) = match usage {
+                Some(usage) => (usage, Charge::Exact),
+                None if status < 400 => (estimate::of_answer(&order, &deployment, &body).await, Charge::Estimated),
+                None if reply::bills_the_prompt(&body) => {
+                    (estimate::of_prompt(&order, &deployment).await, Charge::Estimated)
+                }
+                None => (Usage::default(), Charge::None),
             };
-            books.end_attempt(AttemptEnd { status: Some(status), outcome, usage: end.usage, charge, upstream_id });
+            let estimated = charge == Charge::Estimated;
+            let end = End { state: RequestState::Settled, status, usage, estimated };
+            let outcome = if status < 400 { Outcome::Served } else { Outcome::Rejected { status } };
+            books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
             lease.settle(outcome, Some(ttfb));
             books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
             Body::Whole(body)
@@ -200,17 +205,4 @@ async fn send(exchange: Exchange, lease: Lease, answer: Answer) -> Result<Served
         }
     };
     Ok(Served { status, headers, body, deployment, timing, attempts })
-}
-
-/// The end of a whole answer: Azure's figures, or an estimate where it gave none.
-fn judge(order: &Order, status: u16, usage: Option<Usage>, body: &[u8]) -> End {
-    let (usage, estimated) = match usage {
-        Some(usage) => (usage, false),
-        None if status >= 400 => (Usage::default(), false),
-        None => {
-            let output = if order.operation.has_output_tokens() { tokens::rough_input(body) } else { 0 };
-            (Usage { input_tokens: tokens::rough_input(&order.body), output_tokens: output, ..Usage::default() }, true)
-        }
-    };
-    End { state: RequestState::Settled, status, usage, estimated }
 }

@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod books;
+pub mod estimate;
 pub mod exchange;
 pub mod headers;
 pub mod pipe;

@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 
 use super::attempt::{EventStream, HideUsage, Order, outcome_of};
 use super::books::{AttemptEnd, Books, CLIENT_CLOSED_REQUEST, End};
+use super::estimate;
 use super::pipe::{Reader, Stop, Writer, pipe};
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time;
@@ -260,26 +261,12 @@ fn sift(
     (changed.map_or_else(|| bytes.clone(), BytesMut::freeze), ended)
 }
 
-/// Azure's figures, or tiktoken's where the stream ended before them. Encoding a long text would hold up every other
-/// stream of this thread, so it happens elsewhere.
-async fn usage_or_estimate(order: &Rc<Order>, lease: &Lease, watch: &StreamWatch) -> (Usage, bool) {
-    if let Some(usage) = watch.usage() {
-        return (usage, false);
+/// Azure's figures, or an estimate where the stream ended before them.
+async fn usage_or_estimate(order: &Order, lease: &Lease, watch: &StreamWatch) -> (Usage, bool) {
+    match watch.usage() {
+        Some(usage) => (usage, false),
+        None => (estimate::of_stream(order, lease.deployment(), watch).await, true),
     }
-    let (text, uncounted) = watch.text();
-    let (model, body) = (lease.deployment().model.clone(), order.body.clone());
-    let estimate = move || Usage {
-        input_tokens: tokens::count_input(model.as_str(), &body),
-        output_tokens: tokens::count(model.as_str(), &text)
-            .saturating_add(u32::try_from(uncounted.div_ceil(4)).unwrap_or(u32::MAX)),
-        ..Usage::default()
-    };
-    let fallback = Usage {
-        input_tokens: tokens::rough_input(&order.body),
-        output_tokens: watch.rough_output_tokens(),
-        ..Usage::default()
-    };
-    (actix_web::web::block(estimate).await.unwrap_or(fallback), true)
 }
 
 /// Reads what is left so that the connection can serve another request.

@@ -177,9 +177,9 @@ fn silence_ends_at_the_first_byte_timeout() {
     pair.first.wait_for(|seen| seen.hang_ups == 1);
 }
 
-/// What the client is told is what Azure said, to the byte, and nobody else is asked.
+/// What the client is told is what Azure said, to the byte, and nobody else is asked. `billed`: the tokens noted for it.
 #[track_caller]
-fn is_passed_on(status: u16, body: &str) {
+fn is_passed_on(status: u16, body: &str, billed: i64) {
     let pair = Pair::new(Reply::json(status, body).with_header("apim-request-id: 77"));
     for question in [QUESTION, STREAMED_QUESTION] {
         let answer: Answer = pair.gateway.chat(question).expect(status);
@@ -191,7 +191,7 @@ fn is_passed_on(status: u16, body: &str) {
     pair.gateway.settle();
     for row in pair.gateway.rows() {
         assert_eq!((row.state.as_str(), row.status, row.attempts.len()), ("settled", Some(i32::from(status)), 1));
-        assert_eq!((row.input_tokens, row.output_tokens, row.cost_usd), (0, 0, 0.0), "{row:?}");
+        assert_eq!((row.input_tokens, row.output_tokens, row.estimated), (billed, 0, billed > 0), "{row:?}");
     }
 }
 
@@ -202,8 +202,9 @@ fn the_clients_own_mistakes_are_passed_on() {
         r#""content_filter_result":{"violence":{"filtered":true,"severity":"medium"}}},"message":"Blöcked.","#,
         r#""param":"prompt","status":400,"type":null}}"#
     );
-    is_passed_on(400, filtered);
-    is_passed_on(400, r#"{"error":{"code":"context_length_exceeded","message":"too long","param":"messages"}}"#);
-    is_passed_on(413, r#"{"error":{"code":"413","message":"Payload too large"}}"#);
-    is_passed_on(422, r#"{"detail":"odd"}"#);
+    // The filter has read the prompt, and Azure bills that.
+    is_passed_on(400, filtered, 11);
+    is_passed_on(400, r#"{"error":{"code":"context_length_exceeded","message":"too long","param":"messages"}}"#, 0);
+    is_passed_on(413, r#"{"error":{"code":"413","message":"Payload too large"}}"#, 0);
+    is_passed_on(422, r#"{"detail":"odd"}"#, 0);
 }

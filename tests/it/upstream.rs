@@ -153,7 +153,7 @@ async fn bytes_behind_an_answer_reach_nobody() {
     gate.open();
     let all = Reply::json(200, "first").bytes().len() + poison.len();
     azure.wait_for(|seen| seen.written == all);
-    // Gives the runtime a turn, in which it learns of the bytes.
+    // bounded: gives the runtime a turn, in which it learns of the bytes.
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert_eq!(whole(client.send(post(azure.endpoint(), "second")).await).await.1, "second");
     assert_eq!(azure.connections(), 2);

@@ -165,6 +165,7 @@ async fn a_reader_that_waits_makes_the_upstream_wait() {
     response.body.next().await.unwrap().unwrap();
     let mut written = 0;
     loop {
+        // bounded: that nothing more is written can only be seen by giving it time.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let now = azure.seen().written;
         if now == written {
@@ -209,6 +210,7 @@ async fn a_slow_consumer_is_not_taken_for_a_silent_upstream() {
     let request = UpstreamRequest { idle_timeout: Duration::from_millis(50), ..post(azure.endpoint(), "{}") };
     let mut response = client().send(request).await.unwrap();
     response.body.next().await.unwrap().unwrap();
+    // bounded: the pause itself is what is tested.
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(read(&mut response.body).await.1, None);
 }

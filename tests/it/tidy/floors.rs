@@ -21,8 +21,8 @@ const FLOORS: [&str; 19] = [
     "http",
     "compat",
     "simulator",
-    "cli",
     "server",
+    "cli",
 ];
 
 pub fn imports(source: &Source) -> Vec<Finding> {

@@ -126,7 +126,8 @@ mod of_the_rules {
         kept(rule, "src/azure/reply.rs", "use crate::azure::endpoint::Endpoint;");
         kept(rule, "src/azure/reply.rs", "//! Like [`crate::proxy`].\nconst A: &str = \"crate::http\";");
         kept(rule, "src/limits.rs", "mod tests { use super::*; use super::Limits; }");
-        kept(rule, "src/server.rs", "use crate::{cli::demo, http::listener};");
+        kept(rule, "src/cli/demo.rs", "use crate::{server::Gateway, http::listener};");
+        broken(rule, "src/server/mod.rs", "use crate::cli::demo;");
         kept(rule, "src/lib.rs", "pub mod server;");
         kept(rule, "src/tripwire.rs", "use crate::metrics::Metrics;");
         broken(rule, "src/tripwire.rs", "use crate::openai::Error;");
