@@ -23,7 +23,7 @@ key = "{ADMIN_KEY}"
 url = "sqlite:{HERE}/data/gateway.db"
 
 [defaults.limits]
-rpm = 100_000_000
+rpm = 10_000_000
 concurrency = 100_000
 
 [models."gpt-4o"]

@@ -146,7 +146,7 @@ async fn settle(recorder: &Recorder, samples: &Samples, at_once: usize, iteratio
     let tasks = (0..at_once).map(|n| async move {
         for _ in 0..iterations {
             let entry = recorder.admit(samples.intent(n)).expect("room");
-            entry.settle(samples.settlement()).await.expect("a committed row");
+            entry.settle(Box::new(samples.settlement())).await.expect("a committed row");
         }
     });
     join_all(tasks).await;

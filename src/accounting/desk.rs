@@ -26,8 +26,10 @@ use super::recorder::LedgerLost;
 use crate::domain::time::{self, Timestamp};
 use crate::storage::ledger::LedgerEntry;
 
-/// Between two batches of one worker: light load does not notice, heavy load gathers.
+/// From one batch of a worker to the next, under heavy load: more gathers for each transaction.
 const SPACING: Duration = Duration::from_millis(1);
+/// A batch so large is a sign of heavy load; a smaller one holds up nobody who waits for the next.
+const HEAVY: usize = 8;
 /// When the ledger's mailbox is full.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -157,6 +159,7 @@ impl Desk {
 
     fn send(&self, state: &mut State, now: Timestamp) {
         let capacity = state.entries.len();
+        let spacing = if capacity >= HEAVY { SPACING } else { Duration::ZERO };
         let entries = mem::replace(&mut state.entries, Vec::with_capacity(capacity));
         let (committed, answer) = oneshot::channel();
         match self.ledger.try_send(Record { entries, committed }) {
@@ -164,7 +167,7 @@ impl Desk {
                 state.on_its_way = Some((mem::take(&mut state.batch), answer));
                 state.number += 1;
                 state.due = None;
-                state.not_before = now.after(SPACING);
+                state.not_before = now.after(spacing);
             }
             Err(SendError::Full(record)) => {
                 state.entries = record.entries;

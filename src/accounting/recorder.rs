@@ -56,8 +56,10 @@ impl Recorder {
         if !self.desk.permits.take(admitted) {
             return Err(LedgerFull);
         }
+        // A stream waits for its intent before its first byte, so the intent leaves while the upstream is at work.
+        let linger = if intent.stream { Linger::None } else { Linger::Upto(INTENT_LINGER) };
         let intent = Arc::new(intent);
-        let (place, batch) = self.desk.put(LedgerEntry::Intent(intent.clone()), Linger::Upto(INTENT_LINGER));
+        let (place, batch) = self.desk.put(LedgerEntry::Intent(intent.clone()), linger);
         Ok(OpenEntry {
             intent,
             desk: self.desk.clone(),
@@ -126,20 +128,20 @@ impl OpenEntry {
 
     /// Resolves when the settlement is in the database: only then may the last byte go to the client. Once polled,
     /// the settlement is filed, whether or not anyone waits on.
-    pub async fn settle(mut self, settlement: Settlement) -> Result<(), LedgerLost> {
+    pub async fn settle(mut self, settlement: Box<Settlement>) -> Result<(), LedgerLost> {
         let batch = self.file(settlement, Linger::None);
         drop(self);
         Committed::new(batch).await
     }
 
     /// For ends that nobody waits for (the client left).
-    pub fn settle_detached(mut self, settlement: Settlement) {
+    pub fn settle_detached(mut self, settlement: Box<Settlement>) {
         self.file(settlement, Linger::Upto(INTENT_LINGER));
     }
 
-    fn file(&mut self, settlement: Settlement, linger: Linger) -> Rc<Batch> {
+    fn file(&mut self, settlement: Box<Settlement>, linger: Linger) -> Rc<Batch> {
         self.settled = true;
-        let entry = LedgerEntry::Settled(self.intent.clone(), Box::new(settlement));
+        let entry = LedgerEntry::Settled(self.intent.clone(), settlement);
         let (place, _) = self.filed;
         self.desk.replace(Some(place), entry, linger).1
     }
@@ -185,7 +187,7 @@ impl OpenEntry {
 impl Drop for OpenEntry {
     fn drop(&mut self) {
         if !self.settled {
-            let settlement = self.cancelled();
+            let settlement = Box::new(self.cancelled());
             self.file(settlement, Linger::Upto(INTENT_LINGER));
         }
     }

@@ -68,7 +68,7 @@ pub async fn serve(
     })?;
     let metrics = house.metrics.clone();
     let routing = table.settings.routing.clone();
-    let order = Order {
+    let order = Box::new(Order {
         operation: target.operation,
         body,
         peek,
@@ -76,7 +76,7 @@ pub async fn serve(
         request_id: label.0.clone(),
         asked_version,
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
-    };
+    });
     let books = Books::open(Opening { entry, route, metrics, permit, started });
     let (router, client) = (worker.router.clone(), worker.client.clone());
     let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started }).await?;

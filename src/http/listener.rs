@@ -135,7 +135,7 @@ where
     }
     let answering = Answering(watch);
     let upgrade = request.head().upgrade();
-    let path = request.path().to_owned();
+    let uri = request.uri().clone();
     let called = std::panic::catch_unwind(AssertUnwindSafe(|| app.call(request)));
     async move {
         let answered = match called {
@@ -145,7 +145,7 @@ where
         let mut response = match answered {
             Ok(Ok(response)) => response.into().map_into_boxed_body(),
             Ok(Err(error)) => error.error_response().into(),
-            Err(panic) => panicked(&path, panic.as_ref()),
+            Err(panic) => panicked(uri.path(), panic.as_ref()),
         };
         // An upgrade that was not granted (Java's client asks for h2c by default) leaves actix with a connection that
         // it neither upgrades nor keeps; say so.

@@ -1,8 +1,9 @@
 //! What is read of an answer: usage, how far a stream has come, whether it ended as it should.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 
 use super::{json, sse, usage};
 use crate::domain::usage::Usage;
@@ -34,6 +35,12 @@ pub struct StreamWatch {
 
 /// Enough for the longest answers of today; beyond it the estimate falls back to bytes.
 const TEXT_CAP: usize = 256 * 1024;
+
+/// Where generated text stands: message content, tool arguments, legacy text, refusals. Built once: building a finder
+/// takes longer than searching an event.
+static TEXT_MEMBERS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
+    ["\"content\"", "\"arguments\"", "\"text\"", "\"refusal\""].map(|name| Finder::new(name.as_bytes()))
+});
 
 impl StreamWatch {
     /// Reads one event.
@@ -84,11 +91,11 @@ impl StreamWatch {
         (text, self.uncounted)
     }
 
-    /// Gathers the strings that hold generated text: message content, refusals, tool arguments, legacy text.
+    /// Gathers the strings that hold generated text.
     fn keep_text(&mut self, choices: &[u8]) {
-        for name in [&b"\"content\""[..], b"\"arguments\"", b"\"text\"", b"\"refusal\""] {
-            for at in memmem::find_iter(choices, name) {
-                let colon = json::skip_space(choices, at + name.len());
+        for name in TEXT_MEMBERS.iter() {
+            for at in name.find_iter(choices) {
+                let colon = json::skip_space(choices, at + name.needle().len());
                 let value = json::skip_space(choices, colon + 1);
                 if choices.get(colon) != Some(&b':') || choices.get(value) != Some(&b'"') {
                     continue;

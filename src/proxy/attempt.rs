@@ -24,7 +24,7 @@ use crate::openai::answer::{self, Event, StreamWatch, Whole};
 use crate::openai::request::{self, Changes, Peek, StreamOptions};
 use crate::openai::sse::Splitter;
 use crate::settings::model::Routing;
-use crate::upstream::client::{UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest};
+use crate::upstream::client::{UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
 
 /// An answer that is not streamed is held back up to this size.
 const WHOLE_LIMIT: usize = 4 << 20;
@@ -109,9 +109,13 @@ pub async fn run(
             "the resource's api_key cannot be sent as a header",
         )
     })?;
-    let patience = if streamed { order.first_byte_timeout } else { routing.response_timeout };
-    match tokio::time::timeout(patience, converse(client, request, hide)).await {
-        Ok(ended) => ended,
+    let patience = request.head_timeout;
+    let began = time::now();
+    let response = client.send(request).await.map_err(Failure::from)?;
+    // The head was waited for by the client; a body that came with it costs no second timer.
+    let rest = patience.saturating_sub(time::now().since(began));
+    match tokio::time::timeout(rest, judge(response, hide)).await {
+        Ok(judged) => judged,
         Err(_) if streamed => {
             Err(Failure::sent(Outcome::Faulted(Fault::FirstByteTimeout), "no content within first_byte_timeout"))
         }
@@ -148,8 +152,8 @@ fn prepare(order: &Order, deployment: &Deployment, routing: &Routing) -> Option<
     Some((request, hide))
 }
 
-async fn converse(client: &UpstreamClient, request: UpstreamRequest, hide: HideUsage) -> Result<Answer, Failure> {
-    let mut response = client.send(request).await.map_err(Failure::from)?;
+/// Reads an answer up to the point where it may go to the client.
+async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer, Failure> {
     let status = response.status.as_u16();
     let upstream_id = headers::text(&response.headers, headers::UPSTREAM_ID).map(str::to_owned);
     let named = |outcome, charge, detail: String| Failure {

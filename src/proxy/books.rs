@@ -70,14 +70,15 @@ pub struct Opening {
 }
 
 impl Books {
-    pub fn open(opening: Opening) -> Self {
+    /// Boxed, because it is handed on a good deal.
+    pub fn open(opening: Opening) -> Box<Self> {
         let Opening { entry, route, metrics, permit, started } = opening;
         metrics.inflight.inc();
         let (operation, stream, rough_input) = {
             let intent = entry.intent();
             (intent.operation, intent.stream, intent.input_tokens)
         };
-        Self {
+        Box::new(Self {
             entry: Some(entry),
             route,
             metrics,
@@ -90,7 +91,7 @@ impl Books {
             open_attempt: None,
             upstream_time: Duration::ZERO,
             ttfb: None,
-        }
+        })
     }
 
     pub fn route(&self) -> &Arc<Route> {
@@ -162,7 +163,7 @@ impl Books {
     }
 
     /// Closes the books; resolves when the settlement is committed.
-    pub async fn settle(mut self, end: End) -> Result<(), LedgerLost> {
+    pub async fn settle(mut self: Box<Self>, end: End) -> Result<(), LedgerLost> {
         match self.close(end) {
             Some((entry, settlement)) => entry.settle(settlement).await,
             None => Ok(()),
@@ -170,18 +171,18 @@ impl Books {
     }
 
     /// Closes the books of an answer that nobody waits for.
-    pub fn settle_detached(mut self, end: End) {
+    pub fn settle_detached(mut self: Box<Self>, end: End) {
         if let Some((entry, settlement)) = self.close(end) {
             entry.settle_detached(settlement);
         }
     }
 
-    fn close(&mut self, end: End) -> Option<(OpenEntry, Settlement)> {
+    fn close(&mut self, end: End) -> Option<(OpenEntry, Box<Settlement>)> {
         let entry = self.entry.take()?;
         let cost = self.route.price.cost(end.usage);
         let duration = time::now().since(self.started);
         self.count(&end, cost.dollars(), duration);
-        let settlement = Settlement {
+        let settlement = Box::new(Settlement {
             state: end.state,
             status: end.status,
             usage: end.usage,
@@ -190,7 +191,7 @@ impl Books {
             ttfb: self.ttfb,
             duration,
             attempts: std::mem::take(&mut self.attempts),
-        };
+        });
         Some((entry, settlement))
     }
 

@@ -1,6 +1,5 @@
 //! The attempt loop: asks deployments until one answers, or there is a reason to stop.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +26,9 @@ use crate::upstream::client::UpstreamClient;
 
 /// One admitted request and what it takes to serve it.
 pub struct Exchange {
-    pub order: Order,
+    pub order: Box<Order>,
     pub demand: Demand,
-    pub books: Books,
+    pub books: Box<Books>,
     pub router: RouterHandle,
     pub client: UpstreamClient,
     pub routing: Routing,
@@ -72,26 +71,22 @@ pub enum Unserved {
 pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
     let mut tried: SmallVec<[DeploymentId; 4]> = SmallVec::new();
     let mut outcomes: SmallVec<[Outcome; 4]> = SmallVec::new();
-    loop {
+    let reason = loop {
         if let Some(reason) = stop(&exchange, &outcomes) {
-            return Err(give_up(exchange.books, reason).await);
+            break reason;
         }
         let acquire = Acquire { demand: exchange.demand.clone(), tried: tried.clone() };
         let lease = match exchange.router.acquire(acquire).await {
             Ok(Ok(lease)) => lease,
-            Ok(Err(refusal)) => return Err(give_up(exchange.books, refused(refusal, &outcomes)).await),
+            Ok(Err(refusal)) => break refused(refusal, &outcomes),
             // The router is dead: the tripwire is ending the process.
-            Err(_) => {
-                return Err(
-                    give_up(exchange.books, Unserved::Unavailable { retry_after: Duration::from_secs(1) }).await
-                );
-            }
+            Err(_) => break Unserved::Unavailable { retry_after: Duration::from_secs(1) },
         };
         let deployment = lease.deployment().clone();
         tried.push(deployment.id);
         exchange.books.begin_attempt(&deployment, lease.began());
         match attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await {
-            Ok(answer) => return send(exchange, lease, answer).await,
+            Ok(answer) => return send(exchange.order, exchange.books, lease, answer).await,
             Err(failure) => {
                 let suspect = is_suspect(&outcomes, failure.outcome);
                 outcomes.push(failure.outcome);
@@ -100,7 +95,8 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
                 lease.settle(if suspect { Outcome::Abandoned } else { outcomes[outcomes.len() - 1] }, None);
             }
         }
-    }
+    };
+    give_up(exchange.books, reason).await
 }
 
 /// Whether two deployments before have already failed on this request as `outcome` says.
@@ -148,12 +144,10 @@ impl Unserved {
     }
 }
 
-async fn give_up(books: Books, reason: Unserved) -> Unserved {
+async fn give_up(books: Box<Books>, reason: Unserved) -> Result<Served, Unserved> {
     let end = End { state: RequestState::Failed, status: reason.status(), usage: Usage::default(), estimated: false };
-    match books.settle(end).await {
-        Ok(()) => reason,
-        Err(_) => Unserved::LedgerLost,
-    }
+    books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
+    Err(reason)
 }
 
 fn note(books: &mut Books, lease: &Lease, failure: Failure) {
@@ -164,8 +158,7 @@ fn note(books: &mut Books, lease: &Lease, failure: Failure) {
     books.end_attempt(AttemptEnd { status, outcome, usage: Usage::default(), charge, upstream_id });
 }
 
-async fn send(exchange: Exchange, lease: Lease, answer: Answer) -> Result<Served, Unserved> {
-    let Exchange { order, mut books, .. } = exchange;
+async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: Answer) -> Result<Served, Unserved> {
     books.first_byte(answer.first_byte_at);
     let deployment = lease.deployment().clone();
     let (timing, attempts) = (books.timing(), books.attempts());
@@ -193,14 +186,14 @@ async fn send(exchange: Exchange, lease: Lease, answer: Answer) -> Result<Served
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);
             }
-            let start = relay::Start { order: Rc::new(order), books, lease, status, upstream_id, ttfb };
+            let start = relay::Start { order, books, lease, status, upstream_id, ttfb };
             Body::Stream(relay::events(start, *stream))
         }
         Rest::Large { head, body } => {
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);
             }
-            let start = relay::Start { order: Rc::new(order), books, lease, status, upstream_id, ttfb };
+            let start = relay::Start { order, books, lease, status, upstream_id, ttfb };
             Body::Stream(relay::large(start, head, body))
         }
     };

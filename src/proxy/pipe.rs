@@ -1,18 +1,22 @@
-//! The bounded channel between a relay and the client's socket, both on one thread.
+//! What actix polls as an answer's body: a relay, and the bytes it has for the client.
 //!
-//! The reader is the response body that actix polls: when the client leaves, actix drops it, and the relay learns of it
-//! at once. A relay that ends without [`Writer::finish`] aborts the connection, so that no cut answer looks whole.
+//! The relay runs inside the reader: whoever wants bytes moves it on, so a chunk costs no wake-up and no task of its
+//! own. It outlives the reader. When the client leaves, actix drops the reader, and the relay goes on as a task that
+//! learns of it at once; so it does when the answer is whole and it has its own affairs to finish. A relay that ends
+//! without [`Writer::finish`] aborts the connection, so that no cut answer looks whole.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
+use futures_core::future::LocalBoxFuture;
 
-/// A client that reads slowly stops the upstream at this many bytes.
+/// What a relay may have waiting: its upstream may be quicker than the client.
 const ROOM: usize = 256 * 1024;
 
 #[derive(Debug, Default)]
@@ -22,8 +26,7 @@ struct Shared {
     end: Option<End>,
     reader_gone: bool,
     cut: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
+    relay: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +40,11 @@ enum End {
 pub struct Writer(Rc<RefCell<Shared>>);
 
 /// The client's end.
-#[derive(Debug)]
-pub struct Reader(Rc<RefCell<Shared>>);
+pub struct Reader {
+    shared: Rc<RefCell<Shared>>,
+    /// Until it has ended.
+    relay: Option<LocalBoxFuture<'static, ()>>,
+}
 
 /// Why the relay must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,8 @@ thread_local! {
     static OPEN: RefCell<Vec<Weak<RefCell<Shared>>>> = const { RefCell::new(Vec::new()) };
 }
 
-pub fn pipe() -> (Writer, Reader) {
+/// The reader of what `relay` writes.
+pub fn read<R: Future<Output = ()> + 'static>(relay: impl FnOnce(Writer) -> R) -> Reader {
     let shared = Rc::new(RefCell::new(Shared::default()));
     OPEN.with_borrow_mut(|open| {
         if open.len() == open.capacity() {
@@ -62,16 +69,22 @@ pub fn pipe() -> (Writer, Reader) {
         }
         open.push(Rc::downgrade(&shared));
     });
-    (Writer(shared.clone()), Reader(shared))
+    let relay = relay(Writer(shared.clone()));
+    Reader { shared, relay: Some(Box::pin(relay)) }
 }
 
 /// Stops every relay of this thread.
 pub fn cut_all() {
     OPEN.with_borrow_mut(|open| {
         for shared in open.drain(..).filter_map(|pipe| pipe.upgrade()) {
-            let mut shared = shared.borrow_mut();
-            shared.cut = true;
-            wake(&mut shared.writer);
+            let relay = {
+                let mut shared = shared.borrow_mut();
+                shared.cut = true;
+                shared.relay.take()
+            };
+            if let Some(relay) = relay {
+                relay.wake();
+            }
         }
     });
 }
@@ -85,11 +98,10 @@ impl Writer {
         let mut shared = self.0.borrow_mut();
         shared.queued += bytes.len();
         shared.queue.push_back(bytes);
-        wake(&mut shared.reader);
     }
 
-    /// Ready when the queue has room, or the relay must stop. Registers for either, also when it is ready: whoever
-    /// goes on to wait for the upstream is woken when the client leaves.
+    /// Ready when the queue has room, or the relay must stop. A full queue is emptied by the reader before it polls
+    /// the relay again.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let mut shared = self.0.borrow_mut();
         if shared.reader_gone {
@@ -98,38 +110,34 @@ impl Writer {
         if shared.cut {
             return Poll::Ready(Err(Stop::ShuttingDown));
         }
-        if !shared.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            shared.writer = Some(cx.waker().clone());
+        if !shared.relay.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            shared.relay = Some(cx.waker().clone());
         }
         if shared.queued < ROOM { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     /// The answer is whole.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         self.0.borrow_mut().end = Some(End::Whole);
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut shared = self.0.borrow_mut();
-        shared.end.get_or_insert(End::Aborted);
-        wake(&mut shared.reader);
+        self.0.borrow_mut().end.get_or_insert(End::Aborted);
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut shared = self.0.borrow_mut();
-        shared.reader_gone = true;
-        shared.queue.clear();
-        wake(&mut shared.writer);
-    }
-}
-
-fn wake(waker: &mut Option<Waker>) {
-    if let Some(waker) = waker.take() {
-        waker.wake();
+        {
+            let mut shared = self.shared.borrow_mut();
+            shared.reader_gone = true;
+            shared.queue.clear();
+        }
+        if let Some(relay) = self.relay.take() {
+            actix_web::rt::spawn(relay);
+        }
     }
 }
 
@@ -146,71 +154,127 @@ impl MessageBody for Reader {
     }
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
-        let mut shared = self.0.borrow_mut();
-        if let Some(bytes) = shared.queue.pop_front() {
-            shared.queued -= bytes.len();
-            if shared.queued < ROOM && shared.queued + bytes.len() >= ROOM {
-                wake(&mut shared.writer);
-            }
-            return Poll::Ready(Some(Ok(bytes)));
-        }
-        match shared.end {
-            Some(End::Whole) => Poll::Ready(None),
-            Some(End::Aborted) => Poll::Ready(Some(Err(Cut))),
-            None => {
-                shared.reader = Some(cx.waker().clone());
-                Poll::Pending
+        let reader = self.get_mut();
+        loop {
+            let end = {
+                let mut shared = reader.shared.borrow_mut();
+                if let Some(bytes) = shared.queue.pop_front() {
+                    shared.queued -= bytes.len();
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                shared.end
+            };
+            match (end, &mut reader.relay) {
+                (Some(End::Whole), _) => return Poll::Ready(None),
+                (Some(End::Aborted), _) | (None, None) => return Poll::Ready(Some(Err(Cut))),
+                (None, Some(relay)) => {
+                    if relay.as_mut().poll(cx).is_ready() {
+                        reader.relay = None;
+                    } else if reader.shared.borrow().is_silent() {
+                        return Poll::Pending;
+                    }
+                }
             }
         }
     }
 }
 
+impl Shared {
+    fn is_silent(&self) -> bool {
+        self.queue.is_empty() && self.end.is_none()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::cell::Cell;
+    use std::future::{pending, poll_fn};
+
     use futures_util::FutureExt;
-    use std::future::poll_fn;
+
+    use super::*;
 
     async fn next(reader: &mut Reader) -> Option<Result<Bytes, Cut>> {
         poll_fn(|cx| Pin::new(&mut *reader).poll_next(cx)).await
     }
 
     #[actix_rt::test]
-    async fn whole_answers_end_and_dropped_ones_abort() {
-        let (writer, mut reader) = pipe();
-        writer.push(Bytes::from_static(b"a"));
-        writer.finish();
+    async fn whole_answers_end_and_unfinished_ones_abort() {
+        let mut reader = read(|writer| async move {
+            writer.push(Bytes::from_static(b"a"));
+            writer.finish();
+        });
         assert_eq!(next(&mut reader).await.unwrap().unwrap(), "a");
         assert!(next(&mut reader).await.is_none());
 
-        let (writer, mut reader) = pipe();
-        writer.push(Bytes::from_static(b"b"));
-        drop(writer);
+        let mut reader = read(|writer| async move { writer.push(Bytes::from_static(b"b")) });
         assert_eq!(next(&mut reader).await.unwrap().unwrap(), "b");
         assert!(next(&mut reader).await.unwrap().is_err());
     }
 
     #[actix_rt::test]
-    async fn a_full_pipe_waits_and_a_gone_client_is_noticed() {
-        let (writer, mut reader) = pipe();
-        writer.push(Bytes::from(vec![0; ROOM]));
-        let room = || poll_fn(|cx| writer.poll_room(cx));
-        assert_eq!(room().now_or_never(), None);
-        next(&mut reader).await.unwrap().unwrap();
-        assert_eq!(room().await, Ok(()));
+    async fn what_a_relay_has_left_to_do_holds_up_nobody_and_is_done() {
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let done = Rc::new(Cell::new(false));
+        let noted = done.clone();
+        let mut reader = read(|writer| async move {
+            writer.push(Bytes::from_static(b"a"));
+            writer.finish();
+            gone.await.unwrap();
+            noted.set(true);
+        });
+        assert_eq!(next(&mut reader).await.unwrap().unwrap(), "a");
+        assert!(next(&mut reader).await.is_none());
         drop(reader);
-        assert_eq!(room().await, Err(Stop::Gone));
+        assert!(!done.get());
+        go.send(()).unwrap();
+        while !done.get() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[actix_rt::test]
-    async fn a_shutdown_reaches_every_relay() {
-        let (writer, _reader) = pipe();
-        let mut waiting = Box::pin(poll_fn(|cx| match writer.poll_room(cx) {
-            Poll::Ready(Ok(())) => Poll::Pending,
-            other => other,
-        }));
-        assert_eq!((&mut waiting).now_or_never(), None);
+    async fn a_full_pipe_waits_for_its_reader() {
+        let mut reader = read(|writer| async move {
+            for _ in 0..3 {
+                poll_fn(|cx| writer.poll_room(cx)).await.unwrap();
+                writer.push(Bytes::from(vec![0; ROOM / 2]));
+            }
+            pending().await
+        });
+        for _ in 0..3 {
+            assert!(reader.shared.borrow().queued <= ROOM);
+            next(&mut reader).await.unwrap().unwrap();
+        }
+        assert!(next(&mut reader).now_or_never().is_none());
+    }
+
+    #[actix_rt::test]
+    async fn a_client_who_leaves_is_noticed_and_so_is_a_shutdown() {
+        let stopped = Rc::new(RefCell::new(Vec::new()));
+        let start = || {
+            let stopped = stopped.clone();
+            read(|writer| async move {
+                let stop = poll_fn(|cx| match writer.poll_room(cx) {
+                    Poll::Ready(Ok(())) => Poll::Pending,
+                    other => other,
+                });
+                let stop = stop.await;
+                stopped.borrow_mut().push(stop);
+            })
+        };
+        let mut leaving = start();
+        assert!(next(&mut leaving).now_or_never().is_none());
+        drop((leaving, start()));
+        while stopped.borrow().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(stopped.take(), [Err(Stop::Gone), Err(Stop::Gone)]);
+
+        let mut staying = start();
+        assert!(next(&mut staying).now_or_never().is_none());
         cut_all();
-        assert_eq!(waiting.await, Err(Stop::ShuttingDown));
+        assert!(next(&mut staying).await.unwrap().is_err());
+        assert_eq!(stopped.take(), [Err(Stop::ShuttingDown)]);
     }
 }

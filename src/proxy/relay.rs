@@ -1,16 +1,14 @@
 //! The streamed rest of an answer: bytes through, usage watched, books closed before the last byte.
 //!
-//! A relay is a task of its own: the handler has returned, actix polls the pipe's reader, and the relay owns the
-//! upstream body, the lease and the books. It ends in one of four ways: the answer is whole; the upstream broke off; the
-//! client left (the upstream is dropped at once); or the ledger is lost (nothing unconfirmed may look whole).
+//! A relay is what actix polls when the handler has returned ([`super::pipe`]); it owns the upstream body, the lease and
+//! the books. It ends in one of four ways: the answer is whole; the upstream broke off; the client left (the upstream is
+//! dropped at once); or the ledger is lost (nothing unconfirmed may look whole).
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix_web::rt;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::StreamExt;
@@ -18,7 +16,7 @@ use futures_util::StreamExt;
 use super::attempt::{EventStream, HideUsage, Order, outcome_of};
 use super::books::{AttemptEnd, Books, CLIENT_CLOSED_REQUEST, End};
 use super::estimate;
-use super::pipe::{Reader, Stop, Writer, pipe};
+use super::pipe::{self, Reader, Stop, Writer};
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time;
 use crate::domain::usage::{Charge, Usage};
@@ -38,8 +36,8 @@ const USAGE_TAIL: usize = 4096;
 
 /// What a relay takes over.
 pub struct Start {
-    pub order: Rc<Order>,
-    pub books: Books,
+    pub order: Box<Order>,
+    pub books: Box<Books>,
     pub lease: Lease,
     pub status: u16,
     pub upstream_id: Option<String>,
@@ -57,16 +55,12 @@ enum Ending {
 
 /// Starts the relay of an event stream.
 pub fn events(start: Start, stream: EventStream) -> Reader {
-    let (writer, reader) = pipe();
-    rt::spawn(relay_events(start, stream, writer));
-    reader
+    pipe::read(|writer| relay_events(start, stream, writer))
 }
 
 /// Starts the relay of a large answer that is no event stream.
 pub fn large(start: Start, head: Bytes, body: UpstreamBody) -> Reader {
-    let (writer, reader) = pipe();
-    rt::spawn(relay_large(start, head, body, writer));
-    reader
+    pipe::read(|writer| relay_large(start, head, body, writer))
 }
 
 async fn relay_events(start: Start, stream: EventStream, writer: Writer) {

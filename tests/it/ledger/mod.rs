@@ -57,9 +57,9 @@ fn attempt(usage: Usage) -> AttemptRecord {
     }
 }
 
-fn settlement(output_tokens: u32) -> Settlement {
+fn settlement(output_tokens: u32) -> Box<Settlement> {
     let usage = Usage { input_tokens: 12, cached_input_tokens: 4, output_tokens, reasoning_tokens: 1 };
-    Settlement {
+    Box::new(Settlement {
         state: RequestState::Settled,
         status: 200,
         usage,
@@ -68,7 +68,7 @@ fn settlement(output_tokens: u32) -> Settlement {
         ttfb: Some(Duration::from_millis(3)),
         duration: Duration::from_millis(5),
         attempts: smallvec![attempt(usage)],
-    }
+    })
 }
 
 fn open(folder: &Path) -> Store {
@@ -336,7 +336,7 @@ fn usage_is_divided_as_asked() {
     with_books(async |store, _, recorder| {
         let ends = [RequestState::Settled, RequestState::Failed, RequestState::Cancelled];
         for (n, state) in ends.into_iter().enumerate() {
-            let mut end = Settlement { state, estimated: n == 2, ..settlement(10) };
+            let mut end = Box::new(Settlement { state, estimated: n == 2, ..*settlement(10) });
             if n == 1 {
                 end.attempts[0].resource = "westus".into();
             }
