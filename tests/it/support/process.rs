@@ -1,100 +1,167 @@
-//! The real binary before three simulated regions that outlive it: settings, a key, starts, signals.
+//! The real binary before simulated regions that outlive it: settings, keys, commands, starts, signals, its log.
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use aoai_gateway::settings::model::Durability;
-use aoai_gateway::simulator::{self, Control, Entry, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
+use aoai_gateway::simulator::{Control, Entry, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 use aoai_gateway::storage::Store;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::client::{Ask, exchange};
+use super::client::{Answer, Client, get, post};
+use super::gateway::simulate;
 
 pub const ADMIN_KEY: &str = "an-admin-key-for-tests-only-0123456789";
 pub const CHAT: &str = "gpt-4o-mini";
 pub const EMBEDDINGS: &str = "text-embedding-3-small";
-const REGIONS: [&str; 3] = ["eastus2", "swedencentral", "westus3"];
+pub const REGIONS: [&str; 3] = ["eastus2", "swedencentral", "westus3"];
 /// Long enough for a loaded machine; nothing here waits that long for what goes well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything around a gateway: regions, settings, database, key.
 pub struct Estate {
     folder: TempDir,
-    simulators: Vec<Simulator>,
+    simulators: Vec<(String, Simulator)>,
     pub key: String,
 }
 
 impl Estate {
-    /// `settings` is TOML that goes before the regions.
+    /// Three regions. `settings` is TOML that goes before them.
     pub fn new(knobs: &Knobs, settings: &str) -> Self {
+        Self::of(&REGIONS, knobs, settings)
+    }
+
+    /// These regions.
+    pub fn of(regions: &[&str], knobs: &Knobs, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let simulators: Vec<_> = REGIONS.iter().zip(1..).map(|(name, seed)| simulate(name, seed, knobs)).collect();
-        let directory = folder.path().join("settings");
-        std::fs::create_dir(&directory).unwrap();
+        std::fs::create_dir(folder.path().join("settings")).unwrap();
         let database = folder.path().join("gateway.db");
         let common = format!(
             "{settings}\n[database]\nurl = \"sqlite:{}\"\n[admin]\nkey = \"{ADMIN_KEY}\"\n\
              [models.{CHAT}]\nprice = {{ input = 0.15, cached_input = 0.075, output = 0.60 }}\n",
             database.display()
         );
-        std::fs::write(directory.join("00-common.toml"), common).unwrap();
-        for (name, simulator) in REGIONS.iter().zip(&simulators) {
-            let region = format!(
-                "[resources.{name}]\nendpoint = \"{}\"\napi_key = \"key-of-{name}\"\n\
-                 [resources.{name}.deployments]\n{CHAT} = {{ model = \"{CHAT}\" }}\n\
-                 {EMBEDDINGS} = {{ model = \"{EMBEDDINGS}\" }}\n",
-                simulator.url()
-            );
-            std::fs::write(directory.join(format!("20-{name}.toml")), region).unwrap();
+        let mut estate = Self { folder, simulators: Vec::new(), key: String::new() };
+        estate.write("00-common.toml", &common);
+        for name in regions {
+            estate.build(name, knobs);
+            estate.open(name);
         }
-        let mut estate = Self { folder, simulators, key: String::new() };
-        let output = estate
-            .command(&["keys", "add", "load", "--rpm", "unlimited", "--concurrency", "unlimited", "--json"])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let key: Value = serde_json::from_slice(&output.stdout).unwrap();
-        estate.key = key["secret"].as_str().unwrap().to_owned();
+        estate.key = estate.add_key("load");
         estate
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A region that no settings name yet.
+    pub fn build(&mut self, name: &str, knobs: &Knobs) {
+        // The limits are out of the way: here only faults on command refuse.
+        let deployment = |model| SimulatedDeployment::new(model, model).with_limits(600_000_000, 6_000_000);
+        let resource = SimulatedResource {
+            api_key: key_of(name),
+            deployments: vec![deployment(CHAT), deployment(EMBEDDINGS)],
+            seed: self.simulators.len() as u64 + 1,
+            knobs: knobs.clone(),
+            ..SimulatedResource::new(name)
+        };
+        self.simulators.push((name.to_owned(), simulate(resource)));
+    }
+
+    /// The settings of a region.
+    pub fn region(&self, name: &str) -> String {
+        format!(
+            "[resources.{name}]\nendpoint = \"{}\"\napi_key = \"{}\"\n\
+             [resources.{name}.deployments]\n{CHAT} = {{ model = \"{CHAT}\" }}\n\
+             {EMBEDDINGS} = {{ model = \"{EMBEDDINGS}\" }}\n",
+            self.simulator(name).url(),
+            key_of(name),
+        )
+    }
+
+    /// Writes the file of a region.
+    pub fn open(&self, name: &str) {
+        self.write(&file_of(name), &self.region(name));
+    }
+
+    /// Removes the file of a region.
+    pub fn close(&self, name: &str) {
+        std::fs::remove_file(self.settings().join(file_of(name))).unwrap();
+    }
+
+    /// Writes a file of the settings as editors do, whole.
+    pub fn write(&self, file: &str, text: &str) {
+        let draft = self.folder.path().join("draft");
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(draft, self.settings().join(file)).unwrap();
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn settings(&self) -> PathBuf {
+        self.folder.path().join("settings")
+    }
+
+    /// A key without limits, made by the command.
+    pub fn add_key(&self, name: &str) -> String {
+        let made = self.run(&["keys", "add", name, "--rpm", "unlimited", "--concurrency", "unlimited", "--json"]);
+        let key: Value = serde_json::from_slice(&made.stdout).unwrap();
+        key["secret"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs a command that must end well.
+    #[track_caller]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aoai-gateway"));
-        command.arg("--settings").arg(self.folder.path().join("settings")).args(arguments);
+        command.arg("--settings").arg(self.settings()).args(arguments);
         command.current_dir(self.folder.path()).env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
 
     pub fn regions(&self) -> impl Iterator<Item = Control> {
-        self.simulators.iter().map(Simulator::control)
+        self.simulators.iter().map(|(_, simulator)| simulator.control())
+    }
+
+    pub fn control(&self, name: &str) -> Control {
+        self.simulator(name).control()
+    }
+
+    fn simulator(&self, name: &str) -> &Simulator {
+        self.simulators.iter().find(|(known, _)| known == name).map(|(_, simulator)| simulator).unwrap()
     }
 
     /// Starts a gateway and waits until it says that it is ready.
     pub fn start(&self) -> Gateway {
+        let gateway = self.start_with(|_| ());
+        let ready = gateway.get("/readyz", "");
+        assert_eq!(ready.status, 200, "{}", ready.text());
+        Gateway { ready: gateway.began.elapsed(), ..gateway }
+    }
+
+    /// Starts a gateway and waits until it serves, ready or not. `change` has the last word on its environment.
+    pub fn start_with(&self, change: impl FnOnce(&mut Command)) -> Gateway {
         let began = Instant::now();
-        let mut process = self
-            .command(&["serve", "--listen", "127.0.0.1:0", "--log", "json"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(process.stderr.take().unwrap());
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--log", "json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        change(&mut command);
+        let mut process = Process(command.spawn().unwrap());
         let (told, lines) = channel();
-        std::thread::spawn(move || {
-            // A line that a kill tore apart is of no interest.
-            for line in log.lines().map_while(Result::ok) {
-                let _ = told.send(line);
-            }
-        });
-        let mut gateway = Gateway { process, address: ([0, 0, 0, 0], 0).into(), log: lines, ready: Duration::ZERO };
-        gateway.address = gateway.serving();
-        let ready = get(gateway.address, "/readyz", "");
-        assert_eq!(ready.0, 200, "{}", ready.1);
-        gateway.ready = began.elapsed();
+        follow(process.0.stderr.take().unwrap(), told.clone());
+        follow(process.0.stdout.take().unwrap(), told);
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut gateway = Gateway { process, address, log: lines, said: Vec::new(), began, ready: Duration::ZERO };
+        let serving = gateway.says(|line| line["message"] == "serving");
+        gateway.address = serving["address"].as_str().unwrap().parse().unwrap();
         gateway
     }
 
@@ -110,30 +177,52 @@ impl Estate {
         self.regions().flat_map(|region| region.journal()).collect()
     }
 
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("gateway.db")
+    }
+
     pub fn store(&self) -> Store {
-        Store::existing(&self.folder.path().join("gateway.db"), Durability::Process).unwrap()
+        Store::existing(&self.database(), Durability::Process).unwrap()
     }
 }
 
-fn simulate(name: &str, seed: u64, knobs: &Knobs) -> Simulator {
-    // The limits are out of the way: here only faults on command refuse.
-    let deployment = |model| SimulatedDeployment::new(model, model).with_limits(600_000_000, 6_000_000);
-    let resource = SimulatedResource {
-        api_key: format!("key-of-{name}"),
-        deployments: vec![deployment(CHAT), deployment(EMBEDDINGS)],
-        seed,
-        knobs: knobs.clone(),
-        ..SimulatedResource::new(name)
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), resource)).unwrap()
+/// What a region is called with.
+pub fn key_of(region: &str) -> String {
+    format!("key-of-{region}")
 }
 
-/// A running gateway; killed when it is dropped.
+pub fn file_of(region: &str) -> String {
+    format!("20-{region}.toml")
+}
+
+/// Hands on what a process says, line by line.
+fn follow(pipe: impl Read + Send + 'static, told: Sender<String>) {
+    std::thread::spawn(move || {
+        // A line that a kill tore apart is of no interest.
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let _ = told.send(line);
+        }
+    });
+}
+
+/// Killed when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running gateway.
 pub struct Gateway {
-    process: Child,
+    process: Process,
     pub address: SocketAddr,
     log: Receiver<String>,
+    /// All it said so far, on either stream.
+    said: Vec<String>,
+    began: Instant,
     /// From its start until it said that it was ready.
     pub ready: Duration,
 }
@@ -149,32 +238,61 @@ pub struct Ended {
 }
 
 impl Gateway {
-    fn serving(&mut self) -> SocketAddr {
-        let mut said = String::new();
-        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+    /// Waits for a log line that has not been waited for yet.
+    #[track_caller]
+    pub fn says(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        while let Ok(line) = self.log.recv_timeout(left()) {
             let told: Value = serde_json::from_str(&line).unwrap_or_default();
-            if let Some(address) = told["address"].as_str().filter(|_| told["message"] == "serving") {
-                return address.parse().unwrap();
+            self.said.push(line);
+            if wanted(&told) {
+                return told;
             }
-            said += &line;
-            said.push('\n');
         }
-        panic!("the gateway does not serve ({:?}): {said}", self.process.try_wait());
+        panic!("it did not say so ({:?}): {}", self.process.0.try_wait(), self.said.join("\n"));
+    }
+
+    /// All it has said so far.
+    pub fn said(&mut self) -> &[String] {
+        self.said.extend(self.log.try_iter());
+        &self.said
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str, lines: &str) -> Answer {
+        self.client().send(get(path, lines)).answer()
+    }
+
+    /// A chat request with this key.
+    #[track_caller]
+    pub fn chat(&self, key: &str, body: &str) -> Answer {
+        let line = format!("authorization: Bearer {key}\r\n");
+        self.client().send(post("/v1/chat/completions", &line, body.as_bytes())).answer()
     }
 
     /// SIGKILL, and the end of it.
     pub fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
     }
 
     pub fn signal(&self, name: &str) {
-        let command = format!("kill -{name} {}", self.process.id());
+        let command = format!("kill -{name} {}", self.process.0.id());
         assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
     }
 
     /// Waits for the end that a signal asked for.
-    pub fn ended(mut self) -> Ended {
+    pub fn ended(self) -> Ended {
+        self.last_words().0
+    }
+
+    /// As `ended`, with all it ever said.
+    pub fn last_words(mut self) -> (Ended, Vec<String>) {
         let deadline = Instant::now() + PATIENCE;
         let (mut errors, mut in_flight) = (Vec::new(), None);
         loop {
@@ -183,12 +301,14 @@ impl Gateway {
                     let told: Value = serde_json::from_str(&line).unwrap_or_default();
                     in_flight = told["in_flight"].as_u64().or(in_flight);
                     if told["level"] == "ERROR" {
-                        errors.push(line);
+                        errors.push(line.clone());
                     }
+                    self.said.push(line);
                 }
                 // The log ends with the process.
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ended { code: self.process.wait().unwrap().code(), errors, in_flight };
+                    let code = self.process.0.wait().unwrap().code();
+                    return (Ended { code, errors, in_flight }, self.said);
                 }
                 Err(RecvTimeoutError::Timeout) => panic!("still running {PATIENCE:?} after it was asked to end"),
             }
@@ -201,34 +321,30 @@ impl Gateway {
         assert_eq!(self.ended(), Ended { code: Some(0), errors: Vec::new(), in_flight: Some(0) });
     }
 
+    /// As the admin.
+    #[track_caller]
+    pub fn admin(&self, path: &str) -> Answer {
+        self.get(path, &format!("authorization: Bearer {ADMIN_KEY}\r\n"))
+    }
+
     /// Requests that are open in the database, as the admin plane tells.
     pub fn open_rows(&self) -> usize {
-        let credential = format!("authorization: Bearer {ADMIN_KEY}\r\n");
-        let (status, body) = get(self.address, "/admin/v1/requests?state=open&limit=200", &credential);
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str::<Value>(&body).unwrap()["data"].as_array().unwrap().len()
+        let rows = self.admin("/admin/v1/requests?state=open&limit=200").expect(200);
+        rows.json()["data"].as_array().unwrap().len()
     }
 
-    /// A metric without labels.
+    /// A metric; labels are part of its name.
+    #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
-        let credential = format!("authorization: Bearer {ADMIN_KEY}\r\n");
-        let (status, body) = get(self.address, "/metrics", &credential);
-        assert_eq!(status, 200, "{body}");
-        let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {body}")).parse().unwrap()
+        let answer = self.admin("/metrics").expect(200);
+        let line = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {}", answer.text())).parse().unwrap()
     }
-}
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+    /// Memory in bytes, under its name in `/proc/PID/status`.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
-}
-
-fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let answer = exchange(&mut BufReader::new(stream), &Ask::get(path, headers)).unwrap();
-    (answer.status, String::from_utf8(answer.body).unwrap())
 }
