@@ -9,7 +9,8 @@ use std::time::Duration;
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
 
 use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
@@ -46,7 +47,7 @@ pub async fn serve(
     told.figures = permit.figures;
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
-    let peek = request::peek(&body)?;
+    let peek = peek(&body).await?;
     let route = find_model(&table, &caller, &target, &peek)?.clone();
     let input_tokens = tokens::rough_input(&body);
     let demand = Demand {
@@ -81,6 +82,17 @@ pub async fn serve(
     let (router, client) = (worker.router.clone(), worker.client.clone());
     let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started }).await?;
     Ok(respond(served, table.settings.server.expose_route))
+}
+
+/// A long body is scanned elsewhere: other requests of this thread do not wait for it.
+async fn peek(body: &Bytes) -> Result<Peek, ApiError> {
+    if body.len() <= request::OFF_THREAD_BYTES {
+        return Ok(request::peek(body)?);
+    }
+    let body = body.clone();
+    let scanned = web::block(move || request::peek(&body)).await;
+    // The blocking pool is gone: the process is ending.
+    Ok(scanned.map_err(|_| ApiError::internal())??)
 }
 
 fn refuse(worker: &Worker, limited: Limited) -> ApiError {

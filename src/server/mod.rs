@@ -50,6 +50,9 @@ struct Listener {
     handle: ServerHandle,
 }
 
+/// For the requests that a stop cut off to reach the ledger.
+const LAST_SETTLEMENTS: Duration = Duration::from_secs(5);
+
 /// Settings to follow while the gateway runs.
 pub struct Followed {
     pub source: Source,
@@ -198,6 +201,17 @@ impl Gateway {
         futures_util::future::join_all(self.listeners.iter().map(|listener| listener.handle.stop(true))).await;
         cut.abort();
         drop(self.reloader);
+        // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
+        // files its settlement.
+        let settled = async {
+            while self.books.permits.taken() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(LAST_SETTLEMENTS, settled).await.is_err() {
+            let open = self.books.permits.taken();
+            tracing::error!(open, "requests were not settled in time; the next start closes them with estimates");
+        }
         let closed = tokio::time::timeout(Duration::from_secs(10), self.books.close()).await;
         if !matches!(closed, Ok(Ok(()))) {
             tracing::error!("the ledger could not be closed; the next start recovers what is open");

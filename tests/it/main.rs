@@ -8,6 +8,7 @@ mod crash;
 mod edge;
 mod errors;
 mod failover;
+mod hostile;
 mod keys;
 mod ledger;
 mod sdk;

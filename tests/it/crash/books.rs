@@ -9,8 +9,8 @@ use aoai_gateway::storage::page::PageSize;
 use aoai_gateway::storage::requests::{AttemptView, RequestFilter, RequestView};
 
 use super::client::{Broken, Kind};
-use super::gateway::Estate;
 use super::load::Tried;
+use crate::support::process::Estate;
 
 /// The books of one run, the gateway being stopped.
 pub struct Books {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use super::gateway::{CHAT, EMBEDDINGS};
+use crate::support::process::{CHAT, EMBEDDINGS};
 
 /// A request as bytes.
 pub struct Ask {
@@ -22,10 +22,6 @@ pub enum Kind {
 }
 
 impl Ask {
-    pub fn get(path: &str, headers: &str) -> Self {
-        Self { bytes: format!("GET {path} HTTP/1.1\r\nhost: gateway\r\n{headers}\r\n").into_bytes() }
-    }
-
     /// The answer begins with `nonce:ID` when there is one, so that it can be told from another's.
     pub fn post(kind: Kind, key: &str, id: &str, prompt: &str, max_tokens: u32) -> Self {
         let messages = json!([{"role": "user", "content": prompt}]);

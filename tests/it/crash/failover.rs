@@ -5,8 +5,8 @@ use std::time::Duration;
 use aoai_gateway::simulator::{Cause, Control, Cut, Ending, Fault, FaultKind, Knobs};
 
 use super::books::Books;
-use super::gateway::Estate;
 use super::load::{Load, Mix};
+use crate::support::process::Estate;
 
 const REQUESTS: usize = 1_000;
 const THREADS: usize = 8;

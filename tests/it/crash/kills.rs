@@ -6,8 +6,8 @@ use std::time::Duration;
 use aoai_gateway::simulator::Knobs;
 
 use super::books::{Books, spread};
-use super::gateway::{Estate, Gateway};
 use super::load::{Load, Mix};
+use crate::support::process::{Estate, Gateway};
 
 const THREADS: u64 = 16;
 /// As a supervisor would see it.

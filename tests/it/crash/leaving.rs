@@ -10,8 +10,8 @@ use socket2::SockRef;
 
 use super::books::{Books, spread};
 use super::client::{Ask, Kind, read};
-use super::gateway::{Estate, Gateway, PATIENCE};
 use super::load::Tried;
+use crate::support::process::{Estate, Gateway, PATIENCE};
 
 const CLIENTS: u64 = 300;
 const AT_ONCE: u64 = 20;

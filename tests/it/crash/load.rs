@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use super::client::{Answer, Ask, Broken, Kind, exchange};
-use super::gateway::PATIENCE;
+use crate::support::process::PATIENCE;
 
 /// One request as its client saw it.
 #[derive(Clone, Debug)]

@@ -1,13 +1,12 @@
 //! No token is lost, invented or billed twice, whatever happens to the process: shown on the real binary.
 //!
-//! `gateway` runs it before three simulated regions, `load` asks it without pause, `books` compares what clients
+//! `support::process` runs it before three simulated regions, `load` asks it without pause, `books` compares what clients
 //! received with the ledger and with what the regions charged. The run of kills is repeatable in its choices, not in
 //! its timing: `SEED=7` chooses the seed (printed with the figures), `KILLS=1000` how often.
 
 mod books;
 mod client;
 mod failover;
-mod gateway;
 mod kills;
 mod leaving;
 mod load;

@@ -6,8 +6,8 @@ use aoai_gateway::simulator::Knobs;
 
 use super::books::{Books, Figures};
 use super::client::Broken;
-use super::gateway::{Ended, Estate, Gateway};
 use super::load::{Load, Mix};
+use crate::support::process::{Ended, Estate, Gateway};
 
 const THREADS: u64 = 16;
 

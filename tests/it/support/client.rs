@@ -179,6 +179,31 @@ impl Client {
         Ok(count)
     }
 
+    /// What comes until the connection ends, for whoever expects nothing more.
+    #[track_caller]
+    pub fn rest(&mut self) -> Vec<u8> {
+        loop {
+            match self.fill() {
+                Ok(0) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("still open after {PATIENCE:?}");
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Whether something has come within this time; an end counts.
+    pub fn has_answer(&mut self, within: Duration) -> bool {
+        self.stream.set_read_timeout(Some(within)).unwrap();
+        let came = !self.buffer.is_empty()
+            || !matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        came
+    }
+
     /// Leaves with a FIN.
     pub fn leave(self) {
         let _ = self.stream.shutdown(Shutdown::Both);

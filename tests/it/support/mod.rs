@@ -7,4 +7,5 @@ pub mod exchange;
 pub mod fake_azure;
 pub mod gateway;
 pub mod identity;
+pub mod process;
 mod script;
