@@ -11,10 +11,11 @@ use serde_json::json;
 use super::{Common, EXIT_INTERNAL};
 use crate::azure::endpoint::{ApiVersion, Endpoint};
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
+use crate::domain::money::Price;
 use crate::domain::secret::Secret;
 use crate::server::{Ended, Gateway};
 use crate::settings::Settings;
-use crate::settings::model::{Deployment, Resource};
+use crate::settings::model::{Deployment, Model, Resource};
 use crate::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 use crate::storage::keys::{KeyLimits, Limit};
 use crate::storage::secret_key;
@@ -22,7 +23,12 @@ use crate::storage::secret_key;
 /// The regions that are simulated, in this order; further ones are numbered.
 const REGIONS: [(&str, &str); 3] =
     [("eastus2", "East US 2"), ("swedencentral", "Sweden Central"), ("westus3", "West US 3")];
-const MODELS: [&str; 3] = ["gpt-4o-mini", "gpt-4.1", "text-embedding-3-small"];
+/// With prices in picodollars per token: input, cached input, output. The list prices of 2025.
+const MODELS: [(&str, Price); 3] = [
+    ("gpt-4o-mini", Price { input: 150_000, cached_input: 75_000, output: 600_000 }),
+    ("gpt-4.1", Price { input: 2_000_000, cached_input: 500_000, output: 8_000_000 }),
+    ("text-embedding-3-small", Price { input: 20_000, cached_input: 20_000, output: 0 }),
+];
 
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
@@ -65,6 +71,8 @@ async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
     settings.server.expose_route = true;
     settings.database.path = folder.path().join("gateway.db");
     settings.admin.key = Some(Secret::new(admin_key.as_str()));
+    settings.models =
+        MODELS.iter().map(|(name, price)| ((*name).into(), Model { price: *price, ..Model::default() })).collect();
     settings.resources =
         simulators.iter().map(|(name, simulator, key)| (name.clone(), resource(name, simulator, key))).collect();
     let gateway = Gateway::build(settings, None).await.map_err(|error| match args.port {
@@ -105,7 +113,8 @@ async fn simulate_region(index: usize) -> Result<Simulated, Box<dyn std::error::
     };
     let api_key = secret_key::generate_admin_key()?;
     // Far more than a demonstration needs: what throttles here is `simulate throttle`.
-    let deployment = |model: &&str| SimulatedDeployment::new(model, model).with_limits(60_000_000, 600_000);
+    let deployment =
+        |(model, _): &(&str, Price)| SimulatedDeployment::new(model, model).with_limits(60_000_000, 600_000);
     let simulated = SimulatedResource {
         region_label: label,
         api_key: api_key.clone(),
@@ -122,7 +131,7 @@ fn resource(name: &ResourceName, simulator: &Simulator, api_key: &str) -> Resour
     let address = simulator.addr();
     let deployments: BTreeMap<_, _> = MODELS
         .iter()
-        .map(|model| {
+        .map(|(model, _)| {
             let deployment = Deployment { model: ModelName::from(*model), priority: 1, max_in_flight: None };
             (DeploymentName::from(*model), deployment)
         })
@@ -154,11 +163,14 @@ fn explain(
         names.len(),
         names.join(", ")
     )?;
-    writeln!(out, "  API        {base_url}")?;
-    writeln!(out, "  key        {key}")?;
-    writeln!(out, "  admin key  {admin_key}")?;
-    for (name, simulator, _) in simulators {
-        writeln!(out, "  {name:<13} {}", simulator.url())?;
+    let regions = simulators.iter().map(|(name, simulator, _)| (name.as_str(), simulator.url()));
+    let lines: Vec<_> = [("API", base_url.to_owned()), ("key", key.to_owned()), ("admin key", admin_key.to_owned())]
+        .into_iter()
+        .chain(regions)
+        .collect();
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, value) in lines {
+        writeln!(out, "  {name:<width$}  {value}")?;
     }
     writeln!(out, "\nAsk it something:\n")?;
     writeln!(
@@ -171,7 +183,11 @@ fn explain(
     )?;
     if let Some((name, simulator, _)) = simulators.first() {
         writeln!(out, "\nTake {name} down for a minute; no request fails:\n")?;
-        writeln!(out, "  aoai-gateway simulate fail {} --for 60s", simulator.url())?;
+        writeln!(out, "  {} simulate fail {} --for 60s", super::program(), simulator.url())?;
     }
+    let admin = base_url.trim_end_matches("/v1");
+    writeln!(out, "\nSee where the requests went, and what they used:\n")?;
+    writeln!(out, "  curl '{admin}/admin/v1/requests?limit=5' -H 'authorization: Bearer {admin_key}'")?;
+    writeln!(out, "  curl '{admin}/admin/v1/usage?group_by=resource' -H 'authorization: Bearer {admin_key}'")?;
     writeln!(out, "\nCtrl-C stops it and forgets everything.")
 }

@@ -102,6 +102,11 @@ impl Cli {
     }
 }
 
+/// How this program was called, for commands that are printed to be typed again.
+fn program() -> String {
+    std::env::args().next().filter(|name| !name.contains(char::is_whitespace)).unwrap_or("aoai-gateway".into())
+}
+
 impl Common {
     pub fn source(&self) -> Source {
         Source::new(&self.settings)

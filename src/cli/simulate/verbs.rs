@@ -140,7 +140,7 @@ pub(super) fn send(url: &str, fault: &Value) -> Result<String, String> {
     let said: Value = serde_json::from_str(&body).unwrap_or_default();
     match (status, &said["error"], &said["id"]) {
         (200, ..) => Ok("healed".to_owned()),
-        (201, _, id) => Ok(format!("in force as fault {id}; `aoai-gateway simulate heal {url}` ends it")),
+        (201, _, id) => Ok(format!("in force as fault {id}; `{} simulate heal {url}` ends it", crate::cli::program())),
         (_, Value::String(error), _) => Err(format!("the simulator refused it: {error}")),
         _ => Err(format!("{url} answered {status}, so it is no simulator")),
     }
