@@ -11,6 +11,7 @@ mod failover;
 mod hostile;
 mod keys;
 mod ledger;
+mod live;
 mod sdk;
 mod settings;
 mod simulator;
