@@ -12,6 +12,7 @@ mod hostile;
 mod keys;
 mod ledger;
 mod live;
+mod ops;
 mod sdk;
 mod settings;
 mod simulator;
