@@ -52,6 +52,9 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
 /// What an operator needs to know now: where it listens, what is missing, and the admin key when it was just made.
 fn announce(gateway: &Gateway, directory: &std::path::Path) {
     tracing::info!(address = %gateway.address(), models = gateway.models(), "serving");
+    if gateway.admin_address() != gateway.address() {
+        tracing::info!(address = %gateway.admin_address(), "serving the admin plane and metrics");
+    }
     if let Some(key) = gateway.generated_admin_key() {
         eprintln!("admin key (shown once, only its hash is kept): {key}");
     }

@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
 use super::{admin, cors, inference, models, ops};
+use crate::domain::demand::Operation;
 use crate::limits::RequestFigures;
 
 /// The `x-request-id` of one request: the client's own when it is sane, else a new one.
@@ -46,19 +47,29 @@ const REQUEST_ID: &str = "x-request-id";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told {
     pub figures: Option<RequestFigures>,
+    /// The request has books, which count it when they close.
+    pub in_books: bool,
 }
 
 pub async fn dispatch(request: HttpRequest, payload: Payload, worker: web::Data<Worker>) -> HttpResponse {
     let label = RequestLabel::of(request.headers());
     let route = routes::find(request.path());
     let is_data_plane = route.is_data_plane();
+    let endpoint = route.operation().map(Operation::label);
     let mut told = Told::default();
     let mut response = if is_data_plane && request.method() == Method::OPTIONS {
         cors::preflight(request.headers(), &worker.router.table().settings.server.cors_origins)
     } else {
         match handle(&request, payload, &worker, route, &label, &mut told).await {
             Ok(response) => response,
-            Err(error) => actix_web::ResponseError::error_response(&error),
+            Err(error) => {
+                if let Some(endpoint) = endpoint.filter(|_| !told.in_books) {
+                    // Without the model: what was asked for is the client's own text.
+                    let labels = [endpoint, "", error.status.as_str(), "refused"];
+                    worker.house.metrics.requests.with_label_values(&labels).inc();
+                }
+                actix_web::ResponseError::error_response(&error)
+            }
         }
     };
     let headers = response.headers_mut();

@@ -79,6 +79,7 @@ pub async fn serve(
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
     });
     let books = Books::open(Opening { entry, route, metrics, permit, started });
+    told.in_books = true;
     let (router, client) = (worker.router.clone(), worker.client.clone());
     let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started }).await?;
     Ok(respond(served, table.settings.server.expose_route))

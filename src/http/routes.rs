@@ -52,6 +52,20 @@ impl Route {
         }
     }
 
+    pub fn operation(&self) -> Option<Operation> {
+        match self {
+            Self::Inference(target) => Some(target.operation),
+            Self::Models
+            | Self::Model(_)
+            | Self::Admin(_)
+            | Self::Root
+            | Self::Health
+            | Self::Ready
+            | Self::Metrics
+            | Self::Unknown(_) => None,
+        }
+    }
+
     /// What another method is answered with.
     pub fn method(&self) -> &'static str {
         match self {

@@ -11,6 +11,8 @@ mod failover;
 mod hostile;
 mod keys;
 mod ledger;
+mod live;
+mod ops;
 mod sdk;
 mod settings;
 mod simulator;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{Answer, Client, get, post};
-use super::gateway::simulate;
+use super::gateway::{eventually, simulate};
 
 pub const ADMIN_KEY: &str = "an-admin-key-for-tests-only-0123456789";
 pub const CHAT: &str = "gpt-4o-mini";
@@ -119,6 +119,19 @@ impl Estate {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
+    }
+
+    /// Runs what may turn out to be a gateway that serves; gives its exit code and what it said on stderr.
+    #[track_caller]
+    pub fn run_to_its_end(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Process(command.spawn().unwrap());
+        let code = eventually(|| match process.0.try_wait().unwrap() {
+            Some(status) => Ok(status.code()),
+            None => Err(format!("{arguments:?} goes on running")),
+        });
+        (code, std::io::read_to_string(process.0.stderr.take().unwrap()).unwrap())
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -1,0 +1,5 @@
+//! What operators and their machines see: metrics, probes, and logs that hold no secret.
+
+mod canaries;
+mod metrics;
+mod probes;
