@@ -10,6 +10,7 @@ mod errors;
 mod failover;
 mod keys;
 mod ledger;
+mod relay;
 mod replay;
 mod sdk;
 mod settings;
