@@ -118,10 +118,13 @@ impl AsyncWrite for Connection {
         }
     }
 
-    /// actix ends each of its turns with this, so this is where the wait for the next request is armed: after an
-    /// answer it does not read again before it is woken.
+    /// actix ends each of its turns with this when all is written, so this is where the wait for the next request is
+    /// armed (after an answer it does not read again before it is woken), and where a broken answer ends.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.watch.is_broken() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the answer broke off")));
+        }
         if this.poll_overdue(cx).is_ready() {
             cx.waker().wake_by_ref();
         }

@@ -152,7 +152,7 @@ where
         if upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
-        Ok(response.map_body(|_, body| Watched { body, _answering: answering }))
+        Ok(response.map_body(|_, body| Watched { body, answering }))
     }
 }
 
@@ -180,7 +180,7 @@ impl Drop for Answering {
 /// An answer's body, which actix drops when it has all of it.
 pub struct Watched {
     body: BoxBody,
-    _answering: Answering,
+    answering: Answering,
 }
 
 impl MessageBody for Watched {
@@ -190,7 +190,20 @@ impl MessageBody for Watched {
         self.body.size()
     }
 
+    /// A body's error would make actix drop what it has not written yet, the client's last word on the matter with it.
+    /// So the body stays without an end, and the connection ends itself when all is written.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_next(cx)
+        let this = self.get_mut();
+        let Some(watch) = &this.answering.0 else { return Pin::new(&mut this.body).poll_next(cx) };
+        if watch.is_broken() {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut this.body).poll_next(cx) {
+            Poll::Ready(Some(Err(_))) => {
+                watch.answer_broke();
+                Poll::Pending
+            }
+            other => other,
+        }
     }
 }

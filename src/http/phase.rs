@@ -56,6 +56,8 @@ pub struct Watch {
     framing: Cell<Framing>,
     /// The last four bytes received.
     tail: Cell<[u8; 4]>,
+    /// Whether the answer broke off.
+    broken: Cell<bool>,
 }
 
 impl Watch {
@@ -66,6 +68,7 @@ impl Watch {
             after_head: Cell::new(None),
             framing: Cell::new(Framing::None),
             tail: Cell::new([0; 4]),
+            broken: Cell::new(false),
         }
     }
 
@@ -104,6 +107,15 @@ impl Watch {
         let now = time::now();
         self.phase.set(if nothing_left { Phase::Idle(now) } else { Phase::Perhaps(now) });
         self.after_head.set(None);
+    }
+
+    /// Told by the service when an answer broke off: the connection ends as soon as what there is of it is written.
+    pub fn answer_broke(&self) {
+        self.broken.set(true);
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
     }
 
     /// The wait for a request begins anew: until now the client was busy taking an answer.

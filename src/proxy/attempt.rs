@@ -231,6 +231,9 @@ async fn open_stream(mut body: UpstreamBody, hide: HideUsage) -> Result<Rest, Br
                 Some(kept) => head.extend_from_slice(&kept),
                 None => head.extend_from_slice(event),
             }
+            if done {
+                break;
+            }
         }
         if begun {
             return Ok(Rest::Events(Box::new(EventStream { body, splitter, watch, hide, head, done })));

@@ -218,14 +218,14 @@ enum Sifted {
     Error,
 }
 
-/// Goes through whole events; gives what is to be sent of them, and whether the stream has said its last word.
+/// Goes through whole events up to the stream's last word; gives what is to be sent of them, and that word. What comes
+/// after it is nobody's business, however it was cut into chunks.
 fn sift(
     bytes: &Bytes,
     spans: &[std::ops::Range<usize>],
     watch: &mut StreamWatch,
     hide: HideUsage,
 ) -> (Bytes, Option<Sifted>) {
-    let mut ended = None;
     let mut changed: Option<BytesMut> = None;
     for span in spans {
         let event = &bytes[span.clone()];
@@ -246,13 +246,14 @@ fn sift(
             }
             (None, None) => {}
         }
-        match read {
-            Event::Done => ended = Some(Sifted::Done),
-            Event::Error => ended = Some(Sifted::Error),
-            Event::Content | Event::Usage(_) | Event::Other => {}
-        }
+        let ended = match read {
+            Event::Done => Sifted::Done,
+            Event::Error => Sifted::Error,
+            Event::Content | Event::Usage(_) | Event::Other => continue,
+        };
+        return (changed.map_or_else(|| bytes.slice(..span.end), BytesMut::freeze), Some(ended));
     }
-    (changed.map_or_else(|| bytes.clone(), BytesMut::freeze), ended)
+    (changed.map_or_else(|| bytes.clone(), BytesMut::freeze), None)
 }
 
 /// Azure's figures, or an estimate where the stream ended before them.

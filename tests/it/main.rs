@@ -13,6 +13,8 @@ mod keys;
 mod ledger;
 mod live;
 mod ops;
+mod relay;
+mod replay;
 mod sdk;
 mod settings;
 mod simulator;

@@ -143,6 +143,15 @@ impl Client {
         }
     }
 
+    /// Whether nothing comes, not even an end, for so long.
+    pub fn is_quiet_for(&mut self, time: Duration) -> bool {
+        assert!(self.buffer.is_empty(), "something is there already");
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let read = self.fill();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        matches!(read, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
     /// Takes what has arrived of the body.
     fn take(&mut self, answer: &mut Answer) {
         match &mut answer.framing {

@@ -168,6 +168,17 @@ impl TestGateway {
         self.house.store.requests(&RequestFilter::default(), None, PageSize::new(200)).unwrap().data
     }
 
+    /// All of them, newest first.
+    pub fn all_rows(&self) -> Vec<RequestView> {
+        let (mut rows, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = self.house.store.requests(&RequestFilter::default(), cursor, PageSize::new(200)).unwrap();
+            rows.extend(page.data);
+            let Some(next) = page.next_cursor else { return rows };
+            cursor = Some(next.parse().unwrap());
+        }
+    }
+
     /// The only row there is.
     #[track_caller]
     pub fn row(&self) -> RequestView {
