@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use super::json::{self, JsonError};
 
@@ -157,8 +158,9 @@ pub enum StreamOptions {
     Remove,
 }
 
-/// The body with the changes made: the same bytes when there is nothing to change.
-pub fn rewrite(body: &Bytes, peek: &Peek, changes: Changes<'_>) -> Bytes {
+/// The body with the changes made, in pieces that are to be sent one after the other: what is the client's is not
+/// copied.
+pub fn rewrite(body: &Bytes, peek: &Peek, changes: Changes<'_>) -> SmallVec<[Bytes; 3]> {
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     let spans = &peek.spans;
     let mut inserts: Vec<String> = Vec::new();
@@ -190,18 +192,18 @@ pub fn rewrite(body: &Bytes, peek: &Peek, changes: Changes<'_>) -> Bytes {
         edits.push((spans.start..spans.start, inserts.join(",") + comma));
     }
     if edits.is_empty() {
-        return body.clone();
+        return smallvec![body.clone()];
     }
     edits.sort_by_key(|(span, _)| span.start);
-    let mut changed = BytesMut::with_capacity(body.len() + edits.iter().map(|(_, text)| text.len()).sum::<usize>());
+    let mut pieces = SmallVec::new();
     let mut from = 0;
     for (span, text) in edits {
-        changed.extend_from_slice(&body[from..span.start]);
-        changed.extend_from_slice(text.as_bytes());
+        pieces.push(body.slice(from..span.start));
+        pieces.push(Bytes::from(text));
         from = span.end;
     }
-    changed.extend_from_slice(&body[from..]);
-    changed.freeze()
+    pieces.push(body.slice(from..));
+    pieces
 }
 
 fn is_null(body: &[u8], span: &Range<usize>) -> bool {
@@ -219,7 +221,7 @@ mod tests {
     fn rewritten(body: &str, changes: Changes<'_>) -> String {
         let bytes = Bytes::copy_from_slice(body.as_bytes());
         let peek = peek(&bytes).unwrap();
-        String::from_utf8(rewrite(&bytes, &peek, changes).to_vec()).unwrap()
+        String::from_utf8(rewrite(&bytes, &peek, changes).concat()).unwrap()
     }
 
     const ASK: Changes<'_> = Changes { model: None, stream_options: StreamOptions::IncludeUsage };

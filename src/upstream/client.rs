@@ -26,6 +26,7 @@ use tokio::time::Sleep;
 pub use super::body::UpstreamBody;
 pub use super::error::UpstreamError;
 use super::error::{Fault, Stale};
+use super::outgoing::{Outgoing, Pieces};
 use super::tls;
 use super::transport::{Reuse, Route, Transport};
 use crate::azure::endpoint::Endpoint;
@@ -74,7 +75,7 @@ pub struct UpstreamRequest {
     /// Begins with `/`, after the endpoint's prefix.
     pub path_and_query: String,
     pub headers: HeaderMap,
-    pub body: Bytes,
+    pub body: Pieces,
     /// For name and TCP together, and once more for the TLS handshake.
     pub connect_timeout: Duration,
     /// From now to the complete response head.
@@ -163,9 +164,13 @@ fn address(route: &Route, path_and_query: String) -> Result<Uri, UpstreamError> 
     Uri::from_parts(parts).map_err(|_| ()).map_err(invalid)
 }
 
-fn start(frozen: &FrozenClientRequest, body: Bytes) -> SendClientRequest {
+fn start(frozen: &FrozenClientRequest, body: Pieces) -> SendClientRequest {
     let bodiless = [Method::GET, Method::DELETE, Method::HEAD, Method::OPTIONS].contains(frozen.get_method());
-    if body.is_empty() && bodiless { frozen.send_body(actix_http::body::None::new()) } else { frozen.send_body(body) }
+    if bodiless && body.iter().all(Bytes::is_empty) {
+        frozen.send_body(actix_http::body::None::new())
+    } else {
+        frozen.send_body(Outgoing::new(body))
+    }
 }
 
 /// Why an exchange failed, and whether an idle connection closed by the peer explains it.

@@ -17,5 +17,6 @@ mod dns;
 mod framing;
 mod guard;
 mod head;
+mod outgoing;
 mod tls;
 mod transport;

@@ -11,6 +11,7 @@ use aoai_gateway::upstream::client::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
+use smallvec::smallvec;
 
 pub fn client() -> UpstreamClient {
     UpstreamClient::new(&UpstreamConfig::new(&[]).unwrap())
@@ -25,7 +26,7 @@ pub fn post(endpoint: Arc<Endpoint>, body: impl Into<Bytes>) -> UpstreamRequest 
         method: Method::POST,
         path_and_query: "/openai/deployments/gpt/chat/completions?api-version=2024-10-21".into(),
         headers,
-        body: body.into(),
+        body: smallvec![body.into()],
         connect_timeout: Duration::from_secs(2),
         head_timeout: Duration::from_secs(20),
         idle_timeout: Duration::from_secs(20),
