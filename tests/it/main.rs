@@ -12,6 +12,7 @@ mod keys;
 mod ledger;
 mod relay;
 mod replay;
+mod scenario;
 mod sdk;
 mod settings;
 mod simulator;
