@@ -29,7 +29,7 @@ pub struct Gauges {
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 
 impl Gauges {
-    /// For the owner: makes its view visible. That view may be older than a lease's [`Gauges::close_until`], whose report
+    /// For the owner: makes its view visible. That view may be older than a lease's `close_until`, whose report
     /// is still on its way, so `ready_at` is never lowered; nor need it be, as only what was asked after it closes again.
     pub fn publish(&self, health: &Health, latency: Duration) {
         self.faults.store(health.consecutive_faults(), Relaxed);
