@@ -3,7 +3,7 @@
 //! | field | written by |
 //! |---|---|
 //! | `state`, `latency`, `faults` | the owning `Resource` |
-//! | `ready_at` | the owning `Resource`; leases may only raise it |
+//! | `ready_at` | the owning `Resource` and leases; both only raise it |
 //! | `in_flight`, `probing`, `sample_at` | leases |
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -29,11 +29,12 @@ pub struct Gauges {
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 
 impl Gauges {
-    /// For the owner: makes its view visible.
+    /// For the owner: makes its view visible. That view may be older than a lease's `close_until`, whose report
+    /// is still on its way, so `ready_at` is never lowered; nor need it be, as only what was asked after it closes again.
     pub fn publish(&self, health: &Health, latency: Duration) {
         self.faults.store(health.consecutive_faults(), Relaxed);
         self.latency.store(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        self.ready_at.store(health.ready_at().0, Relaxed);
+        self.ready_at.fetch_max(health.ready_at().0, Relaxed);
         self.state.store(health.state() as u8, Relaxed);
     }
 
@@ -95,4 +96,30 @@ impl Gauges {
 #[derive(Debug)]
 pub(super) struct Taken {
     probe: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::health::Report;
+    use crate::domain::outcome::Outcome;
+
+    #[test]
+    fn a_429_holds_while_its_report_is_on_its_way() {
+        let cooldown = Duration::from_secs(10);
+        let (gauges, mut health) = (Gauges::default(), Health::new(cooldown));
+        let at = |seconds| Timestamp::ZERO.after(Duration::from_secs(seconds));
+        gauges.close_until(at(5));
+        // The owner reads its mail in order, and an older answer comes first.
+        health.observe(Report { outcome: Outcome::Served, began: at(0), now: at(1) });
+        gauges.publish(&health, Duration::ZERO);
+        assert!(!gauges.may_ask(at(4)));
+        let throttled = Outcome::Throttled { retry_after: Some(Duration::from_secs(4)) };
+        health.observe(Report { outcome: throttled, began: at(0), now: at(1) });
+        gauges.publish(&health, Duration::ZERO);
+        assert!(!gauges.may_ask(at(4)) && gauges.may_ask(at(5)));
+        health.observe(Report { outcome: Outcome::Served, began: at(5), now: at(6) });
+        gauges.publish(&health, Duration::ZERO);
+        assert!(gauges.may_ask(at(6)) && gauges.state() == State::Closed);
+    }
 }

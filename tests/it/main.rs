@@ -15,6 +15,7 @@ mod live;
 mod ops;
 mod relay;
 mod replay;
+mod scenario;
 mod sdk;
 mod settings;
 mod simulator;

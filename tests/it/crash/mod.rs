@@ -5,7 +5,7 @@
 //! its timing: `SEED=7` chooses the seed (printed with the figures), `KILLS=1000` how often.
 
 mod books;
-mod client;
+pub mod client;
 mod failover;
 mod kills;
 mod leaving;
