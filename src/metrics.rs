@@ -25,6 +25,7 @@ pub struct Metrics {
     pub tokens: IntCounterVec,
     pub cost: GaugeVecAsCounter,
     pub inflight: IntGauge,
+    pub waiting: IntGauge,
     pub upstream_attempts: IntCounterVec,
     pub upstream_state: GaugeVec,
     pub upstream_cooldown: GaugeVec,
@@ -113,6 +114,7 @@ impl Metrics {
             tokens: counters("tokens_total", "Tokens of settled requests.", &["model", "resource", "type"])?,
             cost,
             inflight: gauge("inflight_requests", "Admitted requests that are not settled yet.")?,
+            waiting: gauge("waiting_requests", "Requests that wait for a deployment with room.")?,
             upstream_attempts: counters(
                 "upstream_attempts_total",
                 "Attempts at deployments, by status code and by what they ended in.",

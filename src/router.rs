@@ -1,6 +1,9 @@
 //! The actor `Router`: one per HTTP worker, on its thread. Picks a deployment per attempt, or says when to come back.
 
+mod waiting;
+
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +13,18 @@ use smallvec::SmallVec;
 
 use crate::balance::health::State;
 use crate::balance::select::{self, Candidate};
+use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
+use crate::domain::ids::{KeyId, ModelName};
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
 use crate::fleet::pool::{Pool, Subscribe};
 use crate::fleet::routes::{Publish, Route, RouteTable};
 use crate::tripwire::Tripwire;
+
+use waiting::Waiter;
+pub use waiting::{Wait, WaitingRoom};
 
 /// Asks for the right to send one request.
 #[derive(Message)]
@@ -25,7 +33,19 @@ pub struct Acquire {
     pub demand: Demand,
     /// Deployments this request has been sent to already.
     pub tried: SmallVec<[DeploymentId; 4]>,
+    pub turn: Turn,
 }
+
+/// Whether those who wait go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    BehindTheLine,
+    /// A request that an upstream has failed has waited enough.
+    Now,
+}
+
+/// What a client is told where nobody knows better.
+pub const SOON: Duration = Duration::from_secs(1);
 
 /// Why there is no lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +65,23 @@ pub enum Refusal {
 #[derive(Clone)]
 pub struct RouterHandle {
     router: Addr<Router>,
+    room: Arc<WaitingRoom>,
     table: Rc<RefCell<Arc<RouteTable>>>,
 }
 
 impl RouterHandle {
     /// Starts the router of this thread. `table` is the present one; the subscription brings every later one.
-    pub fn start(pool: &Addr<Pool>, table: Arc<RouteTable>, tripwire: Tripwire) -> Self {
+    pub fn start(pool: &Addr<Pool>, table: Arc<RouteTable>, room: Arc<WaitingRoom>, tripwire: Tripwire) -> Self {
         let table = Rc::new(RefCell::new(table));
-        let router =
-            Router { table: table.clone(), pool: pool.clone(), rng: fastrand::Rng::new(), _tripwire: tripwire }.start();
-        Self { router, table }
+        let router = Router {
+            table: table.clone(),
+            pool: pool.clone(),
+            rng: fastrand::Rng::new(),
+            lines: HashMap::new(),
+            ticking: false,
+            _tripwire: tripwire,
+        };
+        Self { router: router.start(), room, table }
     }
 
     /// The table in force, for handlers on the router's thread.
@@ -65,6 +92,12 @@ impl RouterHandle {
     pub async fn acquire(&self, acquire: Acquire) -> Result<Result<Lease, Refusal>, MailboxError> {
         self.router.send(acquire).await
     }
+
+    /// Waits for room, if fewer than `most` do so already.
+    pub async fn wait(&self, wait: Wait, most: u32) -> Option<Result<Result<Lease, Refusal>, MailboxError>> {
+        let _seat = self.room.enter(most)?;
+        Some(self.router.send(wait).await)
+    }
 }
 
 pub struct Router {
@@ -72,6 +105,10 @@ pub struct Router {
     table: Rc<RefCell<Arc<RouteTable>>>,
     pool: Addr<Pool>,
     rng: fastrand::Rng,
+    /// Those who wait, by model; none is empty between two messages.
+    lines: HashMap<ModelName, Line<KeyId, Waiter>>,
+    /// Whether the lines are looked at again soon.
+    ticking: bool,
     /// Fires when this actor dies, or when its worker has stopped and nobody listens any more.
     _tripwire: Tripwire,
 }
@@ -102,15 +139,38 @@ impl Handler<Acquire> for Router {
     type Result = Result<Lease, Refusal>;
 
     fn handle(&mut self, acquire: Acquire, _: &mut Context<Self>) -> Self::Result {
-        let table = self.table.borrow();
-        let route = table.model(acquire.demand.model.as_str()).ok_or(Refusal::UnknownModel)?;
-        choose(route, &acquire.tried, time::now(), &mut self.rng)
+        if acquire.turn == Turn::BehindTheLine && !self.move_line(&acquire.demand.model) {
+            return Err(refusal(&self.table.borrow(), &acquire.demand, &acquire.tried, time::now()));
+        }
+        offer(&self.table.borrow(), &acquire.demand, &acquire.tried, time::now(), &mut self.rng)
     }
+}
+
+/// The model's own deployments first, then those of its fallbacks.
+fn offer(
+    table: &RouteTable,
+    demand: &Demand,
+    tried: &[DeploymentId],
+    now: Timestamp,
+    rng: &mut fastrand::Rng,
+) -> Result<Lease, Refusal> {
+    for route in routes(table, demand) {
+        if let Some(lease) = choose(route, tried, now, rng) {
+            return Ok(lease);
+        }
+    }
+    Err(refusal(table, demand, tried, now))
+}
+
+/// What may answer, in order of preference.
+fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item = &'t Route> {
+    let names = std::iter::once(&demand.model).chain(&demand.fallback);
+    names.filter_map(|name| table.model(name.as_str())).map(Arc::as_ref)
 }
 
 /// The first tier with a candidate serves. Losing a race for a probe means looking again; each loss takes a candidate
 /// away, so this ends.
-fn choose(route: &Route, tried: &[DeploymentId], now: Timestamp, rng: &mut fastrand::Rng) -> Result<Lease, Refusal> {
+fn choose(route: &Route, tried: &[DeploymentId], now: Timestamp, rng: &mut fastrand::Rng) -> Option<Lease> {
     for tier in &route.tiers {
         loop {
             let candidates: SmallVec<[Candidate; 16]> = tier
@@ -127,27 +187,30 @@ fn choose(route: &Route, tried: &[DeploymentId], now: Timestamp, rng: &mut fastr
                 .collect();
             let Some(index) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
             if let Some(lease) = tier.deployments.get(index).and_then(|deployment| Lease::take(deployment, now)) {
-                return Ok(lease);
+                return Some(lease);
             }
         }
     }
-    Err(refusal(route, now))
+    None
 }
 
 fn is_candidate(deployment: &Deployment, tried: &[DeploymentId], now: Timestamp) -> bool {
     deployment.has_room() && deployment.gauges.may_ask(now) && !tried.contains(&deployment.id)
 }
 
-/// When the soonest deployment comes back, and whether the trouble is want of room or want of health.
-fn refusal(route: &Route, now: Timestamp) -> Refusal {
-    /// What is guessed for a deployment that is full, or that this request has tried.
-    const SOON: Duration = Duration::from_secs(1);
-    let wait = |deployment: &Deployment| match deployment.gauges.ready_at().since(now) {
-        Duration::ZERO => SOON,
+/// When the soonest deployment comes back (zero: any moment), and whether the trouble is want of room or of health.
+fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Timestamp) -> Refusal {
+    if table.model(demand.model.as_str()).is_none() {
+        return Refusal::UnknownModel;
+    }
+    let deployments = || routes(table, demand).flat_map(Route::deployments);
+    let waits = deployments().map(|deployment| match deployment.gauges.ready_at().since(now) {
+        // It has failed this request, and the next one may fare better.
+        Duration::ZERO if tried.contains(&deployment.id) => SOON,
         wait => wait,
-    };
-    let retry_after = route.deployments().map(|deployment| wait(deployment)).min().unwrap_or(SOON);
-    let busy = route.deployments().any(|deployment| match deployment.gauges.state() {
+    });
+    let retry_after = waits.min().unwrap_or(SOON);
+    let busy = deployments().any(|deployment| match deployment.gauges.state() {
         State::Cooling => true,
         State::Closed => !deployment.has_room() || deployment.gauges.ready_at() > now,
         State::Open | State::Quarantined => false,

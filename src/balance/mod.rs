@@ -2,8 +2,10 @@
 //!
 //! A deployment that said 429 is left alone for as long as it asked (`health`); one that keeps failing is left alone
 //! for a time that doubles; after either, one request at a time probes it. Among the rest, the lowest tier with a
-//! candidate serves, and inside a tier two weighted draws are compared by load (`select`).
+//! candidate serves, and inside a tier two weighted draws are compared by load (`select`). When all are busy, requests
+//! wait in a line that is fair among callers (`waiting`).
 
 pub mod health;
 pub mod latency;
 pub mod select;
+pub mod waiting;

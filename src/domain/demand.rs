@@ -1,5 +1,7 @@
 //! What one request needs from a deployment.
 
+use smallvec::SmallVec;
+
 use super::ids::ModelName;
 
 /// An inference operation that a deployment can serve.
@@ -45,6 +47,8 @@ impl Operation {
 pub struct Demand {
     pub operation: Operation,
     pub model: ModelName,
+    /// Models that the caller may be answered by when no deployment of `model` can, in this order.
+    pub fallback: SmallVec<[ModelName; 2]>,
     /// Upper estimate of the prompt, from byte length; the hot path never tokenises.
     pub input_tokens: u32,
     /// The request's own cap, or what the model's settings assume when it sets none.

@@ -4,18 +4,22 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
-use uuid::Uuid;
+use bytes::Bytes;
 
 use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
 use super::{admin, cors, inference, models, ops};
 use crate::domain::demand::Operation;
+use crate::domain::ids::RequestId;
 use crate::limits::RequestFigures;
 
-/// The `x-request-id` of one request: the client's own when it is sane, else a new one.
+/// The `x-request-id` of one request: the client's own when it is sane, else the id that the ledger knows it by.
 #[derive(Clone, Debug)]
-pub struct RequestLabel(pub HeaderValue);
+pub struct RequestLabel {
+    pub text: HeaderValue,
+    made: Option<RequestId>,
+}
 
 impl RequestLabel {
     fn of(headers: &HeaderMap) -> Self {
@@ -27,17 +31,22 @@ impl RequestLabel {
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
         };
         match headers.get(REQUEST_ID).filter(sane) {
-            Some(value) => Self(value.clone()),
+            Some(value) => Self { text: value.clone(), made: None },
             None => {
-                let mut digits = [0; 32];
-                let text = Uuid::now_v7().simple().encode_lower(&mut digits);
-                Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none")))
+                let id = RequestId::generate();
+                let text = HeaderValue::from_maybe_shared(Bytes::from(id.to_string()));
+                Self { text: text.unwrap_or(HeaderValue::from_static("none")), made: Some(id) }
             }
         }
     }
 
     pub fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        self.text.to_str().unwrap_or_default()
+    }
+
+    /// The request's own id.
+    pub fn id(&self) -> RequestId {
+        self.made.unwrap_or_else(RequestId::generate)
     }
 }
 
@@ -73,7 +82,7 @@ pub async fn dispatch(request: HttpRequest, payload: Payload, worker: web::Data<
         }
     };
     let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static(REQUEST_ID), label.0);
+    headers.insert(HeaderName::from_static(REQUEST_ID), label.text);
     if let Some(figures) = told.figures {
         tell(headers, figures);
     }

@@ -212,6 +212,8 @@ impl ResponseError for ApiError {
             let milliseconds = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             response.insert_header((HeaderName::from_static("retry-after"), milliseconds.div_ceil(1000).to_string()));
             response.insert_header((HeaderName::from_static("retry-after-ms"), milliseconds.to_string()));
+            // OpenAI's SDKs heed it before the status.
+            response.insert_header((HeaderName::from_static("x-should-retry"), HeaderValue::from_static("true")));
         }
         response.body(self.body.to_json())
     }

@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
@@ -19,7 +20,7 @@ use super::state::Worker;
 use super::{auth, body, models};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::Demand;
-use crate::domain::ids::RequestId;
+use crate::domain::ids::ModelName;
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::{Caller, Limited};
@@ -53,11 +54,12 @@ pub async fn serve(
     let demand = Demand {
         operation: target.operation,
         model: route.model.clone(),
+        fallback: fallback(&table, &caller, &route),
         input_tokens,
         output_tokens: output_cap(&route, &peek, target.operation.has_output_tokens()),
     };
     let entry = worker.recorder.admit(Intent {
-        id: RequestId::generate(),
+        id: label.id(),
         request_id: label.as_str().to_owned(),
         key_id: caller.grant.key_id,
         user_id: caller.grant.user_id,
@@ -74,14 +76,15 @@ pub async fn serve(
         body,
         peek,
         accept: request.headers().get(ACCEPT).cloned(),
-        request_id: label.0.clone(),
+        request_id: label.text.clone(),
         asked_version,
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
     });
     let books = Books::open(Opening { entry, route, metrics, permit, started });
     told.in_books = true;
     let (router, client) = (worker.router.clone(), worker.client.clone());
-    let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started }).await?;
+    let caller = caller.grant.key_id;
+    let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started, caller }).await?;
     Ok(respond(served, table.settings.server.expose_route))
 }
 
@@ -138,6 +141,14 @@ fn find_model<'t>(
         Some(_) => Err(ApiError::model_not_allowed(name, &models::usable(table, caller))),
         None => Err(ApiError::model_not_found(name, &models::usable(table, caller))),
     }
+}
+
+/// The models that may answer instead: those of the settings that the key may use.
+fn fallback(table: &RouteTable, caller: &Caller, route: &Route) -> SmallVec<[ModelName; 2]> {
+    let names = route.settings.fallback.iter().filter(|name| {
+        table.model(name.as_str()).is_some_and(|route| models::may_use(caller, route, route.model.as_str()))
+    });
+    names.cloned().collect()
 }
 
 fn output_cap(route: &Route, peek: &Peek, has_output: bool) -> u32 {

@@ -70,6 +70,7 @@ pub fn metrics(worker: &Worker) -> Result<HttpResponse, ApiError> {
     let metrics = &worker.house.metrics;
     publish_states(&worker.router.table(), worker);
     publish_ledger(worker);
+    metrics.waiting.set(worker.house.waiting.taken().into());
     let text = metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics could not be rendered");
         ApiError::internal()

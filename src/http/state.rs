@@ -12,7 +12,7 @@ use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
 use crate::limits::{Callers, KeyHash};
 use crate::metrics::Metrics;
-use crate::router::RouterHandle;
+use crate::router::{RouterHandle, WaitingRoom};
 use crate::settings::Settings;
 use crate::storage::{StorageError, Store, secret_key};
 use crate::upstream::client::UpstreamClient;
@@ -30,6 +30,8 @@ pub struct House {
     /// In force; replaced by a reload.
     pub settings: RwLock<Arc<Settings>>,
     pub ledger: Books,
+    /// Requests that wait for a deployment.
+    pub waiting: Arc<WaitingRoom>,
     /// Asks the reloader; none when there is no settings directory.
     pub reloads: OnceLock<mpsc::UnboundedSender<oneshot::Sender<Reloaded>>>,
 }

@@ -106,6 +106,16 @@ impl Books {
         }
     }
 
+    /// A fallback of the model asked for may answer: its price counts, and it is the model of the metrics.
+    pub fn answer_as(&mut self, route: Arc<Route>) {
+        self.route = route;
+    }
+
+    /// Time spent in line for an upstream.
+    pub fn waited(&mut self, duration: Duration) {
+        self.upstream_time += duration;
+    }
+
     pub fn begin_attempt(&mut self, deployment: &Arc<Deployment>, now: Timestamp) {
         self.open_attempt = Some((deployment.clone(), now));
     }
@@ -229,7 +239,8 @@ impl Drop for Books {
             return;
         }
         let mut usage = Usage::default();
-        if self.open_attempt.is_some() {
+        let estimated = self.open_attempt.is_some();
+        if estimated {
             usage.input_tokens = self.rough_input;
             let charge = Charge::Ambiguous;
             self.end_attempt(AttemptEnd {
@@ -240,7 +251,7 @@ impl Drop for Books {
                 upstream_id: None,
             });
         }
-        let end = End { state: RequestState::Cancelled, status: CLIENT_CLOSED_REQUEST, usage, estimated: true };
+        let end = End { state: RequestState::Cancelled, status: CLIENT_CLOSED_REQUEST, usage, estimated };
         if let Some((entry, settlement)) = self.close(end) {
             entry.settle_detached(settlement);
         }

@@ -14,12 +14,13 @@ use super::pipe::Reader;
 use super::relay;
 use crate::azure::reply;
 use crate::domain::demand::Demand;
+use crate::domain::ids::KeyId;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
-use crate::router::{Acquire, Refusal, RouterHandle};
+use crate::router::{Acquire, Refusal, RouterHandle, SOON, Turn, Wait};
 use crate::settings::model::Routing;
 use crate::storage::ledger::RequestState;
 use crate::upstream::client::UpstreamClient;
@@ -33,6 +34,8 @@ pub struct Exchange {
     pub client: UpstreamClient,
     pub routing: Routing,
     pub started: Timestamp,
+    /// Whose turn it is to wait is decided among callers.
+    pub caller: KeyId,
 }
 
 /// What goes to the client.
@@ -69,27 +72,25 @@ pub enum Unserved {
 
 /// Serves one request; its books are closed when this returns, or by the relay it has started.
 pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
-    let mut tried: SmallVec<[DeploymentId; 4]> = SmallVec::new();
+    let mut tried = Tried::default();
     let mut outcomes: SmallVec<[Outcome; 4]> = SmallVec::new();
     let reason = loop {
         if let Some(reason) = stop(&exchange, &outcomes) {
             break reason;
         }
-        let acquire = Acquire { demand: exchange.demand.clone(), tried: tried.clone() };
-        let lease = match exchange.router.acquire(acquire).await {
-            Ok(Ok(lease)) => lease,
-            Ok(Err(refusal)) => break refused(refusal, &outcomes),
-            // The router is dead: the tripwire is ending the process.
-            Err(_) => break Unserved::Unavailable { retry_after: Duration::from_secs(1) },
+        let lease = match acquire(&mut exchange, &mut tried).await {
+            Ok(lease) => lease,
+            Err(refusal) => break refused(refusal, &outcomes),
         };
         let deployment = lease.deployment().clone();
-        tried.push(deployment.id);
+        answer_as(&mut exchange, &deployment);
         exchange.books.begin_attempt(&deployment, lease.began());
         match attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await {
             Ok(answer) => return send(exchange.order, exchange.books, lease, answer).await,
             Err(failure) => {
                 let suspect = is_suspect(&outcomes, failure.outcome);
                 outcomes.push(failure.outcome);
+                tried.note(deployment.id, failure.outcome);
                 note(&mut exchange.books, &lease, failure);
                 // A request that broke two deployments in the same way is itself the suspect.
                 lease.settle(if suspect { Outcome::Abandoned } else { outcomes[outcomes.len() - 1] }, None);
@@ -97,6 +98,65 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
         }
     };
     give_up(exchange.books, reason).await
+}
+
+/// Deployments that this request is not to be sent to again.
+#[derive(Default)]
+struct Tried {
+    all: SmallVec<[DeploymentId; 4]>,
+    /// Those of them that only asked for a pause.
+    busy: SmallVec<[DeploymentId; 4]>,
+}
+
+impl Tried {
+    fn note(&mut self, deployment: DeploymentId, outcome: Outcome) {
+        self.all.push(deployment);
+        if matches!(outcome, Outcome::Throttled { .. }) {
+            self.busy.push(deployment);
+        }
+    }
+
+    /// Who waits does so for those, too.
+    fn forgive_busy(&mut self) {
+        self.all.retain(|deployment| !self.busy.contains(deployment));
+        self.busy.clear();
+    }
+}
+
+/// A lease at once or, where all are busy and the soonest comes back in time, after a wait in line.
+async fn acquire(exchange: &mut Exchange, tried: &mut Tried) -> Result<Lease, Refusal> {
+    // The router is dead: the tripwire is ending the process.
+    const DEAD: Refusal = Refusal::Unavailable { retry_after: SOON };
+    let turn = if tried.all.is_empty() { Turn::BehindTheLine } else { Turn::Now };
+    let acquire = Acquire { demand: exchange.demand.clone(), tried: tried.all.clone(), turn };
+    let refusal = match exchange.router.acquire(acquire).await.unwrap_or(Err(DEAD)) {
+        Ok(lease) => return Ok(lease),
+        Err(refusal) => refusal,
+    };
+    let Refusal::Exhausted { retry_after } = refusal else { return Err(refusal) };
+    let routing = &exchange.routing;
+    let (began, until) = (time::now(), exchange.started.after(routing.max_wait.min(routing.deadline_to_headers)));
+    if began.after(retry_after) > until {
+        return Err(refusal);
+    }
+    tried.forgive_busy();
+    let (demand, tried) = (exchange.demand.clone(), tried.all.clone());
+    let wait = Wait { demand, tried, caller: exchange.caller, until };
+    let waited = exchange.router.wait(wait, routing.max_waiting).await;
+    exchange.books.waited(time::now().since(began));
+    waited.map_or(Err(refusal), |answer| answer.unwrap_or(Err(DEAD)))
+}
+
+/// From here on the request counts as the deployment's model does, which may be a fallback of the one asked for.
+fn answer_as(exchange: &mut Exchange, deployment: &Deployment) {
+    if deployment.model == exchange.books.route().model {
+        return;
+    }
+    if let Some(route) = exchange.router.table().model(deployment.model.as_str()) {
+        let patience = route.settings.first_byte_timeout.unwrap_or(exchange.routing.first_byte_timeout);
+        exchange.order.first_byte_timeout = patience;
+        exchange.books.answer_as(route.clone());
+    }
 }
 
 /// Whether two deployments before have already failed on this request as `outcome` says.
@@ -109,14 +169,15 @@ fn is_suspect(before: &[Outcome], outcome: Outcome) -> bool {
 fn stop(exchange: &Exchange, outcomes: &[Outcome]) -> Option<Unserved> {
     let too_many = outcomes.len() >= exchange.routing.attempts as usize;
     let too_late = !outcomes.is_empty() && time::now().since(exchange.started) >= exchange.routing.deadline_to_headers;
-    (too_many || too_late).then(|| unserved(outcomes, Duration::from_secs(1)))
+    (too_many || too_late).then(|| unserved(outcomes, SOON))
 }
 
 fn refused(refusal: Refusal, outcomes: &[Outcome]) -> Unserved {
+    let told = |retry_after: Duration| if retry_after.is_zero() { SOON } else { retry_after };
     match refusal {
         Refusal::UnknownModel => Unserved::UnknownModel,
-        Refusal::Exhausted { retry_after } => Unserved::Exhausted { retry_after },
-        Refusal::Unavailable { retry_after } => unserved(outcomes, retry_after),
+        Refusal::Exhausted { retry_after } => Unserved::Exhausted { retry_after: told(retry_after) },
+        Refusal::Unavailable { retry_after } => unserved(outcomes, told(retry_after)),
     }
 }
 

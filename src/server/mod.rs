@@ -124,6 +124,7 @@ impl Gateway {
             started: time::wall_now(),
             settings: std::sync::RwLock::new(settings.clone()),
             ledger: books.clone(),
+            waiting: Arc::default(),
             reloads: std::sync::OnceLock::new(),
         });
         let upstream = UpstreamConfig::new(&[])?;
@@ -248,7 +249,7 @@ fn listen(address: SocketAddr, surface: Surface, settings: &Settings, parts: &Pa
     let factory = move || {
         // Runs on the worker's own thread: its router, its connections and its recorder live there.
         let Parts { house, books, upstream, table, alarm } = &parts;
-        let router = RouterHandle::start(&house.pool, table.clone(), alarm.tripwire("a router"));
+        let router = RouterHandle::start(&house.pool, table.clone(), house.waiting.clone(), alarm.tripwire("a router"));
         let worker = Worker {
             house: house.clone(),
             router,

@@ -169,6 +169,8 @@ impl List {
             stream_idle_timeout,
             attempts,
             cooldown,
+            max_wait,
+            max_waiting,
         } = routing;
         self.duration(&["routing", "connect_timeout"], *connect_timeout);
         self.duration(&["routing", "first_byte_timeout"], *first_byte_timeout);
@@ -177,6 +179,8 @@ impl List {
         self.duration(&["routing", "stream_idle_timeout"], *stream_idle_timeout);
         self.plain(&["routing", "attempts"], attempts);
         self.duration(&["routing", "cooldown"], *cooldown);
+        self.duration(&["routing", "max_wait"], *max_wait);
+        self.plain(&["routing", "max_waiting"], max_waiting);
     }
 
     fn limits(&mut self, limits: Limits) {
@@ -191,8 +195,10 @@ impl List {
     }
 
     fn model(&mut self, name: &str, model: &Model) {
-        let Model { aliases, price, first_byte_timeout, max_output } = model;
+        let Model { aliases, fallback, price, first_byte_timeout, max_output } = model;
         self.texts(&["models", name, "aliases"], aliases);
+        let fallback: Vec<_> = fallback.iter().map(|model| model.as_str()).collect();
+        self.texts(&["models", name, "fallback"], &fallback);
         let Price { input, cached_input, output } = *price;
         self.plain(&["models", name, "price", "input"], values::price_text(input));
         self.plain(&["models", name, "price", "cached_input"], values::price_text(cached_input));
@@ -239,7 +245,8 @@ impl List {
         self.push(key, format!("{value:?}"), None);
     }
 
-    fn texts(&mut self, key: &[&str], values: &[String]) {
+    fn texts(&mut self, key: &[&str], values: &[impl AsRef<str>]) {
+        let values: Vec<_> = values.iter().map(AsRef::as_ref).collect::<Vec<&str>>();
         self.push(key, format!("{values:?}"), None);
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use config::{Value, ValueKind};
 
 use super::endpoint::{self, Insecure};
+use super::fallback;
 use super::files::Target;
 use super::key_path::KeyPath;
 use super::model::{Deployment, Model, Resource};
@@ -67,6 +68,7 @@ fn model(section: Section<'_>) -> Model {
     }
     let model = Model {
         aliases: names,
+        fallback: fallback::read(&section),
         price: price(section.section("price")),
         first_byte_timeout: timeout(&section, "first_byte_timeout"),
         max_output: section.integer("max_output", 1, MOST).unwrap_or(Model::default().max_output),
@@ -279,6 +281,7 @@ pub(super) fn connect(
     estate: &BTreeMap<ResourceName, Resource>,
 ) {
     imply_models(resources, known, estate);
+    fallback::connect(models, known);
     let mut owners: BTreeMap<String, ModelName> = BTreeMap::new();
     for (name, model) in known.iter_mut() {
         let list = models.path.child(name.as_str()).child("aliases");

@@ -23,7 +23,6 @@ enum Accepted {
     Nothing,
     Text(&'static [&'static str]),
     Truth(bool),
-    Number(i64),
     /// An empty text, list or table.
     Empty,
 }
@@ -36,17 +35,14 @@ const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static st
     Later { pattern, severity: Severity::Error, accepted, instead }
 }
 
-const LATER: [Later; 15] = [
+const LATER: [Later; 12] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
     warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
     refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
     warns("routing.retry_budget", Accepted::Nothing, "`routing.attempts` alone bounds the attempts"),
-    warns("routing.max_wait", Accepted::Text(&["0", "0s", "0ms"]), "a request that finds no room is refused at once"),
-    warns("routing.max_waiting", Accepted::Number(0), "a request that finds no room is refused at once"),
     warns("routing.affinity", Accepted::Truth(false), "requests go where there is most room"),
     refused("routing.hedge_after", Accepted::Text(&["off"]), "each request goes to one deployment at a time"),
     warns("defaults.limits.tpm", Accepted::Text(&["unlimited"]), "keys are limited in requests and concurrency only"),
-    refused("models.*.fallback", Accepted::Empty, "only deployments of the model itself serve it"),
     refused("resources.*.entra", Accepted::Nothing, "a resource is called with its `api_key`"),
     refused("resources.*.proxy", Accepted::Empty, "resources are called directly"),
     refused("resources.*.kind", Accepted::Text(&["azure"]), "every resource is an Azure OpenAI resource"),
@@ -117,12 +113,10 @@ impl Accepted {
             (Self::Text(texts), ValueKind::String(text)) => texts.contains(&text.as_str()),
             (Self::Truth(accepted), ValueKind::Boolean(truth)) => accepted == truth,
             (Self::Truth(accepted), ValueKind::String(text)) => accepted.to_string() == *text,
-            (Self::Number(accepted), ValueKind::I64(number)) => accepted == number,
-            (Self::Number(accepted), ValueKind::String(text)) => accepted.to_string() == *text,
             (Self::Empty, ValueKind::String(text)) => text.is_empty(),
             (Self::Empty, ValueKind::Array(list)) => list.is_empty(),
             (Self::Empty, ValueKind::Table(table)) => table.is_empty(),
-            (Self::Nothing | Self::Text(_) | Self::Truth(_) | Self::Number(_) | Self::Empty, _) => false,
+            (Self::Nothing | Self::Text(_) | Self::Truth(_) | Self::Empty, _) => false,
         }
     }
 
@@ -131,7 +125,6 @@ impl Accepted {
             Self::Nothing | Self::Empty => "remove the line".to_owned(),
             Self::Text(texts) => format!("remove the line, or write \"{}\"", texts.first().unwrap_or(&"")),
             Self::Truth(truth) => format!("remove the line, or write {truth}"),
-            Self::Number(number) => format!("remove the line, or write {number}"),
         }
     }
 }

@@ -9,6 +9,7 @@
 mod diff;
 mod endpoint;
 mod estate;
+mod fallback;
 mod files;
 mod key_path;
 mod later;

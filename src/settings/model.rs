@@ -86,6 +86,10 @@ pub struct Routing {
     pub attempts: u32,
     /// After a 429 that names no time, and the breaker's first pause.
     pub cooldown: Duration,
+    /// How long a request that finds every deployment busy waits for room; zero: not at all.
+    pub max_wait: Duration,
+    /// Requests that wait at once, over all.
+    pub max_waiting: u32,
 }
 
 /// Per key; `None` lifts a limit.
@@ -100,6 +104,8 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     pub aliases: Vec<String>,
+    /// Models that answer instead when no deployment of this one can, in this order.
+    pub fallback: Vec<ModelName>,
     pub price: Price,
     /// Overrides `routing.first_byte_timeout`.
     pub first_byte_timeout: Option<Duration>,
@@ -131,6 +137,12 @@ pub struct Deployment {
 /// What a model has that no `[models]` table describes: no price, no aliases.
 impl Default for Model {
     fn default() -> Self {
-        Self { aliases: Vec::new(), price: Price::default(), first_byte_timeout: None, max_output: 4096 }
+        Self {
+            aliases: Vec::new(),
+            fallback: Vec::new(),
+            price: Price::default(),
+            first_byte_timeout: None,
+            max_output: 4096,
+        }
     }
 }

@@ -210,6 +210,8 @@ pub(super) fn routing(section: Section<'_>) -> Routing {
         stream_idle_timeout: timeout(&section, "stream_idle_timeout").unwrap_or(seconds(120)),
         attempts: section.integer("attempts", 1, 10).unwrap_or(4),
         cooldown: timeout(&section, "cooldown").unwrap_or(seconds(10)),
+        max_wait: bounded(&section, "max_wait", Duration::ZERO, HOUR).unwrap_or(seconds(10)),
+        max_waiting: section.integer("max_waiting", 0, 1_000_000).unwrap_or(256),
     };
     section.finish();
     routing

@@ -263,7 +263,12 @@ fn a_sane_request_id_is_kept_and_another_replaced() {
         let answer = ask(odd);
         let id = answer.header("x-request-id").unwrap();
         assert_ne!(id, odd);
-        assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        let digits = id.strip_prefix("req_").unwrap();
+        assert!(digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    }
+    gateway.settle();
+    for row in gateway.rows().iter().filter(|row| row.request_id.starts_with("req_")) {
+        assert_eq!(row.request_id, row.id.to_string(), "one id is enough where the client has none");
     }
     let mut seen: Vec<_> = gateway.rows().into_iter().map(|row| row.request_id).collect();
     seen.sort();

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use aoai_gateway::domain::time::WallTime;
-use aoai_gateway::settings::model::Durability;
+use aoai_gateway::limits::Callers;
+use aoai_gateway::settings::model::{Durability, Settings};
 use aoai_gateway::storage::Store;
 use aoai_gateway::storage::keys::{KeyLimits, Limit, NewKey, Revoked};
 use aoai_gateway::storage::page::PageSize;
@@ -137,4 +138,23 @@ fn the_admin_keys_hash_is_kept() {
     assert!(key.len() >= 39 && !secret_key::is_generated(&key));
     store.set_admin_key_hash(secret_key::hash(&key)).unwrap();
     assert_eq!(store.admin_key_hash().unwrap(), Some(secret_key::hash(&key)));
+}
+
+#[test]
+fn a_key_may_call_as_soon_as_its_maker_has_loaded_the_keys_whoever_else_loads_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, callers) = (open(folder.path()), Callers::default());
+    let defaults = Settings::default().default_limits;
+    std::thread::scope(|scope| {
+        for maker in 0..4 {
+            let (store, callers) = (&store, &callers);
+            scope.spawn(move || {
+                for n in 0..60 {
+                    let key = store.create_key(&new_key(&format!("{maker}-{n}"))).unwrap();
+                    callers.load(store, defaults).unwrap();
+                    assert!(callers.find(&key.hash).is_some(), "an older reading replaced a newer one");
+                }
+            });
+        }
+    });
 }

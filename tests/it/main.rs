@@ -8,6 +8,7 @@ mod crash;
 mod edge;
 mod errors;
 mod failover;
+mod fallback;
 mod hostile;
 mod keys;
 mod ledger;
@@ -22,5 +23,6 @@ mod simulator;
 mod tidy;
 mod upstream;
 mod upstream_connections;
+mod waiting;
 
 pub mod support;

@@ -52,9 +52,14 @@ pub struct TestGateway {
 pub struct Estate(pub Settings);
 
 impl Estate {
+    /// A deployment of the model, as the settings make it when they say no more.
+    pub fn deployment(&self) -> Deployment {
+        Deployment { model: ModelName::from(MODEL), priority: 1, max_in_flight: None }
+    }
+
     /// A resource of the dated family with one deployment of the model.
     pub fn azure(&mut self, name: &str, address: SocketAddr) -> &mut Resource {
-        let deployment = Deployment { model: ModelName::from(MODEL), priority: 1, max_in_flight: None };
+        let deployment = self.deployment();
         let resource = Resource {
             endpoint: Endpoint {
                 tls: false,
@@ -90,6 +95,8 @@ impl TestGateway {
         let mut settings = Settings::default();
         settings.server.workers = 1;
         settings.server.shutdown_grace = Duration::from_secs(2);
+        // Most tests want to see a refusal; waiting has a theme of its own.
+        settings.routing.max_wait = Duration::ZERO;
         let mut estate = Estate(settings);
         change(&mut estate);
         Self::start(estate.0)

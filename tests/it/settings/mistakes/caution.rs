@@ -155,8 +155,6 @@ trusted_proxies = ["10.0.0.0/8"]
 keep_requests = "90d"
 [routing]
 retry_budget = 0.1
-max_wait = "10s"
-max_waiting = 256
 affinity = true
 [defaults.limits]
 tpm = 1_000_000
@@ -185,35 +183,25 @@ warning: `routing.retry_budget` is not in effect in this version: `routing.attem
    |
  6 | retry_budget = 0.1
    | ^^^^^^^^^^^^
-warning: `routing.max_wait` is not in effect in this version: a request that finds no room is refused at once
+warning: `routing.affinity` is not in effect in this version: requests go where there is most room
   --> settings/20-x.toml:7:1
    |
- 7 | max_wait = "10s"
-   | ^^^^^^^^
-warning: `routing.max_waiting` is not in effect in this version: a request that finds no room is refused at once
-  --> settings/20-x.toml:8:1
-   |
- 8 | max_waiting = 256
-   | ^^^^^^^^^^^
-warning: `routing.affinity` is not in effect in this version: requests go where there is most room
-  --> settings/20-x.toml:9:1
-   |
- 9 | affinity = true
+ 7 | affinity = true
    | ^^^^^^^^
 warning: `defaults.limits.tpm` is not in effect in this version: keys are limited in requests and concurrency only
-   --> settings/20-x.toml:11:1
-    |
- 11 | tpm = 1_000_000
-    | ^^^
+  --> settings/20-x.toml:9:1
+   |
+ 9 | tpm = 1_000_000
+   | ^^^
 warning: `resources.eastus2.deployments.x.tpm` is not in effect in this version (2 more like it): Azure's own answers say when a deployment is full
-   --> settings/20-x.toml:17:26
+   --> settings/20-x.toml:15:26
     |
- 17 | x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
+ 15 | x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
     |                          ^^^
 warning: `resources.eastus2.deployments.x.rpm` is not in effect in this version: Azure's own answers say when a deployment is full
-   --> settings/20-x.toml:17:35
+   --> settings/20-x.toml:15:35
     |
- 17 | x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
+ 15 | x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
     |                                   ^^^
 "#,
     );
@@ -227,8 +215,6 @@ fn what_this_version_cannot_do() {
 on_disconnect = "drain"
 [routing]
 hedge_after = "2s"
-[models."gpt-4.1"]
-fallback = ["gpt-4o"]
 [resources.eastus2]
 endpoint = "https://c.openai.azure.com"
 entra = { kind = "managed_identity" }
@@ -248,30 +234,24 @@ error: `routing.hedge_after` is not supported by this version: each request goes
  4 | hedge_after = "2s"
    | ^^^^^^^^^^^
    = tip: remove the line, or write "off"
-error: `models."gpt-4.1".fallback` is not supported by this version: only deployments of the model itself serve it
-  --> settings/20-x.toml:6:1
-   |
- 6 | fallback = ["gpt-4o"]
-   | ^^^^^^^^
-   = tip: remove the line
 error: `resources.eastus2.entra` is not supported by this version: a resource is called with its `api_key`
-  --> settings/20-x.toml:9:1
+  --> settings/20-x.toml:7:1
    |
- 9 | entra = { kind = "managed_identity" }
+ 7 | entra = { kind = "managed_identity" }
    | ^^^^^
    = tip: remove the line
 error: `resources.eastus2.kind` is not supported by this version: every resource is an Azure OpenAI resource
-   --> settings/20-x.toml:10:1
-    |
- 10 | kind = "openai"
-    | ^^^^
-    = tip: remove the line, or write "azure"
+  --> settings/20-x.toml:8:1
+   |
+ 8 | kind = "openai"
+   | ^^^^
+   = tip: remove the line, or write "azure"
 error: `resources.eastus2.proxy` is not supported by this version: resources are called directly
-   --> settings/20-x.toml:11:1
-    |
- 11 | proxy = "socks5://127.0.0.1:1080"
-    | ^^^^^
-    = tip: remove the line
+  --> settings/20-x.toml:9:1
+   |
+ 9 | proxy = "socks5://127.0.0.1:1080"
+   | ^^^^^
+   = tip: remove the line
 "#,
     );
 }

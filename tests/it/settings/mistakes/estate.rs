@@ -366,3 +366,35 @@ error: `models.c.price` must be a table, not the number 3
 "#,
     );
 }
+
+#[test]
+fn fallbacks() {
+    assert_said(
+        r#"
+[models.alpha]
+aliases = ["first"]
+fallback = ["alpha", "btea", 3]
+[models.beta]
+fallback = ["first"]
+"#,
+        r#"
+error: `models.alpha.fallback`: `alpha` is the model itself
+  --> settings/20-x.toml:3:12
+   |
+ 3 | fallback = ["alpha", "btea", 3]
+   |            ^^^^^^^^^^^^^^^^^^^^
+   = tip: name another model
+error: `models.alpha.fallback` names `btea`, which is no model
+  --> settings/20-x.toml:3:12
+   |
+ 3 | fallback = ["alpha", "btea", 3]
+   |            ^^^^^^^^^^^^^^^^^^^^
+   = tip: did you mean `beta`?
+error: `models.alpha.fallback.2` must be text in quotes, not the number 3
+  --> settings/20-x.toml:3:30
+   |
+ 3 | fallback = ["alpha", "btea", 3]
+   |                              ^
+"#,
+    );
+}

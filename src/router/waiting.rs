@@ -1,0 +1,128 @@
+//! Waiting for room: how many may, for how long, and when the line moves.
+//!
+//! A router keeps a line for each model of its thread; the waiting room is one for all. The line moves when somebody
+//! asks, and every few milliseconds while anyone stands in it: a cooldown that ends and a slot that another thread gave
+//! back send no message. Who is next is decided in [`crate::balance::waiting`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::{Refusal, Router, offer, refusal};
+use crate::domain::demand::Demand;
+use crate::domain::ids::{KeyId, ModelName};
+use crate::domain::time::{self, Timestamp};
+use crate::fleet::deployment::DeploymentId;
+use crate::fleet::lease::Lease;
+
+/// How often a line is looked at: short beside any cooldown, and a few microseconds each.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Stands in line for the right to send one request.
+#[derive(Message)]
+#[rtype(result = "Result<Lease, Refusal>")]
+pub struct Wait {
+    pub demand: Demand,
+    /// Deployments that this request is not to be sent to again.
+    pub tried: SmallVec<[DeploymentId; 4]>,
+    pub caller: KeyId,
+    /// Refused then.
+    pub until: Timestamp,
+}
+
+pub(super) struct Waiter {
+    wait: Wait,
+    answer: oneshot::Sender<Result<Lease, Refusal>>,
+}
+
+/// How many wait, over all routers.
+#[derive(Debug, Default)]
+pub struct WaitingRoom(AtomicU32);
+
+impl WaitingRoom {
+    /// A seat, if fewer than `most` are taken. It is free again when it is dropped: the request was served, was refused,
+    /// or its client left.
+    pub fn enter(self: &Arc<Self>, most: u32) -> Option<Seat> {
+        let enter = |taken: u32| (taken < most).then_some(taken + 1);
+        self.0.fetch_update(Relaxed, Relaxed, enter).ok().map(|_| Seat(self.clone()))
+    }
+
+    pub fn taken(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub struct Seat(Arc<WaitingRoom>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Handler<Wait> for Router {
+    type Result = ResponseFuture<Result<Lease, Refusal>>;
+
+    fn handle(&mut self, wait: Wait, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.lines.entry(wait.demand.model.clone()).or_default().push(wait.caller, Waiter { wait, answer });
+        if !self.ticking {
+            self.ticking = true;
+            ctx.run_later(TICK, Self::tick);
+        }
+        let gone = Refusal::Unavailable { retry_after: Duration::from_secs(1) };
+        Box::pin(async move { answered.await.unwrap_or(Err(gone)) })
+    }
+}
+
+impl Router {
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let models: Vec<ModelName> = self.lines.keys().cloned().collect();
+        for model in models {
+            self.move_line(&model);
+        }
+        self.ticking = !self.lines.is_empty();
+        if self.ticking {
+            ctx.run_later(TICK, Self::tick);
+        }
+    }
+
+    /// Serves those in line whom anyone can serve; true when nobody stands in it any more.
+    pub(super) fn move_line(&mut self, model: &ModelName) -> bool {
+        let Some(line) = self.lines.get_mut(model) else { return true };
+        let table = self.table.borrow().clone();
+        let now = time::now();
+        for Waiter { wait, answer } in line.leave(|waiter| waiter.answer.is_closed() || waiter.wait.until <= now) {
+            // Whose client has left hears nothing.
+            let _ = answer.send(Err(refusal(&table, &wait.demand, &wait.tried, now)));
+        }
+        // One may be waiting for a deployment that the others need not wait for.
+        let mut passed = Vec::new();
+        while let Some(waiter) = line.pop() {
+            match offer(&table, &waiter.wait.demand, &waiter.wait.tried, now, &mut self.rng) {
+                Err(Refusal::Exhausted { .. }) => {
+                    let stop = waiter.wait.tried.is_empty();
+                    passed.push(waiter);
+                    if stop {
+                        break;
+                    }
+                }
+                // A lease that nobody takes is given back by being dropped.
+                answer => drop(waiter.answer.send(answer)),
+            }
+        }
+        for waiter in passed.into_iter().rev() {
+            line.push_front(waiter.wait.caller, waiter);
+        }
+        if !line.is_empty() {
+            return false;
+        }
+        self.lines.remove(model);
+        true
+    }
+}
