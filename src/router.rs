@@ -104,20 +104,27 @@ impl Handler<Acquire> for Router {
     fn handle(&mut self, acquire: Acquire, _: &mut Context<Self>) -> Self::Result {
         let table = self.table.borrow();
         let route = table.model(acquire.demand.model.as_str()).ok_or(Refusal::UnknownModel)?;
-        choose(route, &acquire.tried, time::now(), &mut self.rng)
+        choose(route, &acquire.demand, &acquire.tried, time::now(), &mut self.rng)
     }
 }
 
-/// The first tier with a candidate serves. Losing a race for a probe means looking again; each loss takes a candidate
+/// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a candidate
 /// away, so this ends.
-fn choose(route: &Route, tried: &[DeploymentId], now: Timestamp, rng: &mut fastrand::Rng) -> Result<Lease, Refusal> {
+fn choose(
+    route: &Route,
+    demand: &Demand,
+    tried: &[DeploymentId],
+    now: Timestamp,
+    rng: &mut fastrand::Rng,
+) -> Result<Lease, Refusal> {
+    let tokens = demand.counted_tokens();
     for tier in &route.tiers {
         loop {
             let candidates: SmallVec<[Candidate; 16]> = tier
                 .deployments
                 .iter()
                 .enumerate()
-                .filter(|(_, deployment)| is_candidate(deployment, tried, now))
+                .filter(|(_, deployment)| is_candidate(deployment, tokens, tried, now))
                 .map(|(index, deployment)| Candidate {
                     index,
                     weight: deployment.weight,
@@ -126,30 +133,37 @@ fn choose(route: &Route, tried: &[DeploymentId], now: Timestamp, rng: &mut fastr
                 })
                 .collect();
             let Some(index) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
-            if let Some(lease) = tier.deployments.get(index).and_then(|deployment| Lease::take(deployment, now)) {
+            if let Some(lease) = tier.deployments.get(index).and_then(|deployment| Lease::take(deployment, tokens, now))
+            {
                 return Ok(lease);
             }
         }
     }
-    Err(refusal(route, now))
+    Err(refusal(route, tokens, now))
 }
 
-fn is_candidate(deployment: &Deployment, tried: &[DeploymentId], now: Timestamp) -> bool {
-    deployment.has_room() && deployment.gauges.may_ask(now) && !tried.contains(&deployment.id)
+fn is_candidate(deployment: &Deployment, tokens: u64, tried: &[DeploymentId], now: Timestamp) -> bool {
+    deployment.has_room()
+        && deployment.gauges.may_ask(now)
+        && deployment.quota.seems_to_fit(tokens, now)
+        && !tried.contains(&deployment.id)
 }
 
 /// When the soonest deployment comes back, and whether the trouble is want of room or want of health.
-fn refusal(route: &Route, now: Timestamp) -> Refusal {
+fn refusal(route: &Route, tokens: u64, now: Timestamp) -> Refusal {
     /// What is guessed for a deployment that is full, or that this request has tried.
     const SOON: Duration = Duration::from_secs(1);
-    let wait = |deployment: &Deployment| match deployment.gauges.ready_at().since(now) {
+    let ready = |deployment: &Deployment| deployment.gauges.ready_at().since(now);
+    let wait = |deployment: &Deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {
         Duration::ZERO => SOON,
         wait => wait,
     };
     let retry_after = route.deployments().map(|deployment| wait(deployment)).min().unwrap_or(SOON);
     let busy = route.deployments().any(|deployment| match deployment.gauges.state() {
         State::Cooling => true,
-        State::Closed => !deployment.has_room() || deployment.gauges.ready_at() > now,
+        State::Closed => {
+            !deployment.has_room() || !ready(deployment).is_zero() || !deployment.quota.seems_to_fit(tokens, now)
+        }
         State::Open | State::Quarantined => false,
     });
     if busy { Refusal::Exhausted { retry_after } } else { Refusal::Unavailable { retry_after } }

@@ -18,7 +18,7 @@ use super::routes::{Dialect, Target};
 use super::state::Worker;
 use super::{auth, body, models};
 use crate::azure::endpoint::ApiVersion;
-use crate::domain::demand::Demand;
+use crate::domain::demand::{Demand, OutputCap};
 use crate::domain::ids::RequestId;
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
@@ -55,6 +55,7 @@ pub async fn serve(
         model: route.model.clone(),
         input_tokens,
         output_tokens: output_cap(&route, &peek, target.operation.has_output_tokens()),
+        cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },
     };
     let entry = worker.recorder.admit(Intent {
         id: RequestId::generate(),

@@ -54,7 +54,7 @@ pub struct Estate(pub Settings);
 impl Estate {
     /// A resource of the dated family with one deployment of the model.
     pub fn azure(&mut self, name: &str, address: SocketAddr) -> &mut Resource {
-        let deployment = Deployment { model: ModelName::from(MODEL), priority: 1, max_in_flight: None };
+        let deployment = Deployment::of(ModelName::from(MODEL));
         let resource = Resource {
             endpoint: Endpoint {
                 tls: false,
