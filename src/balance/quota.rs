@@ -40,6 +40,9 @@ pub struct Ticket {
 pub struct View {
     pub room: u64,
     pub until: Timestamp,
+    /// What is left of the minute; `u64::MAX` = not known.
+    pub tokens_left: u64,
+    pub requests_left: u64,
 }
 
 /// Where the deployment stands, for metrics and the admin plane. `None` = not known.
@@ -88,10 +91,13 @@ impl Quota {
 
     pub fn view(&mut self, now: Timestamp) -> View {
         self.roll(now);
-        match self.requests.fits_at().max(self.utilisation.fits_at()) {
-            Some(until) => View { room: 0, until },
-            None => View { room: self.tokens.room(), until: self.tokens.changes_at().unwrap_or(Timestamp(u64::MAX)) },
-        }
+        let (room, until) = match self.requests.fits_at().max(self.utilisation.fits_at()) {
+            Some(until) => (0, until),
+            None => (self.tokens.room(), self.tokens.changes_at().unwrap_or(Timestamp(u64::MAX))),
+        };
+        let left = |limit: Option<u64>, used| limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));
+        let tokens_left = left(self.tokens.limit(), self.tokens.used());
+        View { room, until, tokens_left, requests_left: left(self.requests.limit(), self.requests.used()) }
     }
 
     pub fn standing(&mut self, now: Timestamp) -> Standing {

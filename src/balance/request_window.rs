@@ -75,9 +75,10 @@ impl RequestWindow {
         self.minute.heard(mark, limit, remaining, now);
     }
 
-    /// Azure refused one request too many, and has room again after `wait`: the wait tells which slice was full.
+    /// Azure refused one request too many, and has room again after `wait`. The minute was full if we believe so too,
+    /// or if the wait is longer than a slice; slices open by themselves.
     pub fn refused(&mut self, now: Timestamp, wait: Duration) {
-        if wait > TEN_SECONDS {
+        if wait > TEN_SECONDS || self.minute.room() == 0 {
             self.minute.refused(now, wait);
         }
     }
@@ -138,14 +139,18 @@ mod tests {
     }
 
     #[test]
-    fn a_long_wait_means_the_minute() {
-        let mut window = RequestWindow::new(Some(60));
-        let mark = try_take(&mut window, 0).unwrap();
-        window.heard(&mark, Some(60), Some(0), at(5));
-        window.refused(at(5), Duration::from_millis(900));
-        assert_eq!(window.fits_at(), Some(at(61_000)), "the slice's wait says nothing of the minute");
-        window.refused(at(5), Duration::from_secs(30));
-        assert_eq!(window.fits_at(), Some(at(30_005)));
+    fn a_refusal_corrects_what_was_full() {
+        let used_after = |remaining, seconds| {
+            let mut window = RequestWindow::new(Some(60));
+            let mark = try_take(&mut window, 0).unwrap();
+            window.heard(&mark, Some(60), Some(remaining), at(5));
+            window.refused(at(5), Duration::from_secs(seconds));
+            window.roll(at(5 + seconds * 1_000));
+            window.used()
+        };
+        assert_eq!(used_after(0, 7), 0, "the minute was full, and Azure says when it empties");
+        assert_eq!(used_after(50, 7), 10, "a slice was full");
+        assert_eq!(used_after(50, 30), 0, "others may have filled the minute since");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A deployment's model of Azure's quota, shared by all workers.
 //!
-//! Looking is two atomic reads, so that a pick over many deployments costs no lock. Taking and correcting happen under
+//! Looking is a few atomic reads, so that a pick over many deployments costs no lock. Taking and correcting happen under
 //! a lock, once or twice per request and for well under a microsecond: two requests must not both take the last
 //! room, and a message to the owner would come too late for the next pick. The owner of the health (`resource`) has no
 //! part in it.
@@ -21,16 +21,32 @@ pub struct SharedQuota {
     /// The largest demand that fits, in tokens, until `until`; afterwards nobody has looked.
     room: AtomicU64,
     until: AtomicU64,
+    tokens_left: AtomicU64,
+    requests_left: AtomicU64,
 }
 
 impl SharedQuota {
     pub(super) fn new(start: Start) -> Self {
-        Self { quota: Mutex::new(Quota::new(start)), room: AtomicU64::new(u64::MAX), until: AtomicU64::new(0) }
+        let left = |limit: Option<u32>| AtomicU64::new(limit.map_or(u64::MAX, u64::from));
+        Self {
+            quota: Mutex::new(Quota::new(start)),
+            room: AtomicU64::new(u64::MAX),
+            until: AtomicU64::new(0),
+            tokens_left: left(start.tpm),
+            requests_left: left(start.rpm),
+        }
     }
 
     /// Whether a request of so many tokens would probably be let in. Without a lock; [`SharedQuota::take`] decides.
     pub fn seems_to_fit(&self, tokens: u64, now: Timestamp) -> bool {
         tokens.max(1) <= self.room.load(Relaxed) || now.0 >= self.until.load(Relaxed)
+    }
+
+    /// How many tokens' worth of such requests the rest of the minute would take; `u64::MAX` = not known. Without a
+    /// lock, and as old as the last request.
+    pub fn headroom(&self, tokens: u64) -> u64 {
+        let by_requests = self.requests_left.load(Relaxed).saturating_mul(tokens.max(1));
+        self.tokens_left.load(Relaxed).min(by_requests)
     }
 
     /// How long until a request of so many tokens fits; zero when it does.
@@ -66,6 +82,8 @@ impl SharedQuota {
         let view = quota.view(now);
         self.room.store(view.room, Relaxed);
         self.until.store(view.until.0, Relaxed);
+        self.tokens_left.store(view.tokens_left, Relaxed);
+        self.requests_left.store(view.requests_left, Relaxed);
         changed
     }
 

@@ -16,7 +16,7 @@ const WAIT: u64 = 300;
 /// Azure's figures beside a 429: there is nothing left.
 fn exhausted(text: &str) -> Reply {
     let reply = Reply::json(429, &format!(r#"{{"error":{{"code":"429","message":"{text}"}}}}"#));
-    ["limit-requests: 60000", "remaining-requests: 0", "limit-tokens: 1000", "remaining-tokens: 0"]
+    ["limit-requests: 60000", "remaining-requests: 59000", "limit-tokens: 1000", "remaining-tokens: 0"]
         .iter()
         .fold(reply, |reply, line| reply.with_header(&format!("x-ratelimit-{line}")))
 }
