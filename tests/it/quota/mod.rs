@@ -1,8 +1,7 @@
 //! Azure's quota as the gateway models it: regions that admit as Azure does hardly ever have to say 429.
 //!
 //! The regions are simulated with Azure's admission rule (slices of 1 s and 10 s and the minute for requests, an
-//! estimate at arrival for tokens). Their journals tell what they had to refuse; a balancer that only spreads by load
-//! would meet a 429 for every request beyond the smallest region's share.
+//! estimate at arrival for tokens). Their journals tell what they had to refuse.
 
 mod causes;
 mod load;
