@@ -29,6 +29,8 @@ pub struct Metrics {
     pub upstream_attempts: IntCounterVec,
     pub upstream_state: GaugeVec,
     pub upstream_cooldown: GaugeVec,
+    pub upstream_tokens_limit: GaugeVec,
+    pub upstream_tokens_remaining: GaugeVec,
     pub limit_rejections: IntCounterVec,
     pub reload_successful: IntGauge,
     pub reload_timestamp: Gauge,
@@ -128,6 +130,16 @@ impl Metrics {
             upstream_cooldown: gauges(
                 "upstream_cooldown_seconds",
                 "Seconds until a deployment may be asked again.",
+                &["resource", "deployment"],
+            )?,
+            upstream_tokens_limit: gauges(
+                "upstream_tokens_limit",
+                "Tokens per minute that a deployment admits, by its own latest word.",
+                &["resource", "deployment"],
+            )?,
+            upstream_tokens_remaining: gauges(
+                "upstream_tokens_remaining",
+                "Tokens that a deployment would admit now.",
                 &["resource", "deployment"],
             )?,
             limit_rejections: counters(

@@ -154,8 +154,9 @@ fn offer(
     now: Timestamp,
     rng: &mut fastrand::Rng,
 ) -> Result<Lease, Refusal> {
+    let tokens = demand.counted_tokens();
     for route in routes(table, demand) {
-        if let Some(lease) = choose(route, tried, now, rng) {
+        if let Some(lease) = choose(route, tokens, tried, now, rng) {
             return Ok(lease);
         }
     }
@@ -168,25 +169,37 @@ fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item =
     names.filter_map(|name| table.model(name.as_str())).map(Arc::as_ref)
 }
 
-/// The first tier with a candidate serves. Losing a race for a probe means looking again; each loss takes a candidate
-/// away, so this ends.
-fn choose(route: &Route, tried: &[DeploymentId], now: Timestamp, rng: &mut fastrand::Rng) -> Option<Lease> {
+/// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a
+/// candidate away, so this ends.
+fn choose(
+    route: &Route,
+    tokens: u64,
+    tried: &[DeploymentId],
+    now: Timestamp,
+    rng: &mut fastrand::Rng,
+) -> Option<Lease> {
     for tier in &route.tiers {
         loop {
             let candidates: SmallVec<[Candidate; 16]> = tier
                 .deployments
                 .iter()
                 .enumerate()
-                .filter(|(_, deployment)| is_candidate(deployment, tried, now))
+                .filter(|(_, deployment)| is_candidate(deployment, tokens, tried, now))
                 .map(|(index, deployment)| Candidate {
                     index,
                     weight: deployment.weight,
                     in_flight: deployment.gauges.in_flight(),
                     latency: deployment.gauges.latency(),
+                    // One that is to be probed is not passed over for what was known of it before its pause.
+                    headroom: match deployment.gauges.state() {
+                        State::Closed => deployment.quota.headroom(tokens),
+                        State::Cooling | State::Open | State::Quarantined => u64::MAX,
+                    },
                 })
                 .collect();
             let Some(index) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
-            if let Some(lease) = tier.deployments.get(index).and_then(|deployment| Lease::take(deployment, now)) {
+            if let Some(lease) = tier.deployments.get(index).and_then(|deployment| Lease::take(deployment, tokens, now))
+            {
                 return Some(lease);
             }
         }
@@ -194,8 +207,11 @@ fn choose(route: &Route, tried: &[DeploymentId], now: Timestamp, rng: &mut fastr
     None
 }
 
-fn is_candidate(deployment: &Deployment, tried: &[DeploymentId], now: Timestamp) -> bool {
-    deployment.has_room() && deployment.gauges.may_ask(now) && !tried.contains(&deployment.id)
+fn is_candidate(deployment: &Deployment, tokens: u64, tried: &[DeploymentId], now: Timestamp) -> bool {
+    deployment.has_room()
+        && deployment.gauges.may_ask(now)
+        && deployment.quota.seems_to_fit(tokens, now)
+        && !tried.contains(&deployment.id)
 }
 
 /// When the soonest deployment comes back (zero: any moment), and whether the trouble is want of room or of health.
@@ -203,8 +219,10 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
     if table.model(demand.model.as_str()).is_none() {
         return Refusal::UnknownModel;
     }
+    let tokens = demand.counted_tokens();
     let deployments = || routes(table, demand).flat_map(Route::deployments);
-    let waits = deployments().map(|deployment| match deployment.gauges.ready_at().since(now) {
+    let ready = |deployment: &Deployment| deployment.gauges.ready_at().since(now);
+    let waits = deployments().map(|deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {
         // It has failed this request, and the next one may fare better.
         Duration::ZERO if tried.contains(&deployment.id) => SOON,
         wait => wait,
@@ -212,7 +230,9 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
     let retry_after = waits.min().unwrap_or(SOON);
     let busy = deployments().any(|deployment| match deployment.gauges.state() {
         State::Cooling => true,
-        State::Closed => !deployment.has_room() || deployment.gauges.ready_at() > now,
+        State::Closed => {
+            !deployment.has_room() || !ready(deployment).is_zero() || !deployment.quota.seems_to_fit(tokens, now)
+        }
         State::Open | State::Quarantined => false,
     });
     if busy { Refusal::Exhausted { retry_after } } else { Refusal::Unavailable { retry_after } }

@@ -4,9 +4,8 @@
 //! page beside it.
 
 use std::ops::Range;
-use std::time::Duration;
 
-use crate::domain::outcome::{Fault, Outcome};
+use crate::domain::outcome::{Fault, Outcome, ThrottleCause};
 use crate::domain::usage::Charge;
 use crate::openai::json;
 
@@ -21,11 +20,11 @@ pub enum Verdict {
     Fail(Outcome),
 }
 
-/// Judges by status alone, `retry_after` being what the headers of a 429 said.
-pub fn classify(status: u16, retry_after: Option<Duration>) -> Verdict {
+/// Judges by status alone; why a 429 came, and for how long, is in `throttle`.
+pub fn classify(status: u16) -> Verdict {
     match status {
         200..=299 => Verdict::Answer,
-        429 => Verdict::Fail(Outcome::Throttled { retry_after }),
+        429 => Verdict::Fail(Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after: None }),
         // The deployment's credential, network rules or name are wrong: never the client's 401, 403 or 404.
         401 | 403 | 404 => Verdict::Fail(Outcome::Misconfigured { status }),
         // Timeout, conflicts while a deployment is being moved, a failed dependency behind it, and every 5xx.
@@ -61,13 +60,13 @@ mod tests {
     #[test]
     fn every_status_has_one_verdict() {
         for status in 200..600 {
-            let verdict = classify(status, None);
+            let verdict = classify(status);
             let expected_retry = matches!(status, 300..=399 | 401 | 403 | 404 | 408 | 409 | 423 | 424 | 429 | 500..);
             let retries = matches!(verdict, Verdict::Fail(outcome) if outcome.may_retry());
             assert_eq!(retries, expected_retry, "{status}");
         }
-        assert_eq!(classify(400, None), Verdict::Reject);
-        assert_eq!(classify(431, None), Verdict::Reject);
+        assert_eq!(classify(400), Verdict::Reject);
+        assert_eq!(classify(431), Verdict::Reject);
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Health {
                     self.enter(State::Closed, Timestamp::ZERO, now);
                 }
             }
-            Outcome::Throttled { retry_after } => {
+            Outcome::Throttled { retry_after, cause: _ } => {
                 let ready_at = now.after(retry_after.unwrap_or(self.cooldown));
                 match self.state {
                     State::Closed | State::Cooling => self.enter(State::Cooling, ready_at.max(self.ready_at), now),
@@ -140,7 +140,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::outcome::Fault;
+    use crate::domain::outcome::{Fault, ThrottleCause};
     use proptest::prelude::*;
 
     const COOLDOWN: Duration = Duration::from_secs(10);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn throttled(seconds: u64) -> Outcome {
-        Outcome::Throttled { retry_after: Some(Duration::from_secs(seconds)) }
+        Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after: Some(Duration::from_secs(seconds)) }
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         check(&[(throttled(9), 0, 1)], (State::Cooling, 10));
         check(&[(throttled(9), 0, 1), (throttled(2), 0, 2)], (State::Cooling, 10));
         check(&[(throttled(2), 0, 1), (throttled(9), 0, 2)], (State::Cooling, 11));
-        check(&[(Outcome::Throttled { retry_after: None }, 0, 1)], (State::Cooling, 11));
+        check(&[(Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after: None }, 0, 1)], (State::Cooling, 11));
         check(&[(throttled(9), 0, 1), (Outcome::Served, 0, 3)], (State::Cooling, 10));
         check(&[(throttled(9), 0, 1), (Outcome::Served, 10, 11)], (State::Closed, 0));
     }

@@ -15,9 +15,19 @@ pub struct Candidate {
     pub in_flight: u32,
     /// Zero = not measured yet: it is tried before those that are known.
     pub latency: Duration,
+    /// What Azure would still let in this minute, in any one unit; `u64::MAX` = not known.
+    pub headroom: u64,
 }
 
 impl Candidate {
+    /// Its weight in proportion to its headroom, so that unequal deployments run out at the same time and not the
+    /// smallest first. One that is not known counts as the roomiest.
+    fn share(&self, roomiest: u64) -> u64 {
+        let headroom = self.headroom.min(roomiest) as f64 / roomiest as f64;
+        // Finer than the weights themselves, and at least one ticket.
+        (f64::from(self.weight.max(1)) * 1000.0 * headroom) as u64 + 1
+    }
+
     /// Expected wait: latency times the queue it would join, a heavy deployment's queue counting less.
     fn load(&self) -> f64 {
         let queue = f64::from(self.in_flight) * 100.0 / f64::from(self.weight.max(1)) + 1.0;
@@ -31,22 +41,24 @@ pub fn pick(candidates: &[Candidate], mut random: impl FnMut(u64) -> u64) -> Opt
         [] => None,
         [only] => Some(only.index),
         _ => {
-            let total: u64 = candidates.iter().map(|candidate| u64::from(candidate.weight.max(1))).sum();
-            let first = draw(candidates, random(total));
-            let second = draw(candidates, random(total));
+            let known = candidates.iter().map(|candidate| candidate.headroom).filter(|headroom| *headroom != u64::MAX);
+            let roomiest = known.max().unwrap_or(1).max(1);
+            let total: u64 = candidates.iter().map(|candidate| candidate.share(roomiest)).sum();
+            let first = draw(candidates, roomiest, random(total));
+            let second = draw(candidates, roomiest, random(total));
             Some(if second.load() < first.load() { second.index } else { first.index })
         }
     }
 }
 
-fn draw(candidates: &[Candidate], mut ticket: u64) -> &Candidate {
+fn draw(candidates: &[Candidate], roomiest: u64, mut ticket: u64) -> &Candidate {
     let last = &candidates[candidates.len() - 1];
     for candidate in candidates {
-        let weight = u64::from(candidate.weight.max(1));
-        if ticket < weight {
+        let share = candidate.share(roomiest);
+        if ticket < share {
             return candidate;
         }
-        ticket -= weight;
+        ticket -= share;
     }
     last
 }
@@ -57,7 +69,30 @@ mod tests {
     use proptest::prelude::*;
 
     fn candidate(index: usize, weight: u32, in_flight: u32, milliseconds: u64) -> Candidate {
-        Candidate { index, weight, in_flight, latency: Duration::from_millis(milliseconds) }
+        Candidate { index, weight, in_flight, latency: Duration::from_millis(milliseconds), headroom: u64::MAX }
+    }
+
+    /// How often each of equal candidates with these headrooms is picked, of 30,000.
+    fn shares(headrooms: [u64; 3]) -> [usize; 3] {
+        let mut candidates = [candidate(0, 100, 0, 50), candidate(1, 100, 0, 50), candidate(2, 100, 0, 50)];
+        candidates.iter_mut().zip(headrooms).for_each(|(candidate, headroom)| candidate.headroom = headroom);
+        let (mut rng, mut picked) = (fastrand::Rng::with_seed(7), [0; 3]);
+        for _ in 0..30_000 {
+            picked[pick(&candidates, |below| rng.u64(..below)).unwrap()] += 1;
+        }
+        picked
+    }
+
+    #[test]
+    fn those_with_more_headroom_get_more() {
+        let [small, middle, large] = shares([1_000, 3_000, 6_000]);
+        assert!((2_700..3_300).contains(&small) && (8_500..9_500).contains(&middle), "{small} {middle} {large}");
+        let [known, unknown, other] = shares([1_000, u64::MAX, 1_000]);
+        assert!(
+            [known, unknown, other].iter().all(|share| (9_500..10_500).contains(share)),
+            "{known} {unknown} {other}"
+        );
+        assert!(shares([0, 0, 0]).iter().all(|share| *share > 9_000));
     }
 
     #[test]
@@ -71,7 +106,7 @@ mod tests {
     #[test]
     fn the_loaded_one_loses_when_both_are_drawn() {
         let candidates = [candidate(0, 100, 9, 50), candidate(1, 100, 0, 50)];
-        let mut tickets = [150, 20].into_iter();
+        let mut tickets = [150_000, 20].into_iter();
         assert_eq!(pick(&candidates, |_| tickets.next().unwrap()), Some(1));
     }
 

@@ -132,7 +132,7 @@ fn resource(name: &ResourceName, simulator: &Simulator, api_key: &str) -> Resour
     let deployments: BTreeMap<_, _> = MODELS
         .iter()
         .map(|(model, _)| {
-            let deployment = Deployment { model: ModelName::from(*model), priority: 1, max_in_flight: None };
+            let deployment = Deployment::of(ModelName::from(*model));
             (DeploymentName::from(*model), deployment)
         })
         .collect();

@@ -53,4 +53,24 @@ pub struct Demand {
     pub input_tokens: u32,
     /// The request's own cap, or what the model's settings assume when it sets none.
     pub output_tokens: u32,
+    /// Whether Azure's admission counts the output too: it does for a cap that the request sets, and knows no other.
+    pub cap: OutputCap,
+}
+
+/// Where a demand's `output_tokens` come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputCap {
+    Asked,
+    Assumed,
+}
+
+impl Demand {
+    /// What Azure's admission will count, by our upper estimate.
+    pub fn counted_tokens(&self) -> u64 {
+        let output = match self.cap {
+            OutputCap::Asked => self.output_tokens,
+            OutputCap::Assumed => 0,
+        };
+        u64::from(self.input_tokens) + u64::from(output)
+    }
 }

@@ -8,7 +8,7 @@ pub enum Outcome {
     /// A whole answer, or a stream that ended as it should.
     Served,
     /// 429: the deployment asked to be left alone, for so long if it said so.
-    Throttled { retry_after: Option<Duration> },
+    Throttled { cause: ThrottleCause, retry_after: Option<Duration> },
     /// The deployment, or the way to it, failed.
     Faulted(Fault),
     /// 401, 403 or 404 of the deployment itself: it cannot serve until someone mends its settings.
@@ -37,6 +37,35 @@ impl Outcome {
             Self::Misconfigured { .. } => "misconfigured",
             Self::Rejected { .. } => "rejected",
             Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// What a 429 is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ThrottleCause {
+    /// Requests per minute, or its slices of 1 s and 10 s.
+    Requests,
+    /// Tokens per minute.
+    Tokens,
+    /// A provisioned deployment at 100 % of its utilisation.
+    Provisioned,
+    /// The region has no room for anyone: nobody's quota.
+    Capacity,
+    /// A quota of a day or longer, or of the whole subscription.
+    Period,
+    Unknown,
+}
+
+impl ThrottleCause {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::Provisioned => "provisioned",
+            Self::Capacity => "capacity",
+            Self::Period => "period",
+            Self::Unknown => "unknown",
         }
     }
 }

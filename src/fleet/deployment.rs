@@ -7,8 +7,10 @@ use std::time::Duration;
 use actix::Recipient;
 
 use super::gauges::Gauges;
+use super::quota::SharedQuota;
 use super::resource::Settled;
 use crate::azure::endpoint::{ApiVersion, Endpoint};
+use crate::balance::quota::Start;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::secret::Secret;
 use crate::settings::model;
@@ -17,7 +19,7 @@ use crate::settings::model;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeploymentId(u64);
 
-/// Immutable but for its gauges; replaced when its settings change.
+/// Immutable but for its gauges and its quota; replaced when its settings change.
 #[derive(Debug)]
 pub struct Deployment {
     pub id: DeploymentId,
@@ -34,6 +36,7 @@ pub struct Deployment {
     /// How long a 429 that names no time closes it.
     pub cooldown: Duration,
     pub gauges: Gauges,
+    pub quota: SharedQuota,
     /// The `Resource` that owns its health.
     pub(super) owner: Recipient<Settled>,
 }
@@ -66,6 +69,7 @@ impl Deployment {
                     max_in_flight: spec.max_in_flight,
                     cooldown,
                     gauges: Gauges::default(),
+                    quota: SharedQuota::new(Start { rpm: spec.rpm, tpm: spec.tpm }),
                     owner: owner.clone(),
                 })
             })

@@ -102,7 +102,7 @@ pub(super) struct Taken {
 mod tests {
     use super::*;
     use crate::balance::health::Report;
-    use crate::domain::outcome::Outcome;
+    use crate::domain::outcome::{Outcome, ThrottleCause};
 
     #[test]
     fn a_429_holds_while_its_report_is_on_its_way() {
@@ -114,7 +114,8 @@ mod tests {
         health.observe(Report { outcome: Outcome::Served, began: at(0), now: at(1) });
         gauges.publish(&health, Duration::ZERO);
         assert!(!gauges.may_ask(at(4)));
-        let throttled = Outcome::Throttled { retry_after: Some(Duration::from_secs(4)) };
+        let retry_after = Some(Duration::from_secs(4));
+        let throttled = Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after };
         health.observe(Report { outcome: throttled, began: at(0), now: at(1) });
         gauges.publish(&health, Duration::ZERO);
         assert!(!gauges.may_ask(at(4)) && gauges.may_ask(at(5)));

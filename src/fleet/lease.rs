@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::deployment::Deployment;
 use super::gauges::Taken;
 use super::resource::Settled;
+use crate::azure::headers::Figures;
 use crate::balance::health::Report;
-use crate::domain::outcome::Outcome;
+use crate::balance::quota::Ticket;
+use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 
 /// Settled exactly once: by [`Lease::settle`], or by being dropped, which counts as abandoned.
@@ -16,13 +18,24 @@ pub struct Lease {
     deployment: Arc<Deployment>,
     began: Timestamp,
     taken: Option<Taken>,
+    ticket: Ticket,
 }
 
+/// A pause is lengthened by up to this share of it, and this much: gateways that met the same 429 do not all probe at
+/// once.
+const JITTER: f64 = 0.05;
+const MOST_JITTER: Duration = Duration::from_millis(250);
+
 impl Lease {
-    /// `None` when the deployment's last room went to another worker since it was looked at.
-    pub fn take(deployment: &Arc<Deployment>, now: Timestamp) -> Option<Self> {
+    /// Takes room for a request of so many tokens, as Azure counts them. `None` when the deployment's last room went to
+    /// another worker since it was looked at.
+    pub fn take(deployment: &Arc<Deployment>, tokens: u64, now: Timestamp) -> Option<Self> {
         let taken = deployment.gauges.take()?;
-        Some(Self { deployment: deployment.clone(), began: now, taken: Some(taken) })
+        let Some(ticket) = deployment.quota.take(tokens, now) else {
+            deployment.gauges.give_back(taken);
+            return None;
+        };
+        Some(Self { deployment: deployment.clone(), began: now, taken: Some(taken), ticket })
     }
 
     pub fn deployment(&self) -> &Arc<Deployment> {
@@ -33,7 +46,12 @@ impl Lease {
         self.began
     }
 
-    /// Gives the room back and tells the deployment's owner how it went; `ttfb` feeds its latency.
+    /// What the answer's headers say of the deployment's quota; before the lease is settled.
+    pub fn heard(&self, figures: &Figures) {
+        self.deployment.quota.heard(&self.ticket, figures, time::now());
+    }
+
+    /// Gives the place back and tells the deployment's owner how it went; `ttfb` feeds its latency.
     pub fn settle(mut self, outcome: Outcome, ttfb: Option<Duration>) {
         self.end(outcome, ttfb);
     }
@@ -42,8 +60,19 @@ impl Lease {
         let Some(taken) = self.taken.take() else { return };
         let now = time::now();
         let gauges = &self.deployment.gauges;
-        if let Outcome::Throttled { retry_after } = outcome {
-            gauges.close_until(now.after(retry_after.unwrap_or(self.deployment.cooldown)));
+        match outcome {
+            Outcome::Throttled { cause, retry_after } => {
+                let pause = retry_after.unwrap_or(self.deployment.cooldown);
+                let jitter = pause.mul_f64(JITTER).min(MOST_JITTER).mul_f64(fastrand::f64());
+                self.deployment.quota.refused(cause, pause, now);
+                gauges.close_until(now.after(pause + jitter));
+            }
+            Outcome::Faulted(Fault::Connect) => self.deployment.quota.give_back(&self.ticket, now),
+            Outcome::Faulted(_)
+            | Outcome::Served
+            | Outcome::Misconfigured { .. }
+            | Outcome::Rejected { .. }
+            | Outcome::Abandoned => {}
         }
         let silent = match outcome {
             Outcome::Served | Outcome::Rejected { .. } => !gauges.wants_report(now),

@@ -9,10 +9,12 @@
 //! - Only the owning `Resource` moves a deployment's state, and only it may bring `ready_at` forward; a lease that met
 //!   a 429 may push `ready_at` back, so that no other worker asks in the moment before the owner has heard of it.
 //! - Outside the closed state, at most one request at a time is sent (the probe).
+//! - Room in a deployment's [`quota`] is taken with the lease, and stays taken: Azure gives none back either.
 
 pub mod deployment;
 pub mod gauges;
 pub mod lease;
 pub mod pool;
+pub mod quota;
 pub mod resource;
 pub mod routes;

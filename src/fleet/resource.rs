@@ -9,6 +9,7 @@ use super::deployment::{Deployment, DeploymentId};
 use crate::balance::health::{Health, Report, State};
 use crate::balance::latency::PeakEwma;
 use crate::domain::ids::ResourceName;
+use crate::domain::outcome::{Outcome, ThrottleCause};
 use crate::settings::model;
 use crate::tripwire::Tripwire;
 
@@ -117,7 +118,15 @@ fn announce(deployment: &Deployment, before: State, health: &Health, report: &Re
             tracing::info!(%resource, deployment = %name, was = before.label(), "deployment takes traffic again");
         }
         State::Cooling => {
-            tracing::info!(%resource, deployment = %name, wait_ms, "deployment asked for a pause");
+            let cause = match report.outcome {
+                Outcome::Throttled { cause, .. } => cause,
+                Outcome::Served
+                | Outcome::Faulted(_)
+                | Outcome::Misconfigured { .. }
+                | Outcome::Rejected { .. }
+                | Outcome::Abandoned => ThrottleCause::Unknown,
+            };
+            tracing::info!(%resource, deployment = %name, wait_ms, cause = cause.label(), "deployment asked for a pause");
         }
         State::Open => {
             tracing::warn!(%resource, deployment = %name, wait_ms, reason, "deployment keeps failing and is left alone");

@@ -19,7 +19,7 @@ use super::routes::{Dialect, Target};
 use super::state::Worker;
 use super::{auth, body, models};
 use crate::azure::endpoint::ApiVersion;
-use crate::domain::demand::Demand;
+use crate::domain::demand::{Demand, OutputCap};
 use crate::domain::ids::ModelName;
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
@@ -57,6 +57,7 @@ pub async fn serve(
         fallback: fallback(&table, &caller, &route),
         input_tokens,
         output_tokens: output_cap(&route, &peek, target.operation.has_output_tokens()),
+        cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },
     };
     let entry = worker.recorder.admit(Intent {
         id: label.id(),

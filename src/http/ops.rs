@@ -93,6 +93,8 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
     let metrics = &worker.house.metrics;
     metrics.upstream_state.reset();
     metrics.upstream_cooldown.reset();
+    metrics.upstream_tokens_limit.reset();
+    metrics.upstream_tokens_remaining.reset();
     let now = time::now();
     for deployment in table.models.iter().flat_map(|route| route.deployments()) {
         let (resource, name) = (deployment.resource.as_str(), deployment.name.as_str());
@@ -103,5 +105,10 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
         }
         let wait = deployment.gauges.ready_at().since(now).as_secs_f64();
         metrics.upstream_cooldown.with_label_values(&[resource, name]).set(wait);
+        let standing = deployment.quota.standing(now);
+        if let (Some(limit), Some(remaining)) = (standing.limit_tokens, standing.remaining_tokens()) {
+            metrics.upstream_tokens_limit.with_label_values(&[resource, name]).set(limit as f64);
+            metrics.upstream_tokens_remaining.with_label_values(&[resource, name]).set(remaining as f64);
+        }
     }
 }

@@ -13,8 +13,9 @@ use futures_util::StreamExt;
 
 use super::headers;
 use crate::azure::endpoint::ApiVersion;
+use crate::azure::headers::Figures;
 use crate::azure::reply::{self, Verdict};
-use crate::azure::{headers as azure_headers, request as azure_request};
+use crate::azure::{headers as azure_headers, request as azure_request, throttle};
 use crate::domain::demand::Operation;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
@@ -50,6 +51,8 @@ pub struct Order {
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
+    /// What they say of the deployment's quota.
+    pub figures: Figures,
     pub upstream_id: Option<String>,
     /// When its first content had come.
     pub first_byte_at: Timestamp,
@@ -90,6 +93,8 @@ pub struct Failure {
     pub outcome: Outcome,
     pub status: Option<u16>,
     pub charge: Charge,
+    /// What the headers, if any came, say of the deployment's quota.
+    pub figures: Figures,
     pub upstream_id: Option<String>,
     /// For the log: what went wrong, without secrets.
     pub detail: String,
@@ -156,24 +161,20 @@ fn prepare(order: &Order, deployment: &Deployment, routing: &Routing) -> Option<
 async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer, Failure> {
     let status = response.status.as_u16();
     let upstream_id = headers::text(&response.headers, headers::UPSTREAM_ID).map(str::to_owned);
+    let figures = azure_headers::figures(|name| headers::text(&response.headers, name));
     let named = |outcome, charge, detail: String| Failure {
         outcome,
         status: Some(status),
         charge,
+        figures,
         upstream_id: upstream_id.clone(),
         detail,
     };
-    let judged = reply::classify(status, None);
+    let judged = reply::classify(status);
     if let Verdict::Fail(outcome) = judged {
         let body = read_failure(&mut response.body).await;
         let outcome = match outcome {
-            Outcome::Throttled { .. } => {
-                let (ms, seconds) = (
-                    headers::text(&response.headers, "retry-after-ms"),
-                    headers::text(&response.headers, "retry-after"),
-                );
-                Outcome::Throttled { retry_after: azure_headers::retry_after(ms, seconds, &body) }
-            }
+            Outcome::Throttled { .. } => throttle::judge(|name| headers::text(&response.headers, name), &body),
             Outcome::Served
             | Outcome::Faulted(_)
             | Outcome::Misconfigured { .. }
@@ -185,14 +186,14 @@ async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer
     let is_stream = headers::text(&response.headers, header::CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     let rest = if judged == Verdict::Answer && is_stream {
-        open_stream(response.body, hide).await
+        open_stream(response.body, &response.headers, hide).await
     } else {
         read_whole(response.body, judged).await
     };
     match rest {
         Ok(rest) => {
             let first_byte_at = time::now();
-            Ok(Answer { status, headers: response.headers, upstream_id, first_byte_at, rest })
+            Ok(Answer { status, headers: response.headers, figures, upstream_id, first_byte_at, rest })
         }
         Err((outcome, detail)) => Err(named(outcome, Charge::Ambiguous, detail)),
     }
@@ -201,7 +202,7 @@ async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer
 type Broken = (Outcome, String);
 
 /// Reads events until the first that is an answer; an error before it is a failure like any other.
-async fn open_stream(mut body: UpstreamBody, hide: HideUsage) -> Result<Rest, Broken> {
+async fn open_stream(mut body: UpstreamBody, head_says: &HeaderMap, hide: HideUsage) -> Result<Rest, Broken> {
     let (mut splitter, mut watch) = (Splitter::default(), StreamWatch::default());
     let mut head = BytesMut::new();
     loop {
@@ -221,7 +222,9 @@ async fn open_stream(mut body: UpstreamBody, hide: HideUsage) -> Result<Rest, Br
         for span in spans {
             let event = &bytes[span];
             match watch.read(event) {
-                Event::Error => return Err((in_band(event), "an error event before the first content".into())),
+                Event::Error => {
+                    return Err((in_band(event, head_says), "an error event before the first content".into()));
+                }
                 Event::Done => (begun, done) = (true, true),
                 Event::Content => begun = true,
                 Event::Usage(_) if hide == HideUsage::Yes => continue,
@@ -244,13 +247,11 @@ async fn open_stream(mut body: UpstreamBody, hide: HideUsage) -> Result<Rest, Br
     }
 }
 
-/// An error event under status 200: Azure signals rate limits this way too.
-fn in_band(event: &[u8]) -> Outcome {
-    let throttled = [&b"rate_limit"[..], b"too_many_requests", b"\"429\""]
-        .iter()
-        .any(|sign| memchr::memmem::find(event, sign).is_some());
-    if throttled {
-        Outcome::Throttled { retry_after: azure_headers::retry_after(None, None, event) }
+/// An error event under status 200: Azure signals rate limits this way too, and the head may name the time.
+fn in_band(event: &[u8], head: &HeaderMap) -> Outcome {
+    const SIGNS: [&[u8]; 5] = [b"rate_limit", b"too_many_requests", b"RateLimitReached", b"\"429\"", b"\"code\":429"];
+    if SIGNS.iter().any(|sign| memchr::memmem::find(event, sign).is_some()) {
+        throttle::judge(|name| headers::text(head, name), event)
     } else {
         Outcome::Faulted(Fault::InvalidResponse)
     }
@@ -315,7 +316,8 @@ pub fn outcome_of(error: &UpstreamError) -> Outcome {
 
 impl Failure {
     fn before_sending(outcome: Outcome, detail: &str) -> Self {
-        Self { outcome, status: None, charge: Charge::None, upstream_id: None, detail: detail.to_owned() }
+        let figures = Figures::default();
+        Self { outcome, status: None, charge: Charge::None, figures, upstream_id: None, detail: detail.to_owned() }
     }
 
     fn sent(outcome: Outcome, detail: &str) -> Self {

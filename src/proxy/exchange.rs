@@ -86,8 +86,12 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
         answer_as(&mut exchange, &deployment);
         exchange.books.begin_attempt(&deployment, lease.began());
         match attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await {
-            Ok(answer) => return send(exchange.order, exchange.books, lease, answer).await,
+            Ok(answer) => {
+                lease.heard(&answer.figures);
+                return send(exchange.order, exchange.books, lease, answer).await;
+            }
             Err(failure) => {
+                lease.heard(&failure.figures);
                 let suspect = is_suspect(&outcomes, failure.outcome);
                 outcomes.push(failure.outcome);
                 tried.note(deployment.id, failure.outcome);
@@ -215,7 +219,7 @@ fn note(books: &mut Books, lease: &Lease, failure: Failure) {
     let deployment = lease.deployment();
     tracing::debug!(resource = %deployment.resource, deployment = %deployment.name, reason = failure.outcome.reason(),
         detail = failure.detail, "attempt failed");
-    let Failure { outcome, status, charge, upstream_id, detail: _ } = failure;
+    let Failure { outcome, status, charge, figures: _, upstream_id, detail: _ } = failure;
     books.end_attempt(AttemptEnd { status, outcome, usage: Usage::default(), charge, upstream_id });
 }
 
@@ -223,7 +227,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
     books.first_byte(answer.first_byte_at);
     let deployment = lease.deployment().clone();
     let (timing, attempts) = (books.timing(), books.attempts());
-    let Answer { status, headers, upstream_id, first_byte_at, rest } = answer;
+    let Answer { status, headers, figures: _, upstream_id, first_byte_at, rest } = answer;
     let ttfb = first_byte_at.since(lease.began());
     let body = match rest {
         Rest::Whole { body, usage } => {

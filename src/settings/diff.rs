@@ -221,14 +221,16 @@ impl List {
         self.plain(&["resources", name, "weight"], weight);
         self.plain(&["resources", name, "enabled"], enabled);
         for (deployment, settings) in deployments {
-            let Deployment { model, priority: own, max_in_flight } = settings;
+            let Deployment { model, priority: own, max_in_flight, tpm, rpm } = settings;
             let at = |key| ["resources", name, "deployments", deployment.as_str(), key];
             self.text(&at("model"), model.as_str());
             if own != priority {
                 self.plain(&at("priority"), own);
             }
-            if let Some(most) = max_in_flight {
-                self.plain(&at("max_in_flight"), most);
+            for (key, most) in [("max_in_flight", max_in_flight), ("tpm", tpm), ("rpm", rpm)] {
+                if let Some(most) = most {
+                    self.plain(&at(key), most);
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::domain::money::Price;
 const DEFAULT_API_VERSION: &str = "2024-10-21";
 const API_VERSION: &str = "\"v1\" or a dated version such as \"2024-10-21\" or \"2025-04-01-preview\"";
 const MOST: u32 = 1_000_000;
+const MOST_PER_MINUTE: u32 = 1_000_000_000;
 
 /// What the settings of a resource are called; a deployment of such a name is a line in the wrong table.
 const RESOURCE_KEYS: [&str; 12] = [
@@ -228,7 +229,7 @@ fn deployment(section: &Section<'_>, name: &str, value: &Value, inherited: Optio
     let path = section.path.child(name);
     if let ValueKind::String(model) = &value.kind {
         let model = model_name(section, &path, model)?;
-        return Some(Deployment { model, priority: inherited.unwrap_or(1), max_in_flight: None });
+        return Some(Deployment { priority: inherited.unwrap_or(1), ..Deployment::of(model) });
     }
     if let ValueKind::Table(_) = &value.kind {
         return deployment_table(section.entry(name, value), inherited);
@@ -254,13 +255,11 @@ fn deployment_table(section: Section<'_>, inherited: Option<u32>) -> Option<Depl
     });
     // Capacity that is paid for anyway comes first.
     let own = section.integer("priority", 0, MOST).or((provisioned == Some(true)).then_some(0));
-    let deployment = model.map(|model| Deployment {
-        model,
-        priority: own.or(inherited).unwrap_or(1),
-        max_in_flight: section.integer("max_in_flight", 1, MOST),
-    });
-    // Asked for also when there is no model, so that it is a known key.
-    section.value("max_in_flight");
+    // Asked for also when there is no model, so that they are known keys.
+    let max_in_flight = section.integer("max_in_flight", 1, MOST);
+    let (tpm, rpm) = (section.integer("tpm", 1, MOST_PER_MINUTE), section.integer("rpm", 1, MOST_PER_MINUTE));
+    let priority = own.or(inherited).unwrap_or(1);
+    let deployment = model.map(|model| Deployment { model, priority, max_in_flight, tpm, rpm });
     section.finish();
     deployment
 }

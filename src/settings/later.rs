@@ -35,7 +35,7 @@ const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static st
     Later { pattern, severity: Severity::Error, accepted, instead }
 }
 
-const LATER: [Later; 12] = [
+const LATER: [Later; 10] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
     warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
     refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
@@ -46,8 +46,6 @@ const LATER: [Later; 12] = [
     refused("resources.*.entra", Accepted::Nothing, "a resource is called with its `api_key`"),
     refused("resources.*.proxy", Accepted::Empty, "resources are called directly"),
     refused("resources.*.kind", Accepted::Text(&["azure"]), "every resource is an Azure OpenAI resource"),
-    warns("resources.*.deployments.*.tpm", Accepted::Nothing, "Azure's own answers say when a deployment is full"),
-    warns("resources.*.deployments.*.rpm", Accepted::Nothing, "Azure's own answers say when a deployment is full"),
 ];
 
 /// What of the table was met; a warning that many deployments share is given once.

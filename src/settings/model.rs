@@ -132,6 +132,16 @@ pub struct Deployment {
     /// The resource's, unless the deployment sets its own.
     pub priority: u32,
     pub max_in_flight: Option<u32>,
+    /// Tokens and requests per minute until Azure's answers name others.
+    pub tpm: Option<u32>,
+    pub rpm: Option<u32>,
+}
+
+impl Deployment {
+    /// Of the model, with nothing else said.
+    pub fn of(model: ModelName) -> Self {
+        Self { model, priority: 1, max_in_flight: None, tpm: None, rpm: None }
+    }
 }
 
 /// What a model has that no `[models]` table describes: no price, no aliases.

@@ -110,7 +110,7 @@ fn models_are_listed_and_found_by_alias() {
     let gateway = TestGateway::with(|estate| {
         let aliases = vec!["gpt-3.5-turbo".to_owned()];
         estate.0.models.insert(ModelName::from(MODEL), Model { aliases, ..Model::default() });
-        let large = Deployment { model: ModelName::from("gpt-4.1"), priority: 1, max_in_flight: None };
+        let large = Deployment::of(ModelName::from("gpt-4.1"));
         estate.azure("east", azure.address()).deployments.insert(DeploymentName::from("large"), large);
     });
     for path in ["/v1/models", "/openai/models?api-version=2024-10-21", "/openai/v1/models"] {

@@ -167,7 +167,7 @@ fn bodies_that_cannot_be_read() {
 fn models_that_do_not_exist_or_are_not_allowed() {
     let azure = azure();
     let gateway = TestGateway::with(|estate| {
-        let large = Deployment { model: ModelName::from("gpt-4.1"), priority: 1, max_in_flight: None };
+        let large = Deployment::of(ModelName::from("gpt-4.1"));
         estate.azure("east", azure.address()).deployments.insert(DeploymentName::from("large"), large);
     });
     let invalid = "invalid_request_error";

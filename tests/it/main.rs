@@ -14,6 +14,7 @@ mod keys;
 mod ledger;
 mod live;
 mod ops;
+mod quota;
 mod relay;
 mod replay;
 mod scenario;

@@ -63,7 +63,8 @@ fn a_pause_longer_than_the_wait_is_refused_at_once_with_its_length() {
         let answer = gateway.chat(QUESTION).expect(429);
         assert_eq!((answer.code().as_str(), answer.header("x-should-retry")), ("upstream_exhausted", Some("true")));
         let told: u64 = answer.header("retry-after-ms").unwrap().parse().unwrap();
-        assert!((50_000..=60_000).contains(&told), "{told}");
+        // The deployment is given a little more than it asked for, so that not all come back at the same moment.
+        assert!((50_000..=66_000).contains(&told), "{told}");
     }
     assert!(began.elapsed() < Duration::from_secs(20), "nobody waits in vain");
     assert_eq!(azure.requests().len(), 1, "a deployment that asked for a pause is not asked");

@@ -96,7 +96,9 @@ fn each_form_of_a_429s_time_is_believed() {
         let gateway = in_tiers(&azures);
         let answer = refused(gateway.chat(QUESTION), 429, "upstream_exhausted");
         let (told, seconds) = (wait_ms(&answer), answer.header("retry-after").unwrap().to_owned());
-        assert!(told <= milliseconds && told + 400 >= milliseconds, "told {told}, Azure said {milliseconds}");
+        // A pause is lengthened by up to a twentieth, at most a quarter of a second: gateways come back one by one.
+        let longest = milliseconds + (milliseconds / 20).min(250);
+        assert!(told <= longest && told + 400 >= milliseconds, "told {told}, Azure said {milliseconds}");
         assert_eq!(seconds, told.div_ceil(1000).to_string());
         gateway.settle();
         let row = gateway.row();
@@ -112,7 +114,7 @@ fn when_all_are_throttled_the_soonest_counts() {
     for _ in 0..3 {
         let answer = refused(gateway.chat(QUESTION), 429, "upstream_exhausted");
         let told = wait_ms(&answer);
-        assert!((2_000..=3_000).contains(&told), "{told}");
+        assert!((2_000..=3_150).contains(&told), "{told}");
         gateway.settle();
     }
     assert_eq!(counts(&azures), [1, 1, 1], "nobody is asked inside its cooldown");

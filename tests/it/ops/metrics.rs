@@ -13,7 +13,7 @@ use crate::support::process::{ADMIN_KEY, CHAT, EMBEDDINGS, Estate, Gateway};
 const PREFIX: &str = "aoai_gateway_";
 
 /// Name, type and labels, as far as they apply by now.
-const CONTRACT: [(&str, &str, &[&str]); 19] = [
+const CONTRACT: [(&str, &str, &[&str]); 21] = [
     ("requests_total", "counter", &["endpoint", "model", "code", "outcome"]),
     ("request_duration_seconds", "histogram", &["endpoint", "model", "stream"]),
     ("time_to_first_token_seconds", "histogram", &["model", "resource"]),
@@ -24,6 +24,8 @@ const CONTRACT: [(&str, &str, &[&str]); 19] = [
     ("upstream_attempts_total", "counter", &["resource", "deployment", "code", "reason"]),
     ("upstream_state", "gauge", &["resource", "deployment", "state"]),
     ("upstream_cooldown_seconds", "gauge", &["resource", "deployment"]),
+    ("upstream_tokens_limit", "gauge", &["resource", "deployment"]),
+    ("upstream_tokens_remaining", "gauge", &["resource", "deployment"]),
     ("limit_rejections_total", "counter", &["limit"]),
     ("settings_last_reload_successful", "gauge", &[]),
     ("settings_last_reload_success_timestamp_seconds", "gauge", &[]),

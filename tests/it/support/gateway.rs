@@ -54,7 +54,7 @@ pub struct Estate(pub Settings);
 impl Estate {
     /// A deployment of the model, as the settings make it when they say no more.
     pub fn deployment(&self) -> Deployment {
-        Deployment { model: ModelName::from(MODEL), priority: 1, max_in_flight: None }
+        Deployment::of(ModelName::from(MODEL))
     }
 
     /// A resource of the dated family with one deployment of the model.

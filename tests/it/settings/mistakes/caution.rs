@@ -163,9 +163,7 @@ tpm = 1_000_000
 endpoint = "https://c.openai.azure.com"
 api_key = "env:KEY"
 [resources.eastus2.deployments]
-x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
-y = { model = "gpt-4.1", tpm = 1 }
-z = { model = "gpt-4.1", tpm = 1 }
+x = { model = "gpt-4.1", tpm = 240_000, rpm = 1_440 }
 "#,
         r#"
 warning: `server.trusted_proxies` is not in effect in this version: no proxy's forwarding headers are trusted
@@ -193,16 +191,6 @@ warning: `defaults.limits.tpm` is not in effect in this version: keys are limite
    |
  9 | tpm = 1_000_000
    | ^^^
-warning: `resources.eastus2.deployments.x.tpm` is not in effect in this version (2 more like it): Azure's own answers say when a deployment is full
-   --> settings/20-x.toml:15:26
-    |
- 15 | x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
-    |                          ^^^
-warning: `resources.eastus2.deployments.x.rpm` is not in effect in this version: Azure's own answers say when a deployment is full
-   --> settings/20-x.toml:15:35
-    |
- 15 | x = { model = "gpt-4.1", tpm = 1, rpm = 1 }
-    |                                   ^^^
 "#,
     );
 }

@@ -1,0 +1,187 @@
+//! Requests to one deployment, as Azure counts them: over the minute, and in slices of 1 s and 10 s, so that 600 a
+//! minute are 10 a second.
+//!
+//! Answers say how the minute stands and nothing about slices: those are ours alone. A slice's length has a margin,
+//! because requests do not take equally long to arrive.
+//! Source: <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota>
+
+use std::time::Duration;
+
+use super::slots::Slots;
+use super::token_window::{Mark, TokenWindow};
+use crate::domain::time::Timestamp;
+
+/// An amount counts for 1.025 s to 1.05 s.
+const IN_SECOND: Duration = Duration::from_millis(25);
+/// An amount counts for 10 s to 10.25 s.
+const IN_TEN_SECONDS: Duration = Duration::from_millis(250);
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestWindow {
+    minute: TokenWindow,
+    second: Slots<42>,
+    ten_seconds: Slots<41>,
+}
+
+impl RequestWindow {
+    /// `start` is what the settings say: it holds until Azure names another.
+    pub fn new(start: Option<u64>) -> Self {
+        Self { minute: TokenWindow::new(start), second: Slots::new(IN_SECOND), ten_seconds: Slots::new(IN_TEN_SECONDS) }
+    }
+
+    pub fn limit(&self) -> Option<u64> {
+        self.minute.limit()
+    }
+
+    pub fn used(&self) -> u64 {
+        self.minute.used()
+    }
+
+    /// Brings the window up to `now`; before anything is read of it.
+    pub fn roll(&mut self, now: Timestamp) {
+        self.minute.roll(now);
+        self.second.roll(now);
+        self.ten_seconds.roll(now);
+    }
+
+    /// When one more request fits, if it does not now. `None` = now.
+    pub fn fits_at(&self) -> Option<Timestamp> {
+        let limit = self.limit()?;
+        let free = |sum: u64, most: u64, leaves: Option<Timestamp>| leaves.filter(|_| sum >= most);
+        let (in_second, in_ten) = (limit.div_ceil(60), limit.div_ceil(6));
+        let second = free(self.second.sum(), in_second, self.second.leaves_at(excess(self.second.sum(), in_second)));
+        let ten_sum = self.ten_seconds.sum();
+        let ten_seconds = free(ten_sum, in_ten, self.ten_seconds.leaves_at(excess(ten_sum, in_ten)));
+        second.max(ten_seconds).max(self.minute.fits_at(1))
+    }
+
+    /// Takes without asking whether it fits: the caller has.
+    pub fn take(&mut self, now: Timestamp) -> Mark {
+        self.second.add(1, now);
+        self.ten_seconds.add(1, now);
+        self.minute.take(1, now)
+    }
+
+    /// The request never reached Azure.
+    pub fn give_back(&mut self, mark: &Mark) {
+        self.second.remove_at(1, mark.at());
+        self.ten_seconds.remove_at(1, mark.at());
+        self.minute.give_back(mark);
+    }
+
+    /// What the answer to the request of `mark` says of the minute.
+    pub fn heard(&mut self, mark: &Mark, limit: Option<u64>, remaining: Option<u64>, now: Timestamp) {
+        self.minute.heard(mark, limit, remaining, now);
+    }
+
+    /// Azure refused one request too many, and has room again after `wait`. The minute was full if we believe so too,
+    /// or if the wait is longer than a slice; slices open by themselves.
+    pub fn refused(&mut self, now: Timestamp, wait: Duration) {
+        if wait > TEN_SECONDS || self.minute.room() == 0 {
+            self.minute.refused(now, wait);
+        }
+    }
+}
+
+fn excess(sum: u64, most: u64) -> u64 {
+    // A limit of zero lets one through when everything has left.
+    (sum + 1).saturating_sub(most).clamp(1, sum.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(milliseconds: u64) -> Timestamp {
+        Timestamp::ZERO.after(Duration::from_millis(milliseconds))
+    }
+
+    fn try_take(window: &mut RequestWindow, now: u64) -> Option<Mark> {
+        window.roll(at(now));
+        match window.fits_at() {
+            Some(later) => {
+                assert!(later > at(now));
+                None
+            }
+            None => Some(window.take(at(now))),
+        }
+    }
+
+    #[test]
+    fn six_hundred_a_minute_are_ten_in_a_second_and_a_hundred_in_ten() {
+        let mut window = RequestWindow::new(Some(600));
+        let taken = (0..20).filter(|_| try_take(&mut window, 0).is_some()).count();
+        assert_eq!(taken, 10);
+        assert_eq!(window.fits_at(), Some(at(1_050)));
+        // 10 ms apart: the slices stop what the minute would let in.
+        let taken: Vec<_> = (0..6_000).map(|n| n * 10).filter(|now| try_take(&mut window, *now).is_some()).collect();
+        assert!((550..=590).contains(&taken.len()), "{} in a minute", taken.len());
+    }
+
+    #[test]
+    fn few_a_minute_are_one_at_a_time() {
+        let mut window = RequestWindow::new(Some(3));
+        assert!(try_take(&mut window, 0).is_some());
+        assert!(try_take(&mut window, 9_000).is_none());
+        assert!(try_take(&mut window, 10_300).is_some());
+    }
+
+    #[test]
+    fn without_a_limit_everything_fits_and_is_counted() {
+        let mut window = RequestWindow::new(None);
+        let marks: Vec<_> = (0..50).map(|_| try_take(&mut window, 0).unwrap()).collect();
+        window.heard(&marks[49], Some(600), Some(540), at(10));
+        assert_eq!(window.used(), 60, "others sent ten");
+        assert!(try_take(&mut window, 500).is_none(), "50 in this second");
+        assert_eq!(window.fits_at(), Some(at(1_050)));
+    }
+
+    #[test]
+    fn a_refusal_corrects_what_was_full() {
+        let used_after = |remaining, seconds| {
+            let mut window = RequestWindow::new(Some(60));
+            let mark = try_take(&mut window, 0).unwrap();
+            window.heard(&mark, Some(60), Some(remaining), at(5));
+            window.refused(at(5), Duration::from_secs(seconds));
+            window.roll(at(5 + seconds * 1_000));
+            window.used()
+        };
+        assert_eq!(used_after(0, 7), 0, "the minute was full, and Azure says when it empties");
+        assert_eq!(used_after(50, 7), 10, "a slice was full");
+        assert_eq!(used_after(50, 30), 0, "others may have filled the minute since");
+    }
+
+    #[test]
+    fn what_never_arrived_makes_room_at_once() {
+        let mut window = RequestWindow::new(Some(60));
+        let mark = try_take(&mut window, 0).unwrap();
+        assert!(try_take(&mut window, 1).is_none());
+        window.give_back(&mark);
+        assert!(try_take(&mut window, 2).is_some());
+    }
+
+    proptest! {
+        /// In every slice of an exact log, at most the slice's share.
+        #[test]
+        fn no_slice_of_a_log_holds_more_than_its_share(
+            steps in prop::collection::vec(0u64..900, 1..400),
+            limit in 1u64..900,
+        ) {
+            let mut window = RequestWindow::new(Some(limit));
+            let (mut log, mut now): (Vec<u64>, u64) = (Vec::new(), 0);
+            for step in steps {
+                now += step;
+                if try_take(&mut window, now).is_none() {
+                    continue;
+                }
+                log.push(now);
+                for (length, most) in [(1_000, limit.div_ceil(60)), (10_000, limit.div_ceil(6)), (60_000, limit)] {
+                    let within = log.iter().filter(|sent| **sent + length > now).count() as u64;
+                    prop_assert!(within <= most, "{within} within {length} ms, {most} allowed");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One of Azure's counters per minute, as we believe it to stand: what was sent in the last minute, put right by what
+//! every answer says of it.
+//!
+//! Azure adds an estimate at arrival and gives nothing back; whether its minute slides, refills or empties as a whole
+//! differs and is not documented. A sliding minute of ours never holds more than any of them, and an answer's figures
+//! replace what was believed of the moment in which its request was let in. What was sent after that moment is not in
+//! the figures, so it is not touched by them; figures that are older than others already believed are ignored.
+//!
+//! It does not decide what a request costs (`quota`), and it knows no sub-slices of the minute (`request_window`).
+//! Source: <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota>
+
+use std::time::Duration;
+
+use super::slots::Slots;
+use crate::domain::time::Timestamp;
+
+const SLOT: Duration = Duration::from_secs(1);
+/// Azure reduces a limit for hours, and says so only in answers. With no answer for this long, the limit is tried at
+/// its former height again: one that fits no request would never be heard of otherwise.
+const FORGET_AFTER: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenWindow {
+    minute: Slots<61>,
+    /// In force; `None` = unknown, everything fits.
+    limit: Option<u64>,
+    /// What the limit goes back to: the settings' figure at first, the highest that Azure has named since.
+    nominal: Option<u64>,
+    heard_at: Timestamp,
+    /// Requests and amounts that were taken so far.
+    taken: u64,
+    total: u64,
+    /// The newest request whose answer was believed: older answers know less.
+    anchored: u64,
+    /// All corrections so far, downwards negative.
+    corrected: i64,
+    pardon: Option<Pardon>,
+}
+
+/// Azure said when there is room again: what it counted up to the refusal is forgotten then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pardon {
+    refused: Timestamp,
+    until: Timestamp,
+    /// The newest request that had been taken by then.
+    taken: u64,
+}
+
+/// What was taken for one request, and what was believed of the counter just then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mark {
+    at: Timestamp,
+    amount: u64,
+    number: u64,
+    /// Taken so far, with this request.
+    total: u64,
+    believed: u64,
+    corrected: i64,
+}
+
+impl Mark {
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
+impl TokenWindow {
+    /// `start` is what the settings say: it holds until Azure names another.
+    pub fn new(start: Option<u64>) -> Self {
+        Self {
+            minute: Slots::new(SLOT),
+            limit: start,
+            nominal: start,
+            heard_at: Timestamp::ZERO,
+            taken: 0,
+            total: 0,
+            anchored: 0,
+            corrected: 0,
+            pardon: None,
+        }
+    }
+
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Of the last minute, as far as it is believed.
+    pub fn used(&self) -> u64 {
+        self.minute.sum()
+    }
+
+    /// Brings the window up to `now`; before anything is read of it.
+    pub fn roll(&mut self, now: Timestamp) {
+        self.minute.roll(now);
+        if let Some(pardon) = self.pardon.filter(|pardon| now >= pardon.until) {
+            self.pardon = None;
+            self.anchored = self.anchored.max(pardon.taken);
+            let removed = self.minute.remove(u64::MAX, pardon.refused);
+            self.correct(removed, Direction::Down);
+        }
+        if self.limit < self.nominal && now.since(self.heard_at) >= FORGET_AFTER {
+            self.limit = self.nominal;
+        }
+    }
+
+    /// The largest amount that may be taken now. An empty minute takes anything: what is larger than the limit is
+    /// Azure's to refuse, because ours is an upper estimate.
+    pub fn room(&self) -> u64 {
+        match (self.limit, self.minute.sum()) {
+            (None, _) | (_, 0) => u64::MAX,
+            (Some(limit), used) => limit.saturating_sub(used),
+        }
+    }
+
+    /// When `amount` fits, if it does not now. `None` = now.
+    pub fn fits_at(&self, amount: u64) -> Option<Timestamp> {
+        let limit = self.limit.filter(|_| amount > self.room())?;
+        let excess = self.minute.sum().saturating_add(amount.min(limit)).saturating_sub(limit);
+        // With a limit of zero everything must have left.
+        let leaves = self.minute.leaves_at(excess.clamp(1, self.minute.sum()));
+        let pardoned = self.pardon.map(|pardon| pardon.until);
+        leaves.into_iter().chain(pardoned).min()
+    }
+
+    /// When there may be more room than now, if nothing is heard until then.
+    pub fn changes_at(&self) -> Option<Timestamp> {
+        self.minute.leaves_at(1).into_iter().chain(self.pardon.map(|pardon| pardon.until)).min()
+    }
+
+    /// Takes without asking whether it fits: the caller has.
+    pub fn take(&mut self, amount: u64, now: Timestamp) -> Mark {
+        self.minute.add(amount, now);
+        self.taken += 1;
+        self.total = self.total.saturating_add(amount);
+        let (number, total, believed) = (self.taken, self.total, self.minute.sum());
+        Mark { at: now, amount, number, total, believed, corrected: self.corrected }
+    }
+
+    /// The request never reached Azure.
+    pub fn give_back(&mut self, mark: &Mark) {
+        let removed = self.minute.remove_at(mark.amount, mark.at);
+        self.correct(removed, Direction::Down);
+    }
+
+    /// What the answer to the request of `mark` says: the limit in force, and what was left of it when the request had
+    /// been counted.
+    pub fn heard(&mut self, mark: &Mark, limit: Option<u64>, remaining: Option<u64>, now: Timestamp) {
+        if mark.number <= self.anchored {
+            return;
+        }
+        // Answers of before 2025 name what is left and no limit: that is a limit at least as high.
+        let known = limit.filter(|limit| *limit > 0).or_else(|| remaining.max(self.limit));
+        let Some(limit) = known else { return };
+        self.anchored = mark.number;
+        self.limit = Some(limit);
+        self.nominal = self.nominal.max(self.limit);
+        self.heard_at = now;
+        let Some(remaining) = remaining else { return };
+        let used = limit.saturating_sub(remaining);
+        // What is still held of that request and those before it; Azure's count of them has only fallen since.
+        let held = self.minute.sum().saturating_sub(self.total - mark.total);
+        let removed = self.minute.remove(held.saturating_sub(used), mark.at);
+        self.correct(removed, Direction::Down);
+        // What had left by now was part of the belief: compare with the belief of that moment.
+        let believed = signed(mark.believed) + self.corrected - mark.corrected;
+        if removed == 0 && signed(used) > believed {
+            let counted = self.minute.add((signed(used) - believed).unsigned_abs(), mark.at);
+            self.correct(counted, Direction::Up);
+        }
+    }
+
+    /// Azure refused for want of this, and has room again after `wait`.
+    pub fn refused(&mut self, now: Timestamp, wait: Duration) {
+        let until = now.after(wait).max(self.pardon.map_or(Timestamp::ZERO, |pardon| pardon.until));
+        self.pardon = Some(Pardon { refused: now, until, taken: self.taken });
+    }
+
+    fn correct(&mut self, amount: u64, direction: Direction) {
+        match direction {
+            Direction::Up => self.corrected += signed(amount),
+            Direction::Down => self.corrected -= signed(amount),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Up,
+    Down,
+}
+
+fn signed(amount: u64) -> i64 {
+    // Figures beyond this are nonsense, and the sums of sensible ones stay far below.
+    i64::try_from(amount).unwrap_or(i64::MAX).min(1 << 48)
+}
+
+#[cfg(test)]
+mod tests;
