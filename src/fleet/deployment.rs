@@ -8,10 +8,9 @@ use actix::Recipient;
 
 use super::gauges::Gauges;
 use super::resource::Settled;
-use crate::azure::endpoint::{ApiVersion, Endpoint};
+use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
-use crate::domain::secret::Secret;
-use crate::settings::model;
+use crate::settings::model::{self, Credential};
 
 /// Tells deployments apart also across reloads, when names come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,9 +24,10 @@ pub struct Deployment {
     pub name: DeploymentName,
     pub model: ModelName,
     pub region: Option<Region>,
+    pub kind: Kind,
     pub endpoint: Arc<Endpoint>,
     pub api_version: ApiVersion,
-    pub api_key: Secret,
+    pub credential: Credential,
     pub priority: u32,
     pub weight: u32,
     pub max_in_flight: Option<u32>,
@@ -58,9 +58,10 @@ impl Deployment {
                     name: deployment.clone(),
                     model: spec.model.clone(),
                     region: resource.region.clone(),
+                    kind: resource.kind,
                     endpoint: endpoint.clone(),
                     api_version: resource.api_version.clone(),
-                    api_key: resource.api_key.clone(),
+                    credential: resource.credential.clone(),
                     priority: spec.priority,
                     weight: resource.weight,
                     max_in_flight: spec.max_in_flight,

@@ -106,7 +106,7 @@ pub async fn run(
     let (request, hide) = prepare(order, deployment, routing).ok_or_else(|| {
         Failure::before_sending(
             Outcome::Misconfigured { status: 0 },
-            "the resource's api_key cannot be sent as a header",
+            "the resource's credential cannot be sent as a header",
         )
     })?;
     let patience = request.head_timeout;
@@ -142,7 +142,7 @@ fn prepare(order: &Order, deployment: &Deployment, routing: &Routing) -> Option<
     let request = UpstreamRequest {
         endpoint: deployment.endpoint.clone(),
         method: Method::POST,
-        path_and_query: azure_request::path(version, asked, deployment.name.as_str(), order.operation),
+        path_and_query: azure_request::path(deployment.kind, version, asked, deployment.name.as_str(), order.operation),
         headers: headers::to_upstream(order.accept.as_ref(), &order.request_id, deployment)?,
         body: request::rewrite(&order.body, &order.peek, Changes { model, stream_options }),
         connect_timeout: routing.connect_timeout,
@@ -155,7 +155,7 @@ fn prepare(order: &Order, deployment: &Deployment, routing: &Routing) -> Option<
 /// Reads an answer up to the point where it may go to the client.
 async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer, Failure> {
     let status = response.status.as_u16();
-    let upstream_id = headers::text(&response.headers, headers::UPSTREAM_ID).map(str::to_owned);
+    let upstream_id = headers::upstream_id(&response.headers).map(str::to_owned);
     let named = |outcome, charge, detail: String| Failure {
         outcome,
         status: Some(status),

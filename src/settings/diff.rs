@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use super::key_path::KeyPath;
 use super::model::{
-    Accounting, Admin, AdminListen, Database, Deployment, Durability, Limits, Model, Resource, Routing, Server,
-    Settings,
+    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, Resource, Routing,
+    Server, Settings,
 };
 use super::values;
+use crate::azure::endpoint::Kind;
 use crate::domain::money::Price;
+use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
 
 /// One value in effect.
@@ -204,13 +206,29 @@ impl List {
     }
 
     fn resource(&mut self, name: &str, resource: &Resource) {
-        let Resource { endpoint, region, api_key, api_version, priority, weight, enabled, deployments } = resource;
+        let Resource { kind, endpoint, region, credential, api_version, priority, weight, enabled, deployments } =
+            resource;
+        match kind {
+            Kind::Azure => self.text(&["resources", name, "kind"], "azure"),
+            Kind::OpenAi => self.text(&["resources", name, "kind"], "openai"),
+        }
         self.text(&["resources", name, "endpoint"], &endpoint.to_string());
+        if let Way::Proxy(proxy) = &endpoint.way {
+            let login = proxy.login.as_ref();
+            let shown = match (proxy.to_string().split_once("://"), login) {
+                (Some((scheme, host)), Some(login)) => format!("{scheme}://{}:…@{host}", login.user),
+                _ => proxy.to_string(),
+            };
+            let password = login.map(|login| login.password.clone());
+            self.push(&["resources", name, "proxy"], format!("{shown:?}"), password);
+        }
         if let Some(region) = region {
             self.text(&["resources", name, "region"], region.as_str());
         }
-        self.secret(&["resources", name, "api_key"], api_key);
-        self.text(&["resources", name, "api_version"], &api_version.to_string());
+        self.credential(name, credential);
+        if *kind == Kind::Azure {
+            self.text(&["resources", name, "api_version"], &api_version.to_string());
+        }
         self.plain(&["resources", name, "priority"], priority);
         self.plain(&["resources", name, "weight"], weight);
         self.plain(&["resources", name, "enabled"], enabled);
@@ -224,6 +242,12 @@ impl List {
             if let Some(most) = max_in_flight {
                 self.plain(&at("max_in_flight"), most);
             }
+        }
+    }
+
+    fn credential(&mut self, name: &str, credential: &Credential) {
+        match credential {
+            Credential::Key(key) => self.secret(&["resources", name, "api_key"], key),
         }
     }
 

@@ -36,7 +36,7 @@ const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static st
     Later { pattern, severity: Severity::Error, accepted, instead }
 }
 
-const LATER: [Later; 15] = [
+const LATER: [Later; 13] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
     warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
     refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
@@ -48,8 +48,6 @@ const LATER: [Later; 15] = [
     warns("defaults.limits.tpm", Accepted::Text(&["unlimited"]), "keys are limited in requests and concurrency only"),
     refused("models.*.fallback", Accepted::Empty, "only deployments of the model itself serve it"),
     refused("resources.*.entra", Accepted::Nothing, "a resource is called with its `api_key`"),
-    refused("resources.*.proxy", Accepted::Empty, "resources are called directly"),
-    refused("resources.*.kind", Accepted::Text(&["azure"]), "every resource is an Azure OpenAI resource"),
     warns("resources.*.deployments.*.tpm", Accepted::Nothing, "Azure's own answers say when a deployment is full"),
     warns("resources.*.deployments.*.rpm", Accepted::Nothing, "Azure's own answers say when a deployment is full"),
 ];

@@ -16,6 +16,8 @@ mod layers;
 mod mask;
 pub mod model;
 mod problem;
+mod proxy;
+mod reach;
 mod reader;
 mod secrets;
 mod sections;

@@ -9,6 +9,7 @@ mod edge;
 mod errors;
 mod failover;
 mod hostile;
+mod identity;
 mod keys;
 mod ledger;
 mod live;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aoai_gateway::domain::secret::Secret;
+use aoai_gateway::settings::model::Credential;
 use aoai_gateway::settings::{Origin, Place, Severity, Source, Variables, load};
 use proptest::prelude::*;
 
@@ -92,7 +94,7 @@ fn the_environment_speaks_in_texts() {
     let loaded = load(&source).unwrap();
     let resource = &loaded.settings.resources["eastus2"];
     assert_eq!((resource.weight, resource.enabled), (50, false));
-    assert_eq!(resource.api_key.expose(), "clear-but-in-no-file");
+    assert_eq!(resource.credential, Credential::Key(Secret::new("clear-but-in-no-file")));
     assert_eq!(loaded.settings.models["gpt-4.1"].price.input, 150_000);
     assert_eq!(loaded.settings.models["gpt-4.1"].aliases, ["gpt-4", "gpt-4-turbo"]);
     assert_eq!(loaded.settings.default_limits.rpm, None);
@@ -193,11 +195,11 @@ fn a_rotated_secret_file_is_another_content() {
     std::fs::write(files.path().join("10-a.toml"), region).unwrap();
     std::fs::write(&secret, "first\n").unwrap();
     let first = load(&source(files.path())).unwrap();
-    assert_eq!(first.settings.resources["eastus2"].api_key.expose(), "first");
+    assert_eq!(first.settings.resources["eastus2"].credential, Credential::Key(Secret::new("first")));
     assert_eq!(load(&source(files.path())).unwrap().content_hash, first.content_hash);
     std::fs::write(&secret, "second\n").unwrap();
     let second = load(&source(files.path())).unwrap();
-    assert_eq!(second.settings.resources["eastus2"].api_key.expose(), "second");
+    assert_eq!(second.settings.resources["eastus2"].credential, Credential::Key(Secret::new("second")));
     assert_ne!(second.content_hash, first.content_hash);
     std::fs::remove_file(&secret).unwrap();
     assert_ne!(load(&source(files.path())).unwrap_err().content_hash, second.content_hash);

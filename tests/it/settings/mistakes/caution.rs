@@ -229,11 +229,6 @@ on_disconnect = "drain"
 hedge_after = "2s"
 [models."gpt-4.1"]
 fallback = ["gpt-4o"]
-[resources.eastus2]
-endpoint = "https://c.openai.azure.com"
-entra = { kind = "managed_identity" }
-kind = "openai"
-proxy = "socks5://127.0.0.1:1080"
 "#,
         r#"
 error: `accounting.on_disconnect` is not supported by this version: a request whose client left is cancelled
@@ -254,24 +249,6 @@ error: `models."gpt-4.1".fallback` is not supported by this version: only deploy
  6 | fallback = ["gpt-4o"]
    | ^^^^^^^^
    = tip: remove the line
-error: `resources.eastus2.entra` is not supported by this version: a resource is called with its `api_key`
-  --> settings/20-x.toml:9:1
-   |
- 9 | entra = { kind = "managed_identity" }
-   | ^^^^^
-   = tip: remove the line
-error: `resources.eastus2.kind` is not supported by this version: every resource is an Azure OpenAI resource
-   --> settings/20-x.toml:10:1
-    |
- 10 | kind = "openai"
-    | ^^^^
-    = tip: remove the line, or write "azure"
-error: `resources.eastus2.proxy` is not supported by this version: resources are called directly
-   --> settings/20-x.toml:11:1
-    |
- 11 | proxy = "socks5://127.0.0.1:1080"
-    | ^^^^^
-    = tip: remove the line
 "#,
     );
 }
