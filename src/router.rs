@@ -135,7 +135,10 @@ fn choose(route: &Route, tried: &[DeploymentId], now: Timestamp, rng: &mut fastr
 }
 
 fn is_candidate(deployment: &Deployment, tried: &[DeploymentId], now: Timestamp) -> bool {
-    deployment.has_room() && deployment.gauges.may_ask(now) && !tried.contains(&deployment.id)
+    deployment.has_room()
+        && deployment.credential.is_usable(now)
+        && deployment.gauges.may_ask(now)
+        && !tried.contains(&deployment.id)
 }
 
 /// When the soonest deployment comes back, and whether the trouble is want of room or want of health.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use actix::Recipient;
 
+use super::credential::Credential;
 use super::gauges::Gauges;
 use super::resource::Settled;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
-use crate::settings::model::{self, Credential};
+use crate::settings::model;
 
 /// Tells deployments apart also across reloads, when names come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,7 @@ impl Deployment {
     pub(super) fn of_resource(
         name: &ResourceName,
         resource: &model::Resource,
+        credential: &Credential,
         cooldown: Duration,
         owner: &Recipient<Settled>,
     ) -> Vec<Arc<Self>> {
@@ -61,7 +63,7 @@ impl Deployment {
                     kind: resource.kind,
                     endpoint: endpoint.clone(),
                     api_version: resource.api_version.clone(),
-                    credential: resource.credential.clone(),
+                    credential: credential.clone(),
                     priority: spec.priority,
                     weight: resource.weight,
                     max_in_flight: spec.max_in_flight,

@@ -10,6 +10,8 @@
 //!   a 429 may push `ready_at` back, so that no other worker asks in the moment before the owner has heard of it.
 //! - Outside the closed state, at most one request at a time is sent (the probe).
 
+pub mod bearer;
+pub mod credential;
 pub mod deployment;
 pub mod gauges;
 pub mod lease;

@@ -4,31 +4,24 @@
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::azure;
 use crate::azure::endpoint::Kind;
+use crate::fleet::credential::Authorization;
 use crate::fleet::deployment::Deployment;
-use crate::settings::model::Credential;
 
 /// The support id of Azure's answers.
 const UPSTREAM_ID: &str = "apim-request-id";
 /// The same for OpenAI's; Azure puts the model's own id there.
 const OPENAI_ID: &str = "x-request-id";
 
-/// What one attempt sends; `None` when the resource's key cannot be a header value.
+/// What one attempt sends.
 pub fn to_upstream(
     accept: Option<&HeaderValue>,
     request_id: &HeaderValue,
     deployment: &Deployment,
-) -> Option<HeaderMap> {
-    let Credential::Key(key) = &deployment.credential;
-    let (name, credential) = match deployment.kind {
-        Kind::Azure => (HeaderName::from_static(azure::request::KEY_HEADER), HeaderValue::from_str(key.expose())),
-        Kind::OpenAi => (header::AUTHORIZATION, HeaderValue::try_from(format!("Bearer {}", key.expose()))),
-    };
-    let mut credential = credential.ok()?;
-    credential.set_sensitive(true);
+    authorization: &Authorization,
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(name, credential);
+    headers.insert(authorization.name.clone(), authorization.value.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(accept) = accept {
         headers.insert(header::ACCEPT, accept.clone());
@@ -39,7 +32,7 @@ pub fn to_upstream(
         Kind::OpenAi => "x-client-request-id",
     };
     headers.insert(HeaderName::from_static(request_id_name), request_id.clone());
-    Some(headers)
+    headers
 }
 
 /// The id under which the upstream's support finds an answer.

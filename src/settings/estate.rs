@@ -141,8 +141,8 @@ fn resource(section: Section<'_>) -> Option<Resource> {
     let missing = if enabled { Missing::Refused } else { Missing::Tolerated };
     let kind = reach::kind(&section);
     let way = reach::way(&section, missing);
-    let endpoint = reach::endpoint(&section, kind, insecure, way);
-    let credential = reach::credential(&section, missing);
+    let endpoint = reach::endpoint(&section, kind, insecure, way.clone());
+    let credential = reach::credential(&section, missing, kind, &way);
     let version = reach::version(&section, kind);
     let region = section.parsed("region", "a short label such as \"eastus2\"", |text| {
         values::is_model_name(text).then(|| Region::from(text))

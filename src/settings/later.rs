@@ -36,7 +36,7 @@ const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static st
     Later { pattern, severity: Severity::Error, accepted, instead }
 }
 
-const LATER: [Later; 13] = [
+const LATER: [Later; 12] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
     warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
     refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
@@ -47,7 +47,6 @@ const LATER: [Later; 13] = [
     refused("routing.hedge_after", Accepted::Text(&["off"]), "each request goes to one deployment at a time"),
     warns("defaults.limits.tpm", Accepted::Text(&["unlimited"]), "keys are limited in requests and concurrency only"),
     refused("models.*.fallback", Accepted::Empty, "only deployments of the model itself serve it"),
-    refused("resources.*.entra", Accepted::Nothing, "a resource is called with its `api_key`"),
     warns("resources.*.deployments.*.tpm", Accepted::Nothing, "Azure's own answers say when a deployment is full"),
     warns("resources.*.deployments.*.rpm", Accepted::Nothing, "Azure's own answers say when a deployment is full"),
 ];

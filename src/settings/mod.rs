@@ -10,6 +10,7 @@ mod diff;
 mod endpoint;
 mod estate;
 mod files;
+mod identity;
 mod key_path;
 mod later;
 mod layers;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 pub use diff::{Entry, diff, entries, needs_restart};
 pub use files::ContentHash;
+pub use identity::read_assertion;
 pub use layers::Origin;
 pub use model::Settings;
 pub use problem::{Place, Problem, SettingsErrors, Severity, Snippet, tally};

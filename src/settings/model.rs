@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
+use crate::azure::entra::Entra;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
 use crate::domain::secret::Secret;
@@ -127,6 +129,7 @@ pub struct Resource {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Credential {
     Key(Secret),
+    Entra(Arc<Entra>),
 }
 
 #[derive(Clone, Debug, PartialEq)]

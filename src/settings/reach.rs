@@ -2,8 +2,13 @@
 //!
 //! What an address may look like is `endpoint`'s part; here the keys of a resource are weighed against each other.
 
+use std::sync::Arc;
+
+use config::ValueKind;
+
 use super::endpoint::{self, Insecure, Refusal};
 use super::files::Target;
+use super::identity;
 use super::key_path::KeyPath;
 use super::model::Credential;
 use super::proxy;
@@ -70,12 +75,45 @@ pub(super) fn way(section: &Section<'_>, tolerance: Missing) -> Way {
 }
 
 /// None when it is missing or refused; that has been noted.
-pub(super) fn credential(section: &Section<'_>, tolerance: Missing) -> Option<Credential> {
-    if section.value("api_key").is_none() {
-        missing(section, "api_key", "add api_key = \"env:NAME\" or \"file:/run/secrets/NAME\"");
-        return None;
+pub(super) fn credential(section: &Section<'_>, tolerance: Missing, kind: Kind, way: &Way) -> Option<Credential> {
+    let is_set = |key| section.value(key).is_some();
+    match (is_set("api_key"), is_set("entra")) {
+        (true, false) => secrets::read(section, "api_key", tolerance).map(Credential::Key),
+        (false, true) if kind == Kind::OpenAi => {
+            let message = format!(
+                "{} is for Azure only: an endpoint of kind \"openai\" takes an `api_key`",
+                path_of(section, "entra")
+            );
+            section.reader.note(section.reader.error(&section.path.child("entra"), Target::Key, message));
+            None
+        }
+        (false, true) => {
+            let value = section.value("entra")?;
+            if !matches!(value.kind, ValueKind::Table(_)) {
+                let expected = "a table such as { kind = \"managed_identity\" }";
+                section.wrong(&section.path.child("entra"), expected, &value.kind);
+                return None;
+            }
+            identity::read(section.section("entra"), tolerance, way).map(|entra| Credential::Entra(Arc::new(entra)))
+        }
+        (true, true) => {
+            let message = format!(
+                "{} stands beside `api_key`, and a resource is called with one of them",
+                path_of(section, "entra")
+            );
+            let problem = section.reader.error(&section.path.child("entra"), Target::Key, message);
+            section.reader.note(problem.tip("remove one of the two"));
+            None
+        }
+        (false, false) => {
+            missing(section, "api_key", "add api_key = \"env:NAME\" or \"file:/run/secrets/NAME\"");
+            None
+        }
     }
-    secrets::read(section, "api_key", tolerance).map(Credential::Key)
+}
+
+fn path_of(section: &Section<'_>, key: &str) -> String {
+    format!("`{}`", section.path.child(key))
 }
 
 pub(super) fn version(section: &Section<'_>, kind: Kind) -> ApiVersion {

@@ -5,10 +5,13 @@
 //! answer. Beneath it, from top to bottom: `transport` opens connections (name, address, `tunnel` through a proxy, TLS), `guard` watches
 //! every byte of one connection, and `framing` decides what those bytes mean.
 //!
-//! Retries on other deployments, credentials and the meaning of a status code belong to the floors above.
+//! [`credentials`] uses it to keep the access tokens of Entra identities fresh.
+//!
+//! Retries on other deployments and the meaning of a status code belong to the floors above.
 
 pub mod body;
 pub mod client;
+pub mod credentials;
 pub mod error;
 
 mod chunks;
