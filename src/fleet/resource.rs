@@ -132,7 +132,7 @@ fn announce(deployment: &Deployment, before: State, health: &Health, report: &Re
         }
         State::Quarantined => {
             tracing::error!(%resource, deployment = %name, wait_ms, reason,
-                "deployment refused our credential or does not exist; check its credential and name");
+                "deployment refused our credential or does not exist; check its api_key or identity, and its name");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::state::Shared;
 use crate::domain::time::{self, Timestamp};
 
 /// What an identity must know to be given a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SimulatedIdentity {
     pub tenant: String,
     pub client_id: String,

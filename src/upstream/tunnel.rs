@@ -2,8 +2,7 @@
 //! (RFC 1928, with the user and password of RFC 1929).
 //!
 //! The proxy is told the name, never an address: it resolves, so the checks of `dns` are its own business. Nothing
-//! beyond the proxy's answer is read, and what it sends before it was asked is an error: the next byte belongs to TLS
-//! or HTTP. The deadline is the caller's.
+//! beyond the proxy's answer is read: the next byte belongs to TLS or HTTP. The deadline is the caller's.
 
 use std::net::IpAddr;
 
@@ -170,5 +169,73 @@ fn broken(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "it closed the connection instead of an answer".to_owned(),
         kind => kind.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a proxy that says exactly this leads to: what can be read through it, or the error.
+    async fn answered(protocol: ProxyProtocol, said: &'static [&'static [u8]]) -> Result<Vec<u8>, String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let proxy = Proxy { protocol, host: "127.0.0.1".into(), port: 1, login: None };
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 512];
+            for bytes in said {
+                let _ = stream.read(&mut asked).await;
+                // In pieces as small as they get.
+                for byte in *bytes {
+                    let _ = stream.write_all(&[*byte]).await;
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let asking = async {
+            let mut stream = through(&proxy, stream, "contoso.openai.azure.com", 443).await?;
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.map_err(|error| error.to_string())?;
+            Ok(rest)
+        };
+        tokio::join!(serving, asking).1
+    }
+
+    #[actix_rt::test]
+    async fn what_follows_the_answer_is_left_to_whom_it_is_for() {
+        let connect = |said| answered(ProxyProtocol::Http, said);
+        assert_eq!(connect(&[b"HTTP/1.0 200 Go on\r\nvia: x\r\n\r\nrest"]).await, Ok(b"rest".to_vec()));
+        let socks = |said| answered(ProxyProtocol::Socks5, said);
+        assert_eq!(socks(&[b"\x05\0", b"\x05\0\0\x03\x04name\x01\xbbrest"]).await, Ok(b"rest".to_vec()));
+        assert_eq!(socks(&[b"\x05\0", b"\x05\0\0\x01\x7f\0\0\x01\0\0"]).await, Ok(Vec::new()));
+    }
+
+    #[actix_rt::test]
+    async fn what_is_no_tunnel_is_told_from_one() {
+        const CONNECT: [(&[&[u8]], &str); 5] = [
+            (&[b"HTTP/1.1 407 No\r\n\r\n"], "it wants a user and password (407)"),
+            (&[b"HTTP/1.1 503 No\r\n\r\n"], "it answered 503 to CONNECT contoso.openai.azure.com:443"),
+            (&[b"SSH-2.0-OpenSSH\r\n\r\n"], "its answer to CONNECT is not HTTP"),
+            (&[b"HTTP/1.1 200 OK\r\n"], "it closed the connection instead of an answer"),
+            (&[b""], "it closed the connection instead of an answer"),
+        ];
+        for (said, expected) in CONNECT {
+            let error = answered(ProxyProtocol::Http, said).await.unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        const SOCKS: [(&[&[u8]], &str); 5] = [
+            (&[b"\x05\xff"], "it wants a user and password"),
+            (&[b"\x04\0"], "its greeting is not SOCKS5"),
+            (&[b"\x05\x01"], "it takes no way of logging in"),
+            (&[b"\x05\0", b"\x05\x05\0\x01"], "it did not connect to contoso.openai.azure.com:443: connection refused"),
+            (&[b"\x05\0", b"\x05\0"], "it closed the connection instead of an answer"),
+        ];
+        for (said, expected) in SOCKS {
+            let error = answered(ProxyProtocol::Socks5, said).await.unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 }
