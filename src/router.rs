@@ -209,6 +209,7 @@ fn choose(
 
 fn is_candidate(deployment: &Deployment, tokens: u64, tried: &[DeploymentId], now: Timestamp) -> bool {
     deployment.has_room()
+        && deployment.credential.is_usable(now)
         && deployment.gauges.may_ask(now)
         && deployment.quota.seems_to_fit(tokens, now)
         && !tried.contains(&deployment.id)

@@ -7,8 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A resource's endpoint from the settings, split for the transport: never more than scheme, host, port and a path
-/// prefix (API Management puts resources under one).
+use crate::domain::outbound::Way;
+
+/// A resource's endpoint from the settings, split for the transport: never more than scheme, host, port, a path
+/// prefix (API Management puts resources under one), and the way there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub tls: bool,
@@ -17,6 +19,18 @@ pub struct Endpoint {
     pub port: u16,
     /// Empty, or `/prefix` without a trailing slash.
     pub prefix: String,
+    pub way: Way,
+}
+
+/// What kind of API a resource speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Azure OpenAI: `api-key`, and the two families of URLs.
+    #[default]
+    Azure,
+    /// OpenAI itself, or whoever imitates it: a bearer token, operations right below the endpoint, the deployment in
+    /// the body's `model`.
+    OpenAi,
 }
 
 impl Endpoint {
@@ -104,11 +118,16 @@ mod tests {
 
     #[test]
     fn the_host_header_leaves_out_the_usual_port() {
-        let mut endpoint =
-            Endpoint { tls: true, host: "contoso.openai.azure.com".into(), port: 443, prefix: "/aoai".into() };
-        assert_eq!(endpoint.host_header(), "contoso.openai.azure.com");
-        assert_eq!(endpoint.to_string(), "https://contoso.openai.azure.com/aoai");
-        endpoint = Endpoint { tls: false, host: "::1".into(), port: 8081, prefix: String::new() };
-        assert_eq!(endpoint.to_string(), "http://[::1]:8081");
+        let endpoint = |tls, host: &str, port, prefix: &str| Endpoint {
+            tls,
+            host: host.into(),
+            port,
+            prefix: prefix.into(),
+            way: Way::Direct,
+        };
+        let azure = endpoint(true, "contoso.openai.azure.com", 443, "/aoai");
+        assert_eq!(azure.host_header(), "contoso.openai.azure.com");
+        assert_eq!(azure.to_string(), "https://contoso.openai.azure.com/aoai");
+        assert_eq!(endpoint(false, "::1", 8081, "").to_string(), "http://[::1]:8081");
     }
 }

@@ -1,10 +1,11 @@
 //! Everything Azure OpenAI does that OpenAI does not, and nothing else. Pure: no I/O, no clock, no actor.
 //!
 //! What differs: two URL families and their versions (`endpoint`), how a request is addressed and authorised
-//! (`request`), what the headers say about quota (`headers`), why a 429 came (`throttle`), and what an answer means for the
-//! deployment (`reply`).
+//! (`request`), how an identity gets its tokens (`entra`), what the headers say about quota (`headers`), why a 429 came
+//! (`throttle`), and what an answer means for the deployment (`reply`).
 
 pub mod endpoint;
+pub mod entra;
 pub mod headers;
 pub mod reply;
 pub mod request;

@@ -2,18 +2,26 @@
 
 use std::fmt::Write;
 
-use super::endpoint::ApiVersion;
+use super::endpoint::{ApiVersion, Kind};
 use crate::domain::demand::Operation;
 
 /// The header that carries a resource's key; both families take it.
 pub const KEY_HEADER: &str = "api-key";
 
 /// Path and query of an operation on a deployment. `asked` is the api-version of a client that speaks Azure's dialect:
-/// it is honoured by resources of the dated family.
-pub fn path(version: &ApiVersion, asked: Option<&ApiVersion>, deployment: &str, operation: Operation) -> String {
-    match (version, asked) {
-        (ApiVersion::V1, _) => format!("/openai/v1{}", operation.path()),
-        (ApiVersion::Dated(_), Some(ApiVersion::Dated(version))) | (ApiVersion::Dated(version), _) => {
+/// it is honoured by resources of the dated family. What is not Azure has its base path in the endpoint.
+pub fn path(
+    kind: Kind,
+    version: &ApiVersion,
+    asked: Option<&ApiVersion>,
+    deployment: &str,
+    operation: Operation,
+) -> String {
+    match (kind, version, asked) {
+        (Kind::OpenAi, ..) => operation.path().to_owned(),
+        (Kind::Azure, ApiVersion::V1, _) => format!("/openai/v1{}", operation.path()),
+        (Kind::Azure, ApiVersion::Dated(_), Some(ApiVersion::Dated(version)))
+        | (Kind::Azure, ApiVersion::Dated(version), _) => {
             let mut path = String::with_capacity(96);
             path.push_str("/openai/deployments/");
             push_segment(&mut path, deployment);
@@ -56,14 +64,15 @@ mod tests {
         let asked = ApiVersion::Dated("2025-04-01-preview".into());
         let chat = Operation::ChatCompletions;
         assert_eq!(
-            path(&dated, None, "gpt 4/x", chat),
+            path(Kind::Azure, &dated, None, "gpt 4/x", chat),
             "/openai/deployments/gpt%204%2Fx/chat/completions?api-version=2024-10-21"
         );
         assert_eq!(
-            path(&dated, Some(&asked), "d", chat),
+            path(Kind::Azure, &dated, Some(&asked), "d", chat),
             "/openai/deployments/d/chat/completions?api-version=2025-04-01-preview"
         );
-        assert_eq!(path(&ApiVersion::V1, Some(&asked), "d", Operation::Embeddings), "/openai/v1/embeddings");
+        let v1 = |kind| path(kind, &ApiVersion::V1, Some(&asked), "d", Operation::Embeddings);
+        assert_eq!((v1(Kind::Azure).as_str(), v1(Kind::OpenAi).as_str()), ("/openai/v1/embeddings", "/embeddings"));
         assert_eq!(effective(&dated, Some(&asked)), &asked);
         assert_eq!(effective(&ApiVersion::V1, Some(&asked)), &ApiVersion::V1);
     }

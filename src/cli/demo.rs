@@ -9,13 +9,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Common, EXIT_INTERNAL};
-use crate::azure::endpoint::{ApiVersion, Endpoint};
+use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
+use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
 use crate::server::{Ended, Gateway};
 use crate::settings::Settings;
-use crate::settings::model::{Deployment, Model, Resource};
+use crate::settings::model::{Credential, Deployment, Model, Resource};
 use crate::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 use crate::storage::keys::{KeyLimits, Limit};
 use crate::storage::secret_key;
@@ -137,9 +138,16 @@ fn resource(name: &ResourceName, simulator: &Simulator, api_key: &str) -> Resour
         })
         .collect();
     Resource {
-        endpoint: Endpoint { tls: false, host: address.ip().to_string(), port: address.port(), prefix: String::new() },
+        kind: Kind::Azure,
+        endpoint: Endpoint {
+            tls: false,
+            host: address.ip().to_string(),
+            port: address.port(),
+            prefix: String::new(),
+            way: Way::Direct,
+        },
         region: Some(Region::from(name.as_str())),
-        api_key: Secret::new(api_key),
+        credential: Credential::Key(Secret::new(api_key)),
         api_version: ApiVersion::Dated("2024-10-21".into()),
         priority: 1,
         weight: 100,

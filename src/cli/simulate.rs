@@ -169,6 +169,11 @@ fn ready_text(simulator: &Simulator, resource: &SimulatedResource) -> String {
             chat.name
         );
     }
+    let identity = &resource.identity;
+    text += &format!(
+        "  Entra        tenant {}, client {}, secret {}; tokens from {url}\n",
+        identity.tenant, identity.client_id, identity.client_secret
+    );
     text += &format!("  Break it     aoai-gateway simulate throttle {url} --for 30s\n");
     text += &format!(
         "               curl {url}/_simulator/faults -d '{{\"kind\":\"cut\",\"after_chunks\":5,\"count\":1}}'\n"

@@ -5,6 +5,7 @@
 pub mod demand;
 pub mod ids;
 pub mod money;
+pub mod outbound;
 pub mod outcome;
 pub mod secret;
 pub mod time;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Text whose `Debug` shows nothing of it. Cloning shares the one copy.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Arc<str>);
 
 impl Secret {

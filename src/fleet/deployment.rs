@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use actix::Recipient;
 
+use super::credential::Credential;
 use super::gauges::Gauges;
 use super::quota::SharedQuota;
 use super::resource::Settled;
-use crate::azure::endpoint::{ApiVersion, Endpoint};
+use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::balance::quota::Start;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
-use crate::domain::secret::Secret;
 use crate::settings::model;
 
 /// Tells deployments apart also across reloads, when names come back.
@@ -27,9 +27,10 @@ pub struct Deployment {
     pub name: DeploymentName,
     pub model: ModelName,
     pub region: Option<Region>,
+    pub kind: Kind,
     pub endpoint: Arc<Endpoint>,
     pub api_version: ApiVersion,
-    pub api_key: Secret,
+    pub credential: Credential,
     pub priority: u32,
     pub weight: u32,
     pub max_in_flight: Option<u32>,
@@ -46,6 +47,7 @@ impl Deployment {
     pub(super) fn of_resource(
         name: &ResourceName,
         resource: &model::Resource,
+        credential: &Credential,
         cooldown: Duration,
         owner: &Recipient<Settled>,
     ) -> Vec<Arc<Self>> {
@@ -61,9 +63,10 @@ impl Deployment {
                     name: deployment.clone(),
                     model: spec.model.clone(),
                     region: resource.region.clone(),
+                    kind: resource.kind,
                     endpoint: endpoint.clone(),
                     api_version: resource.api_version.clone(),
-                    api_key: resource.api_key.clone(),
+                    credential: credential.clone(),
                     priority: spec.priority,
                     weight: resource.weight,
                     max_in_flight: spec.max_in_flight,

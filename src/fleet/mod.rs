@@ -11,6 +11,8 @@
 //! - Outside the closed state, at most one request at a time is sent (the probe).
 //! - Room in a deployment's [`quota`] is taken with the lease, and stays taken: Azure gives none back either.
 
+pub mod bearer;
+pub mod credential;
 pub mod deployment;
 pub mod gauges;
 pub mod lease;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use actix::fut::ActorFutureExt;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, WrapFuture};
 
+use super::bearer::Bearers;
+use super::credential::Credential;
 use super::deployment::Deployment;
 use super::resource::{Deployments, Describe, Resource, Retire};
 use super::routes::{Publish, RouteTable};
@@ -40,6 +42,7 @@ pub struct PoolSummary {
 pub struct Pool {
     resources: BTreeMap<ResourceName, Member>,
     table: Arc<RouteTable>,
+    bearers: Bearers,
     routers: Vec<Recipient<Publish>>,
     alarm: Alarm,
     _tripwire: Tripwire,
@@ -58,6 +61,7 @@ impl Pool {
         Self {
             resources: BTreeMap::new(),
             table: Arc::new(RouteTable::new(settings, [])),
+            bearers: Bearers::default(),
             routers: Vec::new(),
             _tripwire: alarm.tripwire("pool"),
             alarm,
@@ -111,7 +115,8 @@ impl Handler<Reload> for Pool {
                 None => summary.added.push((*name).clone()),
             }
             let tripwire = self.alarm.tripwire("resource");
-            let actor = Resource::new((*name).clone(), (*resource).clone(), cooldown, tripwire).start();
+            let credential = Credential::new(&resource.credential, &mut self.bearers);
+            let actor = Resource::new((*name).clone(), (*resource).clone(), credential, cooldown, tripwire).start();
             started.push(((*name).clone(), (*resource).clone(), actor));
         }
         summary.removed = self.resources.keys().filter(|name| !wanted.contains_key(name)).cloned().collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Context, Handler, Message};
 
+use super::credential::Credential;
 use super::deployment::{Deployment, DeploymentId};
 use crate::balance::health::{Health, Report, State};
 use crate::balance::latency::PeakEwma;
@@ -38,6 +39,7 @@ pub(super) struct Deployments(pub Vec<Arc<Deployment>>);
 pub struct Resource {
     name: ResourceName,
     settings: model::Resource,
+    credential: Credential,
     cooldown: Duration,
     deployments: Vec<(Arc<Deployment>, Health, PeakEwma)>,
     tripwire: Tripwire,
@@ -47,8 +49,14 @@ pub struct Resource {
 const MAILBOX: usize = 1 << 16;
 
 impl Resource {
-    pub(super) fn new(name: ResourceName, settings: model::Resource, cooldown: Duration, tripwire: Tripwire) -> Self {
-        Self { name, settings, cooldown, deployments: Vec::new(), tripwire }
+    pub(super) fn new(
+        name: ResourceName,
+        settings: model::Resource,
+        credential: Credential,
+        cooldown: Duration,
+        tripwire: Tripwire,
+    ) -> Self {
+        Self { name, settings, credential, cooldown, deployments: Vec::new(), tripwire }
     }
 }
 
@@ -59,7 +67,7 @@ impl Actor for Resource {
         use actix::AsyncContext;
         ctx.set_mailbox_capacity(MAILBOX);
         let owner = ctx.address().recipient();
-        self.deployments = Deployment::of_resource(&self.name, &self.settings, self.cooldown, &owner)
+        self.deployments = Deployment::of_resource(&self.name, &self.settings, &self.credential, self.cooldown, &owner)
             .into_iter()
             .map(|deployment| (deployment, Health::new(self.cooldown), PeakEwma::default()))
             .collect();
@@ -133,7 +141,7 @@ fn announce(deployment: &Deployment, before: State, health: &Health, report: &Re
         }
         State::Quarantined => {
             tracing::error!(%resource, deployment = %name, wait_ms, reason,
-                "deployment refused our credential or does not exist; check its api_key and name");
+                "deployment refused our credential or does not exist; check its api_key or identity, and its name");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! For operators and their machines: liveness, readiness, metrics, and one line at `/`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use serde_json::json;
 
@@ -7,6 +10,7 @@ use super::error::ApiError;
 use super::state::Worker;
 use crate::balance::health::State;
 use crate::domain::time;
+use crate::fleet::bearer::Bearer;
 use crate::fleet::routes::RouteTable;
 
 pub fn root() -> HttpResponse {
@@ -52,7 +56,26 @@ pub fn ready(worker: &Worker) -> HttpResponse {
     if let Some(mistakes) = condition.refused_settings() {
         body["settings_errors"] = json!(mistakes);
     }
+    let credentials = credential_troubles(&table);
+    if !credentials.is_empty() {
+        body["credentials"] = json!(credentials);
+    }
     if detail.is_none() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() }.json(body)
+}
+
+/// Resource and reason, of those for which no new access token can be had.
+fn credential_troubles(table: &RouteTable) -> BTreeMap<&str, String> {
+    let now = time::now();
+    let deployments = table.models.iter().flat_map(|route| route.deployments());
+    let trouble = |bearer: &Arc<Bearer>| match (bearer.trouble(), bearer.is_usable(now)) {
+        (Some(trouble), true) => Some(format!("no new access token ({trouble}); the old one still lasts")),
+        (Some(trouble), false) => Some(format!("no access token: {trouble}")),
+        (None, true) => None,
+        (None, false) => Some("the first access token is on its way".to_owned()),
+    };
+    deployments
+        .filter_map(|deployment| Some((deployment.resource.as_str(), trouble(deployment.credential.bearer()?)?)))
+        .collect()
 }
 
 /// Deployments that would be asked now.
@@ -62,7 +85,7 @@ fn usable_deployments(table: &RouteTable) -> usize {
         .models
         .iter()
         .flat_map(|route| route.deployments())
-        .filter(|deployment| deployment.gauges.ready_at() <= now)
+        .filter(|deployment| deployment.gauges.ready_at() <= now && deployment.credential.is_usable(now))
         .count()
 }
 

@@ -20,6 +20,7 @@ use crate::domain::demand::Operation;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
+use crate::fleet::credential::{Authorization, Credential};
 use crate::fleet::deployment::Deployment;
 use crate::openai::answer::{self, Event, StreamWatch, Whole};
 use crate::openai::request::{self, Changes, Peek, StreamOptions};
@@ -32,6 +33,8 @@ const WHOLE_LIMIT: usize = 4 << 20;
 /// What is read of a failure's body, for its text and so that its connection can be used again.
 const FAILURE_LIMIT: usize = 64 << 10;
 const FAILURE_PATIENCE: Duration = Duration::from_secs(1);
+/// For a new access token after the old one was refused.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What every attempt of a request has in common.
 pub struct Order {
@@ -100,20 +103,38 @@ pub struct Failure {
     pub detail: String,
 }
 
-/// Sends the request to `deployment` and waits until its answer may go to the client, or has failed.
+/// Sends the request to `deployment` and waits until its answer may go to the client, or has failed. A token that is
+/// refused is replaced once.
 pub async fn run(
     client: &UpstreamClient,
     order: &Order,
     deployment: &Arc<Deployment>,
     routing: &Routing,
 ) -> Result<Answer, Failure> {
-    let streamed = order.peek.stream;
-    let (request, hide) = prepare(order, deployment, routing).ok_or_else(|| {
-        Failure::before_sending(
+    let authorize = || deployment.credential.authorize(deployment.kind, time::now());
+    let authorization = authorize().ok_or_else(|| match deployment.credential {
+        Credential::Key(_) => Failure::before_sending(
             Outcome::Misconfigured { status: 0 },
-            "the resource's api_key cannot be sent as a header",
-        )
+            "the resource's credential cannot be sent as a header",
+        ),
+        // It ran out between the choice and now.
+        Credential::Entra(_) => Failure::before_sending(Outcome::Abandoned, "there is no access token that lasts"),
     })?;
+    let ended = send(client, prepare(order, deployment, routing, &authorization), order.peek.stream).await;
+    match ended {
+        Err(Failure { status: Some(401), .. }) if authorization.is_renewed(RENEWAL_PATIENCE).await => {
+            let Some(renewed) = authorize() else { return ended };
+            send(client, prepare(order, deployment, routing, &renewed), order.peek.stream).await
+        }
+        Ok(_) | Err(_) => ended,
+    }
+}
+
+async fn send(
+    client: &UpstreamClient,
+    (request, hide): (UpstreamRequest, HideUsage),
+    streamed: bool,
+) -> Result<Answer, Failure> {
     let patience = request.head_timeout;
     let began = time::now();
     let response = client.send(request).await.map_err(Failure::from)?;
@@ -128,7 +149,12 @@ pub async fn run(
     }
 }
 
-fn prepare(order: &Order, deployment: &Deployment, routing: &Routing) -> Option<(UpstreamRequest, HideUsage)> {
+fn prepare(
+    order: &Order,
+    deployment: &Deployment,
+    routing: &Routing,
+    authorization: &Authorization,
+) -> (UpstreamRequest, HideUsage) {
     let asked = order.asked_version.as_ref();
     let version = azure_request::effective(&deployment.api_version, asked);
     let stream_options = match (order.peek.stream, version.takes_stream_options()) {
@@ -147,20 +173,20 @@ fn prepare(order: &Order, deployment: &Deployment, routing: &Routing) -> Option<
     let request = UpstreamRequest {
         endpoint: deployment.endpoint.clone(),
         method: Method::POST,
-        path_and_query: azure_request::path(version, asked, deployment.name.as_str(), order.operation),
-        headers: headers::to_upstream(order.accept.as_ref(), &order.request_id, deployment)?,
+        path_and_query: azure_request::path(deployment.kind, version, asked, deployment.name.as_str(), order.operation),
+        headers: headers::to_upstream(order.accept.as_ref(), &order.request_id, deployment, authorization),
         body: request::rewrite(&order.body, &order.peek, Changes { model, stream_options }),
         connect_timeout: routing.connect_timeout,
         head_timeout: if order.peek.stream { order.first_byte_timeout } else { routing.response_timeout },
         idle_timeout: routing.stream_idle_timeout,
     };
-    Some((request, hide))
+    (request, hide)
 }
 
 /// Reads an answer up to the point where it may go to the client.
 async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer, Failure> {
     let status = response.status.as_u16();
-    let upstream_id = headers::text(&response.headers, headers::UPSTREAM_ID).map(str::to_owned);
+    let upstream_id = headers::upstream_id(&response.headers).map(str::to_owned);
     let figures = azure_headers::figures(|name| headers::text(&response.headers, name));
     let named = |outcome, charge, detail: String| Failure {
         outcome,

@@ -4,29 +4,40 @@
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::azure;
+use crate::azure::endpoint::Kind;
+use crate::fleet::credential::Authorization;
 use crate::fleet::deployment::Deployment;
 
 /// The support id of Azure's answers.
-pub const UPSTREAM_ID: &str = "apim-request-id";
+const UPSTREAM_ID: &str = "apim-request-id";
+/// The same for OpenAI's; Azure puts the model's own id there.
+const OPENAI_ID: &str = "x-request-id";
 
-/// What one attempt sends; `None` when the resource's key cannot be a header value.
+/// What one attempt sends.
 pub fn to_upstream(
     accept: Option<&HeaderValue>,
     request_id: &HeaderValue,
     deployment: &Deployment,
-) -> Option<HeaderMap> {
-    let mut key = HeaderValue::from_str(deployment.api_key.expose()).ok()?;
-    key.set_sensitive(true);
+    authorization: &Authorization,
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(HeaderName::from_static(azure::request::KEY_HEADER), key);
+    headers.insert(authorization.name.clone(), authorization.value.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(accept) = accept {
         headers.insert(header::ACCEPT, accept.clone());
     }
     headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("aoai-gateway/", env!("CARGO_PKG_VERSION"))));
-    headers.insert(HeaderName::from_static("x-ms-client-request-id"), request_id.clone());
-    Some(headers)
+    let request_id_name = match deployment.kind {
+        Kind::Azure => "x-ms-client-request-id",
+        Kind::OpenAi => "x-client-request-id",
+    };
+    headers.insert(HeaderName::from_static(request_id_name), request_id.clone());
+    headers
+}
+
+/// The id under which the upstream's support finds an answer.
+pub fn upstream_id(headers: &HeaderMap) -> Option<&str> {
+    text(headers, UPSTREAM_ID).or_else(|| text(headers, OPENAI_ID))
 }
 
 /// Whether an upstream response header reaches the client. Azure's own rate limits describe one member of the pool.

@@ -32,6 +32,7 @@ use crate::storage::secret_key::{KeySecret, UnusableSecret};
 use crate::storage::{StorageError, Store};
 use crate::tripwire::Alarm;
 use crate::upstream::client::{UpstreamClient, UpstreamConfig};
+use crate::upstream::credentials::Credentials;
 
 /// A gateway that is listening; it serves while [`Gateway::run`] is awaited, and before.
 pub struct Gateway {
@@ -109,6 +110,11 @@ impl Gateway {
             let (settings, alarm) = (settings.clone(), alarm.clone());
             Pool::start_in_arbiter(&fleet.handle(), move |_| Pool::new(settings, alarm))
         };
+        let upstream = UpstreamConfig::new(&[])?;
+        {
+            let (pool, upstream, tripwire) = (pool.clone(), upstream.clone(), alarm.tripwire("credentials"));
+            Credentials::start_in_arbiter(&fleet.handle(), move |_| Credentials::new(pool, upstream, tripwire));
+        }
         pool.send(Reload(settings.clone())).await.map_err(|_| StartError::Died("the pool"))?;
         let table = current_table(&pool).await?;
         metrics.reload_successful.set(1);
@@ -127,7 +133,6 @@ impl Gateway {
             waiting: Arc::default(),
             reloads: std::sync::OnceLock::new(),
         });
-        let upstream = UpstreamConfig::new(&[])?;
         let parts = Parts { house: house.clone(), books: books.clone(), upstream, table, alarm: alarm.clone() };
         let mut listeners = Vec::new();
         let surfaces = match settings.admin.listen {

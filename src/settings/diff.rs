@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use super::key_path::KeyPath;
 use super::model::{
-    Accounting, Admin, AdminListen, Database, Deployment, Durability, Limits, Model, Resource, Routing, Server,
-    Settings,
+    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, Resource, Routing,
+    Server, Settings,
 };
 use super::values;
+use crate::azure::endpoint::{Endpoint, Kind};
+use crate::azure::entra::{Entra, Identity};
 use crate::domain::money::Price;
+use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
 
 /// One value in effect.
@@ -210,13 +213,29 @@ impl List {
     }
 
     fn resource(&mut self, name: &str, resource: &Resource) {
-        let Resource { endpoint, region, api_key, api_version, priority, weight, enabled, deployments } = resource;
+        let Resource { kind, endpoint, region, credential, api_version, priority, weight, enabled, deployments } =
+            resource;
+        match kind {
+            Kind::Azure => self.text(&["resources", name, "kind"], "azure"),
+            Kind::OpenAi => self.text(&["resources", name, "kind"], "openai"),
+        }
         self.text(&["resources", name, "endpoint"], &endpoint.to_string());
+        if let Way::Proxy(proxy) = &endpoint.way {
+            let login = proxy.login.as_ref();
+            let shown = match (proxy.to_string().split_once("://"), login) {
+                (Some((scheme, host)), Some(login)) => format!("{scheme}://{}:…@{host}", login.user),
+                _ => proxy.to_string(),
+            };
+            let password = login.map(|login| login.password.clone());
+            self.push(&["resources", name, "proxy"], format!("{shown:?}"), password);
+        }
         if let Some(region) = region {
             self.text(&["resources", name, "region"], region.as_str());
         }
-        self.secret(&["resources", name, "api_key"], api_key);
-        self.text(&["resources", name, "api_version"], &api_version.to_string());
+        self.credential(name, credential);
+        if *kind == Kind::Azure {
+            self.text(&["resources", name, "api_version"], &api_version.to_string());
+        }
         self.plain(&["resources", name, "priority"], priority);
         self.plain(&["resources", name, "weight"], weight);
         self.plain(&["resources", name, "enabled"], enabled);
@@ -233,6 +252,45 @@ impl List {
                 }
             }
         }
+    }
+
+    fn credential(&mut self, name: &str, credential: &Credential) {
+        match credential {
+            Credential::Key(key) => self.secret(&["resources", name, "api_key"], key),
+            Credential::Entra(entra) => self.entra(name, entra),
+        }
+    }
+
+    fn entra(&mut self, name: &str, entra: &Entra) {
+        let at = |key| ["resources", name, "entra", key];
+        self.text(&at("kind"), entra.kind());
+        self.text(&at("scope"), &entra.scope);
+        match &entra.identity {
+            Identity::Machine { endpoint, client_id } => {
+                self.text(&at("endpoint"), &endpoint.to_string());
+                client_id.iter().for_each(|id| self.text(&at("client_id"), id));
+            }
+            Identity::App { endpoint, header, client_id } => {
+                self.text(&at("endpoint"), &endpoint.to_string());
+                self.secret(&at("identity_header"), header);
+                client_id.iter().for_each(|id| self.text(&at("client_id"), id));
+            }
+            Identity::Workload { authority, tenant, client_id, token_file } => {
+                self.application(name, authority, tenant, client_id);
+                self.text(&at("token_file"), &token_file.display().to_string());
+            }
+            Identity::ClientSecret { authority, tenant, client_id, secret } => {
+                self.application(name, authority, tenant, client_id);
+                self.secret(&at("client_secret"), secret);
+            }
+        }
+    }
+
+    fn application(&mut self, name: &str, authority: &Endpoint, tenant: &str, client_id: &str) {
+        let at = |key| ["resources", name, "entra", key];
+        self.text(&at("authority"), &authority.to_string());
+        self.text(&at("tenant_id"), tenant);
+        self.text(&at("client_id"), client_id);
     }
 
     fn push(&mut self, key: &[&str], value: String, secret: Option<Secret>) {

@@ -5,7 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::azure::endpoint::Endpoint;
+use crate::azure::endpoint::{Endpoint, Kind};
+use crate::domain::outbound::Way;
 
 /// What is wrong, to complete "`…endpoint` …", and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,13 +22,8 @@ pub(super) enum Insecure {
     Allowed,
 }
 
-pub(super) fn parse(text: &str, insecure: Insecure) -> Result<Endpoint, Refusal> {
-    if text.is_empty() {
-        return refuse("is empty", EXAMPLE);
-    }
-    if let Some(bad) = text.chars().find(|c| c.is_whitespace() || c.is_control() || *c == '\\') {
-        return refuse(format!("contains {bad:?}"), EXAMPLE);
-    }
+pub(super) fn parse(text: &str, kind: Kind, insecure: Insecure) -> Result<Endpoint, Refusal> {
+    check_characters(text)?;
     let (tls, rest) = match text.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
@@ -39,9 +35,9 @@ pub(super) fn parse(text: &str, insecure: Insecure) -> Result<Endpoint, Refusal>
     if authority.contains('@') {
         return refuse("must not hold a user name or password", "the resource's key is its `api_key`");
     }
-    let (host, port) = host_and_port(authority, tls)?;
-    let prefix = prefix(path, &format!("{}://{authority}", if tls { "https" } else { "http" }))?;
-    let endpoint = Endpoint { tls, host, port, prefix };
+    let (host, port) = host_and_port(authority, if tls { 443 } else { 80 })?;
+    let prefix = prefix(kind, path, &format!("{}://{authority}", if tls { "https" } else { "http" }))?;
+    let endpoint = Endpoint { tls, host, port, prefix, way: Way::Direct };
     if !tls && insecure == Insecure::LoopbackOnly && !is_loopback(&endpoint.host) {
         return refuse(
             "is http://: the key and all prompts would travel in clear",
@@ -49,6 +45,17 @@ pub(super) fn parse(text: &str, insecure: Insecure) -> Result<Endpoint, Refusal>
         );
     }
     Ok(endpoint)
+}
+
+/// What no address may hold.
+pub(super) fn check_characters(text: &str) -> Result<(), Refusal> {
+    if text.is_empty() {
+        return refuse("is empty", EXAMPLE);
+    }
+    match text.chars().find(|c| c.is_whitespace() || c.is_control() || *c == '\\') {
+        Some(bad) => refuse(format!("contains {bad:?}"), EXAMPLE),
+        None => Ok(()),
+    }
 }
 
 /// Whether the host is one that Azure gives to OpenAI resources, API Management's, or this machine.
@@ -66,17 +73,23 @@ pub(super) fn is_usual(host: &str) -> bool {
     is_loopback(host) || SUFFIXES.iter().any(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 const EXAMPLE: &str = "write it like \"https://contoso-eastus2.openai.azure.com\"";
 
-fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(message: impl Into<String>, tip: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { message: message.into(), tip: Some(tip.into()) })
 }
 
-fn host_and_port(authority: &str, tls: bool) -> Result<(String, u16), Refusal> {
+/// Host and port of an address that may leave the port out.
+pub(super) fn host_and_port(authority: &str, own_port: u16) -> Result<(String, u16), Refusal> {
+    let (host, port) = split_port(authority)?;
+    Ok((host_name(host, authority.starts_with('['))?, port.unwrap_or(own_port)))
+}
+
+fn split_port(authority: &str) -> Result<(&str, Option<u16>), Refusal> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         match rest.split_once(']') {
             Some((host, port)) if port.is_empty() || port.starts_with(':') => (host, port.strip_prefix(':')),
@@ -88,20 +101,11 @@ fn host_and_port(authority: &str, tls: bool) -> Result<(String, u16), Refusal> {
             None => (authority, None),
         }
     };
-    let port = match port {
-        None => {
-            if tls {
-                443
-            } else {
-                80
-            }
-        }
-        Some(text) => match text.parse::<u16>() {
-            Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => port,
-            Ok(_) | Err(_) => return refuse("has no valid port", "a port is a number from 1 to 65535"),
-        },
-    };
-    Ok((host_name(host, authority.starts_with('['))?, port))
+    let Some(text) = port else { return Ok((host, None)) };
+    match text.parse::<u16>() {
+        Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok((host, Some(port))),
+        Ok(_) | Err(_) => refuse("has no valid port", "a port is a number from 1 to 65535"),
+    }
 }
 
 fn host_name(host: &str, bracketed: bool) -> Result<String, Refusal> {
@@ -155,8 +159,9 @@ fn reachable(address: IpAddr) -> Result<String, Refusal> {
     Ok(plain.to_string())
 }
 
-/// API Management puts resources under a path; everything that the gateway adds itself must not be there.
-fn prefix(path: &str, base: &str) -> Result<String, Refusal> {
+/// API Management puts resources under a path, and OpenAI's API begins with one; everything that the gateway adds itself
+/// must not be there.
+fn prefix(kind: Kind, path: &str, base: &str) -> Result<String, Refusal> {
     let (path, extra) = path.split_at(path.find(['?', '#']).unwrap_or(path.len()));
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let is_good = |segment: &&&str| {
@@ -164,7 +169,11 @@ fn prefix(path: &str, base: &str) -> Result<String, Refusal> {
             && segment.bytes().any(|byte| byte != b'.')
     };
     let good: Vec<&str> = segments.iter().take_while(is_good).copied().collect();
-    let own = good.iter().position(|segment| matches!(*segment, "openai" | "v1" | "deployments")).unwrap_or(good.len());
+    let added: &[&str] = match kind {
+        Kind::Azure => &["openai", "v1", "deployments"],
+        Kind::OpenAi => &["chat", "completions", "embeddings", "models", "responses", "deployments"],
+    };
+    let own = good.iter().position(|segment| added.contains(segment)).unwrap_or(good.len());
     let kept = good[..own].iter().fold(String::new(), |path, segment| path + "/" + segment);
     let deployment = good.windows(2).find(|pair| pair[0] == "deployments").map(|pair| pair[1]);
     if own < good.len() {
@@ -191,11 +200,13 @@ mod tests {
     use super::*;
 
     fn accepted(text: &str) -> String {
-        parse(text, Insecure::LoopbackOnly).unwrap_or_else(|refusal| panic!("{text}: {refusal:?}")).to_string()
+        parse(text, Kind::Azure, Insecure::LoopbackOnly)
+            .unwrap_or_else(|refusal| panic!("{text}: {refusal:?}"))
+            .to_string()
     }
 
     fn refused(text: &str) -> String {
-        match parse(text, Insecure::LoopbackOnly) {
+        match parse(text, Kind::Azure, Insecure::LoopbackOnly) {
             Ok(endpoint) => panic!("{text} was accepted as {endpoint}"),
             Err(refusal) => refusal.message,
         }
@@ -265,7 +276,7 @@ mod tests {
     fn the_portals_target_uri_is_explained() {
         let text = "https://c.openai.azure.com/openai/deployments/gpt4/chat/completions?api-version=2024-10-21";
         assert_eq!(
-            parse(text, Insecure::LoopbackOnly),
+            parse(text, Kind::Azure, Insecure::LoopbackOnly),
             Err(Refusal {
                 message: "includes \"/openai\", which the gateway adds itself".into(),
                 tip: Some("write \"https://c.openai.azure.com\", and \"gpt4\" in its `deployments`".into()),
@@ -276,8 +287,18 @@ mod tests {
 
     #[test]
     fn clear_text_needs_a_word_from_the_operator() {
-        assert!(parse("http://10.0.0.1", Insecure::Allowed).is_ok());
-        assert!(parse("http://169.254.169.254", Insecure::Allowed).is_err());
+        assert!(parse("http://10.0.0.1", Kind::Azure, Insecure::Allowed).is_ok());
+        assert!(parse("http://169.254.169.254", Kind::Azure, Insecure::Allowed).is_err());
+    }
+
+    #[test]
+    fn openais_base_path_is_kept_and_its_operations_are_not() {
+        let read = |text| parse(text, Kind::OpenAi, Insecure::LoopbackOnly);
+        for base in ["https://api.openai.com/v1", "http://localhost:11434/v1", "https://api.groq.com/openai/v1"] {
+            assert_eq!(read(base).map(|endpoint| endpoint.to_string()), Ok(base.to_owned()));
+        }
+        let refusal = read("https://api.openai.com/v1/chat/completions").unwrap_err();
+        assert_eq!(refusal.tip.as_deref(), Some("write \"https://api.openai.com/v1\""));
     }
 
     #[test]
@@ -291,8 +312,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_accepted_reads_back_as_itself(text in "https?://[a-zA-Z0-9.:/@?#_\\[\\]-]{0,40}") {
-            if let Ok(endpoint) = parse(&text, Insecure::Allowed) {
-                prop_assert_eq!(parse(&endpoint.to_string(), Insecure::Allowed), Ok(endpoint));
+            for kind in [Kind::Azure, Kind::OpenAi] {
+                if let Ok(endpoint) = parse(&text, kind, Insecure::Allowed) {
+                    prop_assert_eq!(parse(&endpoint.to_string(), kind, Insecure::Allowed), Ok(endpoint));
+                }
             }
         }
     }

@@ -7,23 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use config::{Value, ValueKind};
 
-use super::endpoint::{self, Insecure};
+use super::endpoint::Insecure;
 use super::fallback;
 use super::files::Target;
 use super::key_path::KeyPath;
 use super::model::{Deployment, Model, Resource};
+use super::reach;
 use super::reader::{Section, described, quoted};
-use super::secrets::{self, Missing};
+use super::secrets::Missing;
 use super::sections::timeout;
 use super::suggest;
 use super::values::{self, PriceError};
-use crate::azure::endpoint::ApiVersion;
+use crate::azure::endpoint::Kind;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
 
-/// The GA version of the dated family.
-const DEFAULT_API_VERSION: &str = "2024-10-21";
-const API_VERSION: &str = "\"v1\" or a dated version such as \"2024-10-21\" or \"2025-04-01-preview\"";
 const MOST: u32 = 1_000_000;
 const MOST_PER_MINUTE: u32 = 1_000_000_000;
 
@@ -143,31 +141,24 @@ fn resource(section: Section<'_>) -> Option<Resource> {
         Some(true) => Insecure::Allowed,
         Some(false) | None => Insecure::LoopbackOnly,
     };
-    let endpoint = read_endpoint(&section, insecure);
-    let api_key = secrets::read(&section, "api_key", if enabled { Missing::Refused } else { Missing::Tolerated });
-    for key in ["endpoint", "api_key"] {
-        // What is refused by name (`entra`) needs no second complaint.
-        if section.value(key).is_none() && !(key == "api_key" && has(&section, "entra")) {
-            let message = format!("{}: no `{key}`", section.path);
-            let tip = match key {
-                "endpoint" => "add endpoint = \"https://NAME.openai.azure.com\"",
-                _ => "add api_key = \"env:NAME\" or \"file:/run/secrets/NAME\"",
-            };
-            section.reader.note_missing(section.reader.error(&section.path, Target::Key, message).tip(tip));
-        }
-    }
-    let version = section.parsed("api_version", API_VERSION, |text| text.parse().ok());
+    let missing = if enabled { Missing::Refused } else { Missing::Tolerated };
+    let kind = reach::kind(&section);
+    let way = reach::way(&section, missing);
+    let endpoint = reach::endpoint(&section, kind, insecure, way.clone());
+    let credential = reach::credential(&section, missing, kind, &way);
+    let version = reach::version(&section, kind);
     let region = section.parsed("region", "a short label such as \"eastus2\"", |text| {
         values::is_model_name(text).then(|| Region::from(text))
     });
     let priority = section.integer("priority", 0, MOST);
     let weight = section.integer("weight", 1, 10_000).unwrap_or(100);
-    let deployments = deployments(section.section("deployments"), priority);
-    let resource = endpoint.zip(api_key).map(|(endpoint, api_key)| Resource {
+    let deployments = deployments(section.section("deployments"), kind, priority);
+    let resource = endpoint.zip(credential).map(|(endpoint, credential)| Resource {
+        kind,
         endpoint,
         region,
-        api_key,
-        api_version: version.unwrap_or_else(|| ApiVersion::Dated(DEFAULT_API_VERSION.to_owned())),
+        credential,
+        api_version: version,
         priority: priority.unwrap_or(1),
         weight,
         enabled,
@@ -177,34 +168,7 @@ fn resource(section: Section<'_>) -> Option<Resource> {
     resource
 }
 
-fn has(section: &Section<'_>, key: &str) -> bool {
-    section.entries().iter().any(|(name, _)| *name == key)
-}
-
-fn read_endpoint(section: &Section<'_>, insecure: Insecure) -> Option<crate::azure::endpoint::Endpoint> {
-    let text = section.text("endpoint", "text such as \"https://contoso-eastus2.openai.azure.com\"")?;
-    let path = section.path.child("endpoint");
-    match endpoint::parse(text, insecure) {
-        Ok(endpoint) => {
-            if !endpoint::is_usual(&endpoint.host) {
-                let message = format!("`{path}`: {} is not a host that Azure gives to OpenAI resources", endpoint.host);
-                let tip = "right for a private endpoint or a proxy of your own; the resource's key is sent there";
-                section.reader.note(section.reader.warning(&path, Target::Value, message).tip(tip));
-            }
-            Some(endpoint)
-        }
-        Err(refusal) => {
-            let problem = section.reader.error(&path, Target::Value, format!("`{path}` {}", refusal.message));
-            section.reader.note(match refusal.tip {
-                Some(tip) => problem.tip(tip),
-                None => problem,
-            });
-            None
-        }
-    }
-}
-
-fn deployments(section: Section<'_>, inherited: Option<u32>) -> BTreeMap<DeploymentName, Deployment> {
+fn deployments(section: Section<'_>, kind: Kind, inherited: Option<u32>) -> BTreeMap<DeploymentName, Deployment> {
     let mut deployments = BTreeMap::new();
     for (name, value) in section.entries() {
         let path = section.path.child(name);
@@ -216,8 +180,15 @@ fn deployments(section: Section<'_>, inherited: Option<u32>) -> BTreeMap<Deploym
             continue;
         }
         let deployment = deployment(&section, name, value, inherited);
-        if !values::is_deployment_name(name) {
-            refuse_name(&section, name, "a deployment", "1 to 64 of letters, digits, _ - and .");
+        let (is_name, rule) = match kind {
+            Kind::Azure => (values::is_deployment_name(name), "1 to 64 of letters, digits, _ - and ."),
+            // Elsewhere it is a model's name, such as `llama3.1:8b`.
+            Kind::OpenAi => {
+                (values::is_model_name(name), "printable ASCII without spaces and quotes, at most 128 characters")
+            }
+        };
+        if !is_name {
+            refuse_name(&section, name, "a deployment", rule);
         } else if let Some(deployment) = deployment {
             deployments.insert(DeploymentName::from(name), deployment);
         }

@@ -35,7 +35,7 @@ const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static st
     Later { pattern, severity: Severity::Error, accepted, instead }
 }
 
-const LATER: [Later; 10] = [
+const LATER: [Later; 7] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
     warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
     refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
@@ -43,9 +43,6 @@ const LATER: [Later; 10] = [
     warns("routing.affinity", Accepted::Truth(false), "requests go where there is most room"),
     refused("routing.hedge_after", Accepted::Text(&["off"]), "each request goes to one deployment at a time"),
     warns("defaults.limits.tpm", Accepted::Text(&["unlimited"]), "keys are limited in requests and concurrency only"),
-    refused("resources.*.entra", Accepted::Nothing, "a resource is called with its `api_key`"),
-    refused("resources.*.proxy", Accepted::Empty, "resources are called directly"),
-    refused("resources.*.kind", Accepted::Text(&["azure"]), "every resource is an Azure OpenAI resource"),
 ];
 
 /// What of the table was met; a warning that many deployments share is given once.

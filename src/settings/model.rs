@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::azure::endpoint::{ApiVersion, Endpoint};
+use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
+use crate::azure::entra::Entra;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
 use crate::domain::secret::Secret;
@@ -115,15 +117,25 @@ pub struct Model {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
+    pub kind: Kind,
+    /// With the way there: its `proxy`, if it has one.
     pub endpoint: Endpoint,
     pub region: Option<Region>,
-    pub api_key: Secret,
+    pub credential: Credential,
+    /// `V1` where it is not Azure: the family whose requests look like OpenAI's.
     pub api_version: ApiVersion,
     /// Lower first.
     pub priority: u32,
     pub weight: u32,
     pub enabled: bool,
     pub deployments: BTreeMap<DeploymentName, Deployment>,
+}
+
+/// What a resource is called with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Credential {
+    Key(Secret),
+    Entra(Arc<Entra>),
 }
 
 #[derive(Clone, Debug, PartialEq)]

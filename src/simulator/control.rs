@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::faults::Fault;
+use super::identity::TokenCall;
 use super::journal::{Entry, Sums};
 use super::knobs::Knobs;
 use super::state::Shared;
@@ -43,6 +44,16 @@ impl Control {
     /// Counts for requests that arrive from now on.
     pub fn set_knobs(&self, knobs: Knobs) {
         *self.shared.knobs() = knobs;
+    }
+
+    /// Requests for access tokens, refused ones too, in their order.
+    pub fn token_calls(&self) -> Vec<TokenCall> {
+        self.shared.tokens.calls()
+    }
+
+    /// No token that was given out so far is accepted any more.
+    pub fn revoke_tokens(&self) {
+        self.shared.tokens.revoke();
     }
 
     /// All entries, those of unfinished requests too. A client can have its last byte a moment before the entry is

@@ -4,8 +4,9 @@ use super::errors;
 use super::headers::Ids;
 use super::reply::Answer;
 use super::request::Request;
-use super::resource::SimulatedResource;
 use super::routes::Route;
+use super::state::Shared;
+use crate::domain::time;
 
 const MOST_CUSTOM_HEADERS: usize = 10;
 
@@ -38,7 +39,8 @@ const STANDARD: &[&str] = &[
 ];
 
 /// The answer to a request that does not get past the front end.
-pub(super) fn refuse(resource: &SimulatedResource, request: &Request, route: &Route, ids: &Ids) -> Option<Answer> {
+pub(super) fn refuse(shared: &Shared, request: &Request, route: &Route, ids: &Ids) -> Option<Answer> {
+    let resource = &shared.resource;
     let custom = request.headers.iter().filter(|(name, _)| !STANDARD.contains(&name.to_ascii_lowercase().as_str()));
     if custom.count() > MOST_CUSTOM_HEADERS {
         return Some(errors::too_many_headers(ids));
@@ -48,7 +50,7 @@ pub(super) fn refuse(resource: &SimulatedResource, request: &Request, route: &Ro
     }
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let Some(token) = bearer else { return Some(errors::wrong_token(ids)) };
-    if resource.access_tokens.iter().any(|known| known == token) {
+    if resource.access_tokens.iter().any(|known| known == token) || shared.tokens.is_valid(token, time::now()) {
         return None;
     }
     // The v1 family takes the key as a bearer token too; what has the shape of a JWT is judged as one.

@@ -43,7 +43,7 @@ pub(super) fn reply(shared: &Arc<Shared>, request: &Request, route: Route) -> Re
     };
     let mut ticket = shared.journal.enter(entry, &request.headers);
     let knobs = shared.knobs().clone();
-    let action = match gate::refuse(&shared.resource, request, &route, &ids) {
+    let action = match gate::refuse(shared, request, &route, &ids) {
         Some(answer) => Action::Answer(Box::new(answer)),
         None => Call { shared, ids: &ids, knobs: &knobs, ticket: &mut ticket }.route(request, route),
     };

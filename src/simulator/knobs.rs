@@ -22,6 +22,10 @@ pub struct Knobs {
     pub role_chunk: RoleChunk,
     pub obfuscation: Obfuscation,
     pub latency_checkpoint: LatencyCheckpoint,
+    /// How long access tokens last that are given out from now on, in seconds.
+    pub token_lifetime_s: u64,
+    /// What the token endpoints answer with; 200 if they work.
+    pub token_status: u16,
 }
 
 impl Default for Knobs {
@@ -39,6 +43,8 @@ impl Default for Knobs {
             role_chunk: RoleChunk::WithDelta,
             obfuscation: Obfuscation::On,
             latency_checkpoint: LatencyCheckpoint::Off,
+            token_lifetime_s: 3599,
+            token_status: 200,
         }
     }
 }

@@ -25,6 +25,7 @@ mod faults;
 mod gate;
 mod generation;
 mod headers;
+mod identity;
 mod inference;
 mod journal;
 mod knobs;
@@ -43,6 +44,7 @@ mod throttling;
 
 pub use control::Control;
 pub use faults::{Cause, Cut, Ending, FailBody, Fault, FaultKind};
+pub use identity::{SimulatedIdentity, TokenCall};
 pub use journal::{Entry, Sums};
 pub use knobs::{Knobs, LatencyCheckpoint, Obfuscation, ResetUnit, RetryAfter, RoleChunk, StreamMode, ThrottleText};
 pub use resource::{SimulatedDeployment, SimulatedResource, Sku};

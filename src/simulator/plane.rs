@@ -14,6 +14,7 @@ use super::state::{Gauge, Shared};
 use crate::domain::time;
 
 const PATHS: &str = "GET /_simulator, GET|DELETE /_simulator/journal (?since=SEQUENCE), GET /_simulator/journal/sums, \
+                     GET|DELETE /_simulator/tokens, \
                      GET|POST|DELETE /_simulator/faults, DELETE /_simulator/faults/ID, GET|PATCH /_simulator/knobs";
 
 /// The answer to a request below `/_simulator`.
@@ -43,6 +44,11 @@ pub(super) fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
             true => nothing(),
             false => problem(404, "no such fault is in force; GET /_simulator/faults lists them"),
         },
+        ("GET", ["tokens"]) => found(&json!(shared.tokens.calls())),
+        ("DELETE", ["tokens"]) => {
+            shared.tokens.revoke();
+            nothing()
+        }
         ("GET", ["knobs"]) => found(&json!(*shared.knobs())),
         ("PATCH", ["knobs"]) => patch(shared, &request.body),
         _ => problem(404, &format!("there is no such control; these exist: {PATHS}")),
@@ -82,6 +88,7 @@ fn state(shared: &Shared) -> Value {
         "deployments": deployments,
         "faults": faults,
         "knobs": *shared.knobs(),
+        "identity": shared.resource.identity,
         "connections_accepted": shared.connections.load(Ordering::Relaxed),
         "requests_in_flight": shared.journal.open(),
         "requests_seen": shared.journal.last(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::identity::SimulatedIdentity;
 use super::knobs::Knobs;
 
 /// One simulated Azure OpenAI resource.
@@ -13,6 +14,8 @@ pub struct SimulatedResource {
     pub api_key: String,
     /// Entra access tokens that are accepted as `Authorization: Bearer`; none by default.
     pub access_tokens: Vec<String>,
+    /// Whom the resource's own token endpoints give tokens to.
+    pub identity: SimulatedIdentity,
     pub deployments: Vec<SimulatedDeployment>,
     /// The same seed and the same prompt give the same answer text.
     pub seed: u64,
@@ -29,6 +32,7 @@ impl SimulatedResource {
             region_label: "East US 2".to_owned(),
             api_key: format!("simulated-key-of-{name}"),
             access_tokens: Vec::new(),
+            identity: SimulatedIdentity::default(),
             deployments: Vec::new(),
             seed: 1,
             knobs: Knobs::default(),

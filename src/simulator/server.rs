@@ -20,7 +20,7 @@ use super::request::Request;
 use super::resource::SimulatedResource;
 use super::routes::{self, Family, Route};
 use super::state::Shared;
-use super::{connection, gate, inference, plane};
+use super::{connection, gate, identity, inference, plane};
 use crate::domain::time;
 
 /// A running resource. Dropping it stops it; [`Simulator::stop`] also waits until it has stopped.
@@ -111,6 +111,9 @@ fn welcome(shared: &Shared, stream: TcpStream) -> Option<TcpStream> {
 
 /// The reaction to a request.
 pub(super) fn react(shared: &Arc<Shared>, request: &Request) -> Reply {
+    if let Some(given) = identity::answer(shared, request) {
+        return answer(given);
+    }
     let route = routes::route(&request.method, request.path(), request.query("api-version"));
     match route {
         Route::Plane(path) => answer(plane::answer(shared, request, &path)),
@@ -124,7 +127,7 @@ pub(super) fn react(shared: &Arc<Shared>, request: &Request) -> Reply {
 /// What is asked of the resource and not of a deployment: faults that name no deployment hit it too, limits do not.
 fn resource_itself(shared: &Shared, request: &Request, route: &Route) -> Reply {
     let ids = Ids::new();
-    if let Some(refusal) = gate::refuse(&shared.resource, request, route, &ids) {
+    if let Some(refusal) = gate::refuse(shared, request, route, &ids) {
         return answer(refusal);
     }
     match shared.faults().hit(None, time::now(), Fault::hits_resource).map(|hit| hit.kind) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::admission::{Dimension, Limits, Standing, Windows};
 use super::bucket::Bucket;
 use super::faults::{Cause, Faults};
+use super::identity::Tokens;
 use super::journal::Journal;
 use super::knobs::Knobs;
 use super::models::{self, Model};
@@ -21,6 +22,7 @@ pub(super) struct Shared {
     pub(super) resource: SimulatedResource,
     pub(super) deployments: BTreeMap<String, Arc<Deployment>>,
     pub(super) journal: Arc<Journal>,
+    pub(super) tokens: Tokens,
     /// Connections accepted so far.
     pub(super) connections: AtomicU64,
     /// `azureml-model-session`
@@ -44,6 +46,7 @@ impl Shared {
         Ok(Arc::new(Self {
             deployments,
             journal: Journal::new(file),
+            tokens: Tokens::default(),
             connections: AtomicU64::new(0),
             session: format!("d20260330170902-{:012x}", random.u64(..) >> 16),
             fingerprint: format!("fp_{:010x}", random.u64(..) >> 24),

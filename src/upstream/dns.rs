@@ -7,7 +7,7 @@
 //! Which addresses are taken ([`forbidden`]) stops a name from being turned, by whoever answers for it, towards this
 //! machine or a cloud's metadata service. Private networks are open to every name, because Azure Private Link answers
 //! for the public name with a private address. What the operator wrote as an address is taken at its word, metadata
-//! services excepted.
+//! services excepted; only who asks for credentials gets there.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -28,6 +28,15 @@ const STALE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Addresses tried at most; longer answers are cut.
 const ADDRESS_LIMIT: usize = 8;
+
+/// What an address is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A model, or the proxy before it.
+    Upstream,
+    /// The platform's credential service, which may be at a link-local address if it was written as one.
+    Platform,
+}
 
 /// The names one worker has looked up.
 #[derive(Default)]
@@ -66,16 +75,16 @@ fn freshness(age: Duration) -> Freshness {
 
 impl Names {
     /// The addresses of `host`, best first. The error says which name failed and why.
-    pub(super) async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+    pub(super) async fn resolve(&self, host: &str, purpose: Purpose) -> Result<Vec<IpAddr>, String> {
         if let Ok(address) = host.parse::<IpAddr>() {
-            return permit(host, &[address]);
+            return permit(host, &[address], purpose);
         }
         let lookup = match self.recall(host) {
-            Ok(addresses) => return permit(host, &addresses),
+            Ok(addresses) => return permit(host, &addresses, purpose),
             Err(lookup) => lookup,
         };
         let answer = lookup.await;
-        self.learn(host, answer).and_then(|addresses| permit(host, &addresses))
+        self.learn(host, answer).and_then(|addresses| permit(host, &addresses, purpose))
     }
 
     /// `address` answered first; the next connection begins with it.
@@ -146,21 +155,22 @@ fn look_up(host: String) -> Lookup {
 }
 
 /// The addresses among `addresses` that `host` may lead to.
-fn permit(host: &str, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
-    let permitted: Vec<IpAddr> =
-        addresses.iter().copied().filter(|address| forbidden(host, *address).is_none()).collect();
+fn permit(host: &str, addresses: &[IpAddr], purpose: Purpose) -> Result<Vec<IpAddr>, String> {
+    let forbidden = |address: IpAddr| forbidden(host, address, purpose);
+    let permitted: Vec<IpAddr> = addresses.iter().copied().filter(|address| forbidden(*address).is_none()).collect();
     match addresses.first() {
         Some(first) if permitted.is_empty() => {
-            Err(format!("{host} leads to {first}, {}", forbidden(host, *first).unwrap_or("which is not used")))
+            Err(format!("{host} leads to {first}, {}", forbidden(*first).unwrap_or("which is not used")))
         }
         _ => Ok(permitted),
     }
 }
 
 /// Why `host` may not lead to `address`.
-fn forbidden(host: &str, address: IpAddr) -> Option<&'static str> {
+fn forbidden(host: &str, address: IpAddr, purpose: Purpose) -> Option<&'static str> {
     let address = address.to_canonical();
-    if is_metadata(address) {
+    let is_written = host.parse::<IpAddr>().is_ok();
+    if is_metadata(address) && !(purpose == Purpose::Platform && is_written) {
         return Some("a link-local or metadata address, where no model is served");
     }
     if address.is_unspecified()
@@ -169,7 +179,7 @@ fn forbidden(host: &str, address: IpAddr) -> Option<&'static str> {
     {
         return Some("which is no address of one machine");
     }
-    let meant = host.parse::<IpAddr>().is_ok() || host == "localhost" || host.ends_with(".localhost");
+    let meant = is_written || host == "localhost" || host.ends_with(".localhost");
     if address.is_loopback() && !meant {
         return Some("this machine itself; if that is meant, write localhost or the address into the settings");
     }
@@ -191,7 +201,7 @@ mod tests {
     use super::*;
 
     fn allowed(host: &str, address: &str) -> bool {
-        forbidden(host, address.parse().unwrap()).is_none()
+        forbidden(host, address.parse().unwrap(), Purpose::Upstream).is_none()
     }
 
     #[test]
@@ -224,10 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn the_platforms_own_service_is_where_it_was_written_to_be() {
+        let forbidden = |host, address: &str| forbidden(host, address.parse().unwrap(), Purpose::Platform).is_some();
+        assert!(!forbidden("169.254.169.254", "169.254.169.254"));
+        assert!(!forbidden("localhost", "127.0.0.1"));
+        assert!(forbidden("metadata.contoso.com", "169.254.169.254"), "a name is not taken at its word");
+    }
+
+    #[test]
     fn a_mixed_answer_loses_its_forbidden_part() {
         let addresses = ["127.0.0.1".parse().unwrap(), "20.1.2.3".parse().unwrap()];
-        assert_eq!(permit("contoso.openai.azure.com", &addresses), Ok(vec![addresses[1]]));
-        let refusal = permit("contoso.openai.azure.com", &addresses[..1]).unwrap_err();
+        let permit = |addresses: &[IpAddr]| permit("contoso.openai.azure.com", addresses, Purpose::Upstream);
+        assert_eq!(permit(&addresses), Ok(vec![addresses[1]]));
+        let refusal = permit(&addresses[..1]).unwrap_err();
         assert!(refusal.starts_with("contoso.openai.azure.com leads to 127.0.0.1, this machine"), "{refusal}");
     }
 
@@ -250,13 +269,13 @@ mod tests {
     #[actix_rt::test]
     async fn names_are_looked_up_and_the_winner_comes_first() {
         let names = Names::default();
-        let found = names.resolve("localhost").await.unwrap();
+        let found = names.resolve("localhost", Purpose::Upstream).await.unwrap();
         assert!(found.iter().all(IpAddr::is_loopback));
         let other: IpAddr = "127.0.0.9".parse().unwrap();
         names.known.borrow_mut().get_mut("localhost").unwrap().addresses.push(other);
         names.prefer("localhost", other);
-        assert_eq!(names.resolve("localhost").await.unwrap()[0], other, "kept, not looked up again");
-        assert_eq!(names.resolve("::1").await, Ok(vec!["::1".parse().unwrap()]));
-        assert!(names.resolve("169.254.169.254").await.is_err());
+        assert_eq!(names.resolve("localhost", Purpose::Upstream).await.unwrap()[0], other, "kept, not looked up again");
+        assert_eq!(names.resolve("::1", Purpose::Upstream).await, Ok(vec!["::1".parse().unwrap()]));
+        assert!(names.resolve("169.254.169.254", Purpose::Upstream).await.is_err());
     }
 }

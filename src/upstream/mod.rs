@@ -2,13 +2,16 @@
 //! error that says what was sent.
 //!
 //! `awc` does the HTTP; it is used in [`client`] alone and never sees a name, a certificate, an interim head or a cut
-//! answer. Beneath it, from top to bottom: `transport` opens connections (name, address, TLS), `guard` watches
+//! answer. Beneath it, from top to bottom: `transport` opens connections (name, address, `tunnel` through a proxy, TLS), `guard` watches
 //! every byte of one connection, and `framing` decides what those bytes mean.
 //!
-//! Retries on other deployments, credentials and the meaning of a status code belong to the floors above.
+//! [`credentials`] uses it to keep the access tokens of Entra identities fresh.
+//!
+//! Retries on other deployments and the meaning of a status code belong to the floors above.
 
 pub mod body;
 pub mod client;
+pub mod credentials;
 pub mod error;
 
 mod chunks;
@@ -20,3 +23,4 @@ mod head;
 mod outgoing;
 mod tls;
 mod transport;
+mod tunnel;

@@ -1,4 +1,4 @@
-//! Opens the connections awc asks for: name, address, TCP, TLS, and a guard around the result.
+//! Opens the connections awc asks for: name, address, TCP, a proxy on the way, TLS, and a guard around the result.
 //!
 //! awc is only ever told authorities like `e17.upstream`, one per endpoint, so it can neither resolve nor connect
 //! anything by itself. A [`Route`] is what stands behind such an authority. Which connection carries which request
@@ -18,13 +18,15 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::http::uri::Authority;
 use futures_core::future::LocalBoxFuture;
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
 
 use super::dial::dial;
-use super::dns::Names;
+use super::dns::{Names, Purpose};
 use super::error::Fault;
 use super::guard::{Guard, Wire};
-use super::tls;
+use super::{tls, tunnel};
 use crate::azure::endpoint::Endpoint;
+use crate::domain::outbound::Way;
 
 const SUFFIX: &str = ".upstream";
 
@@ -125,19 +127,19 @@ impl Transport {
         self.0.by_index.borrow().get(index).map(Rc::clone)
     }
 
-    /// Name and TCP share one span of `limit`, the TLS handshake gets another.
+    /// Name, TCP and the proxy's part share one span of `limit`, the TLS handshake gets another.
     async fn open(&self, endpoint: &Endpoint, limit: Duration) -> Result<Wire, String> {
-        let Endpoint { tls, host, port, prefix: _ } = endpoint;
+        let Endpoint { tls, host, port, prefix: _, way } = endpoint;
         let connecting = async {
-            let addresses = self.0.names.resolve(host).await?;
-            let sockets: Vec<SocketAddr> = addresses.iter().map(|address| SocketAddr::new(*address, *port)).collect();
-            let stream = dial(&sockets).await?;
-            if addresses.len() > 1
-                && let Ok(winner) = stream.peer_addr()
-            {
-                self.0.names.prefer(host, winner.ip());
+            match way {
+                Way::Direct => self.reach(host, *port, Purpose::Upstream).await,
+                Way::Platform => self.reach(host, *port, Purpose::Platform).await,
+                Way::Proxy(proxy) => {
+                    let blame = |failure| format!("proxy {proxy}: {failure}");
+                    let stream = self.reach(&proxy.host, proxy.port, Purpose::Upstream).await.map_err(blame)?;
+                    tunnel::through(proxy, stream, host, *port).await.map_err(blame)
+                }
             }
-            Ok::<_, String>(stream)
         };
         let stream = match tokio::time::timeout(limit, connecting).await {
             Ok(connected) => connected?,
@@ -150,6 +152,20 @@ impl Transport {
             Ok(secured) => Ok(Wire::Tls(Box::new(secured?))),
             Err(_) => Err(format!("tls: {host}:{port} did not finish the handshake within {limit:?}")),
         }
+    }
+}
+
+impl Transport {
+    async fn reach(&self, host: &str, port: u16, purpose: Purpose) -> Result<TcpStream, String> {
+        let addresses = self.0.names.resolve(host, purpose).await?;
+        let sockets: Vec<SocketAddr> = addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+        let stream = dial(&sockets).await?;
+        if addresses.len() > 1
+            && let Ok(winner) = stream.peer_addr()
+        {
+            self.0.names.prefer(host, winner.ip());
+        }
+        Ok(stream)
     }
 }
 

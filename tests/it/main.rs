@@ -10,6 +10,7 @@ mod errors;
 mod failover;
 mod fallback;
 mod hostile;
+mod identity;
 mod keys;
 mod ledger;
 mod live;

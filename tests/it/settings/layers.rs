@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aoai_gateway::settings::{Origin, Place, Severity, Source, Variables, load};
+use aoai_gateway::azure::entra::Identity;
+use aoai_gateway::domain::outbound::Way;
+use aoai_gateway::domain::secret::Secret;
+use aoai_gateway::settings::model::Credential;
+use aoai_gateway::settings::{Origin, Place, Severity, Source, Variables, entries, load};
 use proptest::prelude::*;
 
 use super::{directory, source};
@@ -92,7 +96,7 @@ fn the_environment_speaks_in_texts() {
     let loaded = load(&source).unwrap();
     let resource = &loaded.settings.resources["eastus2"];
     assert_eq!((resource.weight, resource.enabled), (50, false));
-    assert_eq!(resource.api_key.expose(), "clear-but-in-no-file");
+    assert_eq!(resource.credential, Credential::Key(Secret::new("clear-but-in-no-file")));
     assert_eq!(loaded.settings.models["gpt-4.1"].price.input, 150_000);
     assert_eq!(loaded.settings.models["gpt-4.1"].aliases, ["gpt-4", "gpt-4-turbo"]);
     assert_eq!(loaded.settings.default_limits.rpm, None);
@@ -193,11 +197,11 @@ fn a_rotated_secret_file_is_another_content() {
     std::fs::write(files.path().join("10-a.toml"), region).unwrap();
     std::fs::write(&secret, "first\n").unwrap();
     let first = load(&source(files.path())).unwrap();
-    assert_eq!(first.settings.resources["eastus2"].api_key.expose(), "first");
+    assert_eq!(first.settings.resources["eastus2"].credential, Credential::Key(Secret::new("first")));
     assert_eq!(load(&source(files.path())).unwrap().content_hash, first.content_hash);
     std::fs::write(&secret, "second\n").unwrap();
     let second = load(&source(files.path())).unwrap();
-    assert_eq!(second.settings.resources["eastus2"].api_key.expose(), "second");
+    assert_eq!(second.settings.resources["eastus2"].credential, Credential::Key(Secret::new("second")));
     assert_ne!(second.content_hash, first.content_hash);
     std::fs::remove_file(&secret).unwrap();
     assert_ne!(load(&source(files.path())).unwrap_err().content_hash, second.content_hash);
@@ -241,5 +245,74 @@ proptest! {
         let settings = load(&source).unwrap().settings;
         let found = [settings.routing.attempts, settings.resources["eastus2"].weight, settings.default_limits.rpm.unwrap()];
         prop_assert_eq!(found, expected);
+    }
+}
+
+/// The identity of the only resource, with this environment.
+fn identity(entra: &str, variables: Variables) -> Identity {
+    let text = format!("[resources.a]\nendpoint = \"https://a.openai.azure.com\"\nentra = {entra}\n");
+    let files = directory(&[("20-a.toml", &text)]);
+    let loaded = load(&Source { variables, ..source(files.path()) }).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(loaded.warnings, []);
+    match &loaded.settings.resources["a"].credential {
+        Credential::Entra(entra) => entra.identity.clone(),
+        Credential::Key(_) => panic!("there is no key"),
+    }
+}
+
+#[test]
+fn a_managed_identity_is_what_the_platform_says_it_is() {
+    let managed = r#"{ kind = "managed_identity" }"#;
+    let Identity::Machine { endpoint, client_id: None } = identity(managed, Variables::given([])) else { panic!() };
+    assert_eq!(endpoint.to_string(), "http://169.254.169.254/metadata/identity/oauth2/token");
+    assert_eq!(endpoint.way, Way::Platform, "never through a proxy");
+    // As App Service on Linux has it.
+    let platform = [("IDENTITY_ENDPOINT", "http://169.254.130.2:8081/msi/token/"), ("IDENTITY_HEADER", "abc")];
+    let Identity::App { endpoint, header, .. } = identity(managed, Variables::given(platform)) else { panic!() };
+    assert_eq!((endpoint.to_string().as_str(), header.expose()), ("http://169.254.130.2:8081/msi/token", "abc"));
+    let own = r#"{ kind = "managed_identity", endpoint = "http://localhost:1/x", client_id = "me" }"#;
+    let Identity::Machine { endpoint, client_id } = identity(own, Variables::given(platform)) else { panic!() };
+    assert_eq!((endpoint.to_string().as_str(), client_id.as_deref()), ("http://localhost:1/x", Some("me")));
+}
+
+#[test]
+fn a_workload_identity_takes_what_kubernetes_sets() {
+    let variables = Variables::given([
+        ("AZURE_CLIENT_ID", "client"),
+        ("AZURE_TENANT_ID", "tenant"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/token"),
+        ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us/"),
+    ]);
+    let taken = identity(r#"{ kind = "workload_identity", client_id = "mine" }"#, variables);
+    let Identity::Workload { authority, tenant, client_id, token_file } = taken else { panic!() };
+    assert_eq!(authority.to_string(), "https://login.microsoftonline.us");
+    assert_eq!((tenant.as_str(), client_id.as_str(), token_file.to_str()), ("tenant", "mine", Some("/var/run/token")));
+}
+
+#[test]
+fn an_authority_is_reached_as_its_resource_is() {
+    let text = r#"
+[resources.a]
+endpoint = "https://a.openai.azure.com"
+proxy = "env:PROXY"
+entra = { kind = "client_secret", tenant_id = "t", client_id = "c", client_secret = "env:KEY" }
+"#;
+    let files = directory(&[("20-a.toml", text)]);
+    let variables = Variables::given([("KEY", "abc"), ("PROXY", "http://me:word@proxy.contoso.com:3128")]);
+    let settings = load(&Source { variables, ..source(files.path()) }).unwrap().settings;
+    let resource = &settings.resources["a"];
+    let Credential::Entra(entra) = &resource.credential else { panic!() };
+    assert_eq!(entra.endpoint().to_string(), "https://login.microsoftonline.com");
+    let Way::Proxy(proxy) = &resource.endpoint.way else { panic!() };
+    assert_eq!(entra.endpoint().way, resource.endpoint.way);
+    assert_eq!(proxy.to_string(), "http://proxy.contoso.com:3128");
+    let shown: Vec<_> =
+        entries(&settings).into_iter().map(|entry| format!("{} = {}", entry.key, entry.value)).collect();
+    for line in [
+        "resources.a.proxy = \"http://me:…@proxy.contoso.com:3128\"",
+        "resources.a.entra.kind = \"client_secret\"",
+        "resources.a.entra.client_secret = \"…\"",
+    ] {
+        assert!(shown.contains(&line.to_owned()), "{line}: {shown:#?}");
     }
 }

@@ -75,7 +75,9 @@ fn the_example_region_works_once_it_is_switched_on() {
     let short: String = on
         .lines()
         .filter(|line| {
-            !["priority", "weight", "enabled", "allow_insecure", "api_version"].iter().any(|key| line.starts_with(key))
+            !["priority", "weight", "enabled", "allow_insecure", "api_version", "kind", "proxy"]
+                .iter()
+                .any(|key| line.starts_with(key))
         })
         .map(|line| format!("{line}\n"))
         .collect();

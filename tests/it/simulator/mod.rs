@@ -10,6 +10,7 @@ mod errors;
 mod faults;
 mod limits;
 mod streams;
+mod tokens;
 
 use std::time::Duration;
 

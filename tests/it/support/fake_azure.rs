@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aoai_gateway::azure::endpoint::Endpoint;
+use aoai_gateway::domain::outbound::Way;
 use aoai_gateway::domain::time;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
@@ -117,7 +118,7 @@ impl FakeAzure {
     /// The same server under another name.
     pub fn endpoint_as(&self, host: &str) -> Arc<Endpoint> {
         let (host, port) = (host.to_owned(), self.address.port());
-        Arc::new(Endpoint { tls: self.tls, host, port, prefix: String::new() })
+        Arc::new(Endpoint { tls: self.tls, host, port, prefix: String::new(), way: Way::Direct })
     }
 
     pub fn url(&self) -> String {

@@ -8,4 +8,5 @@ pub mod fake_azure;
 pub mod gateway;
 pub mod identity;
 pub mod process;
+pub mod proxy;
 mod script;

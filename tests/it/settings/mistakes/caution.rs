@@ -203,11 +203,6 @@ fn what_this_version_cannot_do() {
 on_disconnect = "drain"
 [routing]
 hedge_after = "2s"
-[resources.eastus2]
-endpoint = "https://c.openai.azure.com"
-entra = { kind = "managed_identity" }
-kind = "openai"
-proxy = "socks5://127.0.0.1:1080"
 "#,
         r#"
 error: `accounting.on_disconnect` is not supported by this version: a request whose client left is cancelled
@@ -222,24 +217,6 @@ error: `routing.hedge_after` is not supported by this version: each request goes
  4 | hedge_after = "2s"
    | ^^^^^^^^^^^
    = tip: remove the line, or write "off"
-error: `resources.eastus2.entra` is not supported by this version: a resource is called with its `api_key`
-  --> settings/20-x.toml:7:1
-   |
- 7 | entra = { kind = "managed_identity" }
-   | ^^^^^
-   = tip: remove the line
-error: `resources.eastus2.kind` is not supported by this version: every resource is an Azure OpenAI resource
-  --> settings/20-x.toml:8:1
-   |
- 8 | kind = "openai"
-   | ^^^^
-   = tip: remove the line, or write "azure"
-error: `resources.eastus2.proxy` is not supported by this version: resources are called directly
-  --> settings/20-x.toml:9:1
-   |
- 9 | proxy = "socks5://127.0.0.1:1080"
-   | ^^^^^
-   = tip: remove the line
 "#,
     );
 }

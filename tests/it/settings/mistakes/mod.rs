@@ -3,6 +3,7 @@
 mod caution;
 mod estate;
 mod form;
+mod reach;
 
 use super::found;
 
