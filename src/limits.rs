@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
@@ -139,6 +139,8 @@ fn burst(limits: Limits, rpm: NonZeroU32) -> NonZeroU32 {
 #[derive(Debug, Default)]
 pub struct Callers {
     by_hash: RwLock<HashMap<KeyHash, Arc<Caller>>>,
+    /// Held from reading the database to replacing the table, so that of two loads the later reading wins.
+    loading: Mutex<()>,
 }
 
 impl Callers {
@@ -165,6 +167,7 @@ impl Callers {
 
     /// Reads every key from the database; blocks.
     pub fn load(&self, store: &Store, defaults: Limits) -> Result<(), StorageError> {
+        let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
         self.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)));
         Ok(())

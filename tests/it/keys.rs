@@ -1,8 +1,11 @@
 //! Keys in the database, as the gateway, the commands and another process see them.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aoai_gateway::domain::time::WallTime;
+use aoai_gateway::limits::Callers;
+use aoai_gateway::settings::Settings;
 use aoai_gateway::settings::model::Durability;
 use aoai_gateway::storage::Store;
 use aoai_gateway::storage::keys::{KeyLimits, Limit, NewKey, Revoked};
@@ -137,4 +140,32 @@ fn the_admin_keys_hash_is_kept() {
     assert!(key.len() >= 39 && !secret_key::is_generated(&key));
     store.set_admin_key_hash(secret_key::hash(&key)).unwrap();
     assert_eq!(store.admin_key_hash().unwrap(), Some(secret_key::hash(&key)));
+}
+
+#[test]
+fn a_table_that_was_read_before_a_key_was_made_never_replaces_one_read_after() {
+    const KEYS: usize = 60;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (callers, defaults) = (Callers::default(), Settings::default().default_limits);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // As the gateway's look for other processes' changes does.
+        let look = || {
+            while !done.load(Ordering::Relaxed) {
+                callers.load(&store, defaults).unwrap();
+            }
+        };
+        let lookers = [scope.spawn(look), scope.spawn(look)];
+        let lost = (0..KEYS).any(|number| {
+            let new = new_key(&number.to_string());
+            let hash = secret_key::hash(&new.secret.text);
+            store.create_key(&new).unwrap();
+            callers.load(&store, defaults).unwrap();
+            (0..2_000).any(|_| callers.find(&hash).is_none())
+        });
+        done.store(true, Ordering::Relaxed);
+        lookers.into_iter().for_each(|looker| looker.join().unwrap());
+        assert!(!lost, "a key that was loaded was unknown for a moment");
+    });
 }
