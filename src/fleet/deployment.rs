@@ -8,6 +8,7 @@ use actix::Recipient;
 
 use super::gauges::Gauges;
 use super::resource::Settled;
+use super::tally::Tally;
 use crate::azure::endpoint::{ApiVersion, Endpoint};
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::secret::Secret;
@@ -34,6 +35,8 @@ pub struct Deployment {
     /// How long a 429 that names no time closes it.
     pub cooldown: Duration,
     pub gauges: Gauges,
+    /// For operators' eyes.
+    pub tally: Tally,
     /// The `Resource` that owns its health.
     pub(super) owner: Recipient<Settled>,
 }
@@ -66,6 +69,7 @@ impl Deployment {
                     max_in_flight: spec.max_in_flight,
                     cooldown,
                     gauges: Gauges::default(),
+                    tally: Tally::default(),
                     owner: owner.clone(),
                 })
             })

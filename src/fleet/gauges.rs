@@ -5,6 +5,7 @@
 //! | `state`, `latency`, `faults` | the owning `Resource` |
 //! | `ready_at` | the owning `Resource` and leases; both only raise it |
 //! | `in_flight`, `probing`, `sample_at` | leases |
+//! | `drained` | the `Pool`, for an operator |
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,11 +19,20 @@ use crate::domain::time::Timestamp;
 pub struct Gauges {
     state: AtomicU8,
     probing: AtomicBool,
+    drained: AtomicBool,
     in_flight: AtomicU32,
     faults: AtomicU32,
     ready_at: AtomicU64,
     latency: AtomicU64,
     sample_at: AtomicU64,
+}
+
+/// What an operator wants of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    Open,
+    /// No new requests; those in flight finish.
+    Drained,
 }
 
 /// A healthy deployment's owner need not hear of every answer; this often is enough for its latency.
@@ -53,6 +63,24 @@ impl Gauges {
 
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// Whether a probe is on its way.
+    pub fn is_probing(&self) -> bool {
+        self.probing.load(Relaxed)
+    }
+
+    pub fn consecutive_faults(&self) -> u32 {
+        self.faults.load(Relaxed)
+    }
+
+    /// Whether an operator keeps new requests away.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Relaxed)
+    }
+
+    pub(super) fn switch(&self, flow: Flow) {
+        self.drained.store(flow == Flow::Drained, Relaxed);
     }
 
     /// Whether a request may be sent now, as far as health goes.

@@ -22,6 +22,7 @@ impl Lease {
     /// `None` when the deployment's last room went to another worker since it was looked at.
     pub fn take(deployment: &Arc<Deployment>, now: Timestamp) -> Option<Self> {
         let taken = deployment.gauges.take()?;
+        deployment.tally.count(now);
         Some(Self { deployment: deployment.clone(), began: now, taken: Some(taken) })
     }
 

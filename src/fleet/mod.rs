@@ -16,3 +16,4 @@ pub mod lease;
 pub mod pool;
 pub mod resource;
 pub mod routes;
+pub mod tally;

@@ -1,12 +1,13 @@
 //! The actor `Pool`: which resources there are, and the route table made of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use actix::fut::ActorFutureExt;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, WrapFuture};
 
 use super::deployment::Deployment;
+use super::gauges::Flow;
 use super::resource::{Deployments, Describe, Resource, Retire};
 use super::routes::{Publish, RouteTable};
 use crate::domain::ids::ResourceName;
@@ -28,6 +29,22 @@ pub struct Reload(pub Arc<Settings>);
 #[rtype(result = "Publish")]
 pub struct Inspect;
 
+/// An operator's word on a resource: it holds until the opposite is said, across reloads, as long as the settings name
+/// the resource. When the reply is there, no router grants what was forbidden.
+#[derive(Message)]
+#[rtype(result = "Switched")]
+pub struct Switch {
+    pub resource: ResourceName,
+    pub flow: Flow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, actix::MessageResponse)]
+pub enum Switched {
+    Done,
+    /// The settings do not name it, or it is not enabled in them.
+    NotInForce,
+}
+
 /// What a reload changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, actix::MessageResponse)]
 pub struct PoolSummary {
@@ -39,6 +56,8 @@ pub struct PoolSummary {
 
 pub struct Pool {
     resources: BTreeMap<ResourceName, Member>,
+    /// Kept apart from the members, which a reload may replace.
+    drained: BTreeSet<ResourceName>,
     table: Arc<RouteTable>,
     routers: Vec<Recipient<Publish>>,
     alarm: Alarm,
@@ -57,6 +76,7 @@ impl Pool {
     pub fn new(settings: Arc<Settings>, alarm: Alarm) -> Self {
         Self {
             resources: BTreeMap::new(),
+            drained: BTreeSet::new(),
             table: Arc::new(RouteTable::new(settings, [])),
             routers: Vec::new(),
             _tripwire: alarm.tripwire("pool"),
@@ -91,6 +111,32 @@ impl Handler<Inspect> for Pool {
 
     fn handle(&mut self, _: Inspect, _: &mut Context<Self>) -> Self::Result {
         actix::MessageResult(Publish(self.table.clone()))
+    }
+}
+
+impl Handler<Switch> for Pool {
+    type Result = Switched;
+
+    fn handle(&mut self, Switch { resource, flow }: Switch, _: &mut Context<Self>) -> Switched {
+        let Some(member) = self.resources.get(&resource) else { return Switched::NotInForce };
+        member.switch(flow);
+        match flow {
+            Flow::Drained => {
+                tracing::info!(%resource, "resource drained: it gets no new requests until it is enabled");
+                self.drained.insert(resource);
+            }
+            Flow::Open => {
+                tracing::info!(%resource, "resource enabled");
+                self.drained.remove(&resource);
+            }
+        }
+        Switched::Done
+    }
+}
+
+impl Member {
+    fn switch(&self, flow: Flow) {
+        self.deployments.iter().for_each(|deployment| deployment.gauges.switch(flow));
     }
 }
 
@@ -130,6 +176,12 @@ impl Handler<Reload> for Pool {
             let mut retired: Vec<Member> =
                 summary.removed.iter().filter_map(|name| pool.resources.remove(name)).collect();
             retired.extend(members.into_iter().filter_map(|(name, member)| pool.resources.insert(name, member)));
+            pool.drained.retain(|name| settings.resources.contains_key(name));
+            for name in &pool.drained {
+                if let Some(member) = pool.resources.get(name) {
+                    member.switch(Flow::Drained);
+                }
+            }
             pool.publish(settings);
             for member in retired {
                 if let Err(error) = member.actor.try_send(Retire) {

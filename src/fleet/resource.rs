@@ -6,9 +6,11 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Context, Handler, Message};
 
 use super::deployment::{Deployment, DeploymentId};
+use super::tally::LastError;
 use crate::balance::health::{Health, Report, State};
 use crate::balance::latency::PeakEwma;
 use crate::domain::ids::ResourceName;
+use crate::domain::time;
 use crate::settings::model;
 use crate::tripwire::Tripwire;
 
@@ -92,6 +94,12 @@ impl Handler<Settled> for Resource {
             latency.add(ttfb, settled.report.now);
         }
         deployment.gauges.publish(health, latency.value());
+        if settled.report.outcome.may_retry() {
+            let ago = time::now().since(settled.report.now);
+            deployment
+                .tally
+                .note_error(LastError { outcome: settled.report.outcome, at: time::wall_now().before(ago) });
+        }
         if health.state() != before {
             announce(deployment, before, health, &settled.report);
         }

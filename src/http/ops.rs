@@ -62,7 +62,7 @@ fn usable_deployments(table: &RouteTable) -> usize {
         .models
         .iter()
         .flat_map(|route| route.deployments())
-        .filter(|deployment| deployment.gauges.ready_at() <= now)
+        .filter(|deployment| deployment.gauges.ready_at() <= now && !deployment.gauges.is_drained())
         .count()
 }
 

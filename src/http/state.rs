@@ -13,7 +13,8 @@ use crate::fleet::pool::Pool;
 use crate::limits::{Callers, KeyHash};
 use crate::metrics::Metrics;
 use crate::router::RouterHandle;
-use crate::settings::Settings;
+use crate::router::decisions::Decisions;
+use crate::settings::{self, Settings};
 use crate::storage::{StorageError, Store, secret_key};
 use crate::upstream::client::UpstreamClient;
 
@@ -30,6 +31,10 @@ pub struct House {
     /// In force; replaced by a reload.
     pub settings: RwLock<Arc<Settings>>,
     pub ledger: Books,
+    /// Why requests went where they went.
+    pub decisions: Decisions,
+    /// Where the settings come from; none when there is no settings directory.
+    pub settings_source: OnceLock<settings::Source>,
     /// Asks the reloader; none when there is no settings directory.
     pub reloads: OnceLock<mpsc::UnboundedSender<oneshot::Sender<Reloaded>>>,
 }

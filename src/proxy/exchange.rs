@@ -75,7 +75,8 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
         if let Some(reason) = stop(&exchange, &outcomes) {
             break reason;
         }
-        let acquire = Acquire { demand: exchange.demand.clone(), tried: tried.clone() };
+        let request = exchange.books.id();
+        let acquire = Acquire { request, demand: exchange.demand.clone(), tried: tried.clone() };
         let lease = match exchange.router.acquire(acquire).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(refusal)) => break refused(refusal, &outcomes),

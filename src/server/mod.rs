@@ -25,6 +25,7 @@ use crate::limits::Callers;
 use crate::metrics::Metrics;
 use crate::proxy::pipe;
 use crate::router::RouterHandle;
+use crate::router::decisions::Decisions;
 use crate::settings::model::{AdminListen, Settings};
 use crate::settings::{ContentHash, Source};
 use crate::storage::keys::{KeyLimits, NewKey};
@@ -124,6 +125,8 @@ impl Gateway {
             started: time::wall_now(),
             settings: std::sync::RwLock::new(settings.clone()),
             ledger: books.clone(),
+            decisions: Decisions::default(),
+            settings_source: std::sync::OnceLock::new(),
             reloads: std::sync::OnceLock::new(),
         });
         let upstream = UpstreamConfig::new(&[])?;
@@ -248,7 +251,8 @@ fn listen(address: SocketAddr, surface: Surface, settings: &Settings, parts: &Pa
     let factory = move || {
         // Runs on the worker's own thread: its router, its connections and its recorder live there.
         let Parts { house, books, upstream, table, alarm } = &parts;
-        let router = RouterHandle::start(&house.pool, table.clone(), alarm.tripwire("a router"));
+        let wire = alarm.tripwire("a router");
+        let router = RouterHandle::start(&house.pool, table.clone(), house.decisions.clone(), wire);
         let worker = Worker {
             house: house.clone(),
             router,

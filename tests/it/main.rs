@@ -12,6 +12,7 @@ mod hostile;
 mod keys;
 mod ledger;
 mod live;
+mod operating;
 mod ops;
 mod relay;
 mod replay;
