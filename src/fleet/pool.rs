@@ -1,7 +1,7 @@
 //! The actor `Pool`: which resources there are, and the route table made of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use actix::fut::ActorFutureExt;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, WrapFuture};
@@ -58,6 +58,8 @@ pub struct Pool {
     resources: BTreeMap<ResourceName, Member>,
     /// Kept apart from the members, which a reload may replace.
     drained: BTreeSet<ResourceName>,
+    /// Replaced or removed, and perhaps still at work.
+    leaving: Vec<Weak<Deployment>>,
     table: Arc<RouteTable>,
     routers: Vec<Recipient<Publish>>,
     alarm: Alarm,
@@ -77,6 +79,7 @@ impl Pool {
         Self {
             resources: BTreeMap::new(),
             drained: BTreeSet::new(),
+            leaving: Vec::new(),
             table: Arc::new(RouteTable::new(settings, [])),
             routers: Vec::new(),
             _tripwire: alarm.tripwire("pool"),
@@ -86,7 +89,10 @@ impl Pool {
 
     fn publish(&mut self, settings: Arc<Settings>) {
         let deployments = self.resources.values().flat_map(|member| member.deployments.iter().cloned());
-        self.table = Arc::new(RouteTable::new(settings, deployments));
+        let mut table = RouteTable::new(settings, deployments);
+        self.leaving.retain(|deployment| deployment.strong_count() > 0);
+        table.leaving = self.leaving.clone();
+        self.table = Arc::new(table);
         let publish = Publish(self.table.clone());
         // A router that is gone belonged to a worker that is gone.
         self.routers.retain(|router| router.connected() && router.try_send(publish.clone()).is_ok());
@@ -176,6 +182,8 @@ impl Handler<Reload> for Pool {
             let mut retired: Vec<Member> =
                 summary.removed.iter().filter_map(|name| pool.resources.remove(name)).collect();
             retired.extend(members.into_iter().filter_map(|(name, member)| pool.resources.insert(name, member)));
+            let replaced = retired.iter().flat_map(|member| &member.deployments);
+            pool.leaving.extend(replaced.map(Arc::downgrade));
             pool.drained.retain(|name| settings.resources.contains_key(name));
             for name in &pool.drained {
                 if let Some(member) = pool.resources.get(name) {

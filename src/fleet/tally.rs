@@ -13,8 +13,10 @@ use crate::domain::outcome::Outcome;
 use crate::domain::time::{Timestamp, WallTime};
 
 /// A ring of counts of ten seconds each. A slot holds in its upper half which ten seconds of the clock it counts, so that nobody
-/// has to clear it in time, and a count never speaks of another minute.
+/// has to clear it in time, and a count never speaks of another minute. Aligned, because what lies beside it is read on
+/// every pick.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct Tally {
     slots: [AtomicU64; SLOTS],
     last_error: Mutex<Option<LastError>>,

@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::router::decisions::{Decision, PassedOver, Reason};
+use crate::storage::ledger::RequestState;
 use crate::storage::page::rfc3339;
 use crate::storage::requests::RequestView;
 
-/// Each attempt gets the choice that led to it, or null when that is not kept; choices that found nobody stand apart.
+/// Each attempt gets the choice that led to it, or null when that is not kept; choices that found nobody stand apart, and
+/// so do attempts that are under way and in no row yet.
 pub(super) fn explained(request: &RequestView, mut decisions: Vec<Decision>) -> Result<Value, Problem> {
     let mut answer = serde_json::to_value(request).map_err(|_| Problem::shutting_down())?;
     let mut missing = false;
@@ -20,6 +22,14 @@ pub(super) fn explained(request: &RequestView, mut decisions: Vec<Decision>) -> 
         });
         missing |= found.is_none();
         answer["attempts"][index]["decision"] = found.map_or(Value::Null, |found| view(&decisions.remove(found)));
+    }
+    let chosen = |decision: &Decision| {
+        let chosen = decision.chosen.as_ref()?;
+        let (resource, deployment) = (chosen.resource.as_str(), chosen.deployment.as_str());
+        Some(json!({ "resource": resource, "deployment": deployment, "decision": view(decision) }))
+    };
+    if request.state == RequestState::Open.label() {
+        answer["under_way"] = decisions.iter().filter_map(chosen).collect();
     }
     let refusals = decisions.iter().filter(|decision| decision.chosen.is_none());
     answer["refusals"] = refusals.map(view).collect();

@@ -29,6 +29,7 @@ pub(super) struct ResourceView {
     health: &'static str,
     priority: u32,
     weight: u32,
+    /// Those that began under earlier settings included.
     in_flight: u32,
     /// Of the last minute.
     recent_requests: u64,
@@ -119,7 +120,7 @@ fn view(table: &RouteTable, name: &str, moment: Moment) -> Option<ResourceView> 
         health,
         priority: *priority,
         weight: *weight,
-        in_flight: deployments.iter().map(|deployment| deployment.in_flight).sum(),
+        in_flight: table.in_flight(name),
         recent_requests: own,
         share: live::share(own, recent(None)),
         last_error,

@@ -73,6 +73,10 @@ fn want_of_room_and_a_lost_draw_are_told_with_their_figures() {
     let mut held = gateway.client();
     held.send(gateway.chat_request(QUESTION));
     azures[0].wait_for(|seen| seen.requests.len() == 1);
+    let open = eventually(|| gateway.rows().pop().ok_or_else(|| "its intent is not written".to_owned()));
+    let open = gateway.admin("GET", &format!("/requests/{}", open.id), "").expect(200).json();
+    assert_eq!((&open["state"], &open["attempts"]), (&json!("open"), &json!([])), "{open}");
+    assert_eq!(open["under_way"][0]["resource"], "full", "{open}");
     let mut seen = Vec::new();
     for _ in 0..40 {
         gateway.chat(QUESTION).expect(200);

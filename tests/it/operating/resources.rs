@@ -11,7 +11,7 @@ use super::{ahead, deployment, reload, resource, throttled};
 use crate::support::answers::{QUESTION, STREAMED_QUESTION, answered, full_stream, stream_without_usage, streamed};
 use crate::support::client::find;
 use crate::support::fake_azure::{FakeAzure, Gate, Reply, Script, chunk};
-use crate::support::gateway::{AZURE_KEY, DEPLOYMENT, MODEL, TestGateway};
+use crate::support::gateway::{AZURE_KEY, DEPLOYMENT, MODEL, TestGateway, eventually};
 
 fn two(replies: [Reply; 2]) -> [FakeAzure; 2] {
     replies.map(|reply| FakeAzure::start(Script::always(reply)))
@@ -103,6 +103,9 @@ fn a_drained_resource_gets_nothing_new_and_finishes_what_it_has() {
     client.send(gateway.chat_request(STREAMED_QUESTION));
     let mut answer = client.head();
     client.read_until(&mut answer, |body| find(body, b"Teal").is_some());
+    // Under earlier settings: it counts all the same.
+    reload(&gateway, |settings| settings.resources.get_mut("east").unwrap().weight = 7);
+    assert_eq!(resource(&gateway, "east")["deployments"][0]["in_flight"], 0);
 
     let drained = gateway.admin("POST", "/resources/east/drain", "").expect(200).json();
     let shown = (&drained["drained"], &drained["health"], &drained["in_flight"]);
@@ -111,11 +114,16 @@ fn a_drained_resource_gets_nothing_new_and_finishes_what_it_has() {
         gateway.chat(QUESTION).expect(200);
     }
     assert_eq!((east.requests().len(), west.requests().len()), (1, 10));
+    let state =
+        format!("aoai_gateway_upstream_state{{deployment=\"{DEPLOYMENT}\",resource=\"east\",state=\"drained\"}} 1");
+    assert!(gateway.get("/metrics").text().contains(&state));
     gate.open();
     client.finish(&mut answer);
     assert_eq!(answer.expect(200).text(), stream_without_usage().concat());
-    gateway.settle();
-    assert_eq!(resource(&gateway, "east")["in_flight"], 0);
+    eventually(|| match resource(&gateway, "east")["in_flight"].as_u64() {
+        Some(0) => Ok(()),
+        other => Err(format!("{other:?} in flight")),
+    });
 }
 
 #[test]
