@@ -57,8 +57,14 @@ impl Lease {
         }
         let report = Report { outcome, began: self.began, now };
         let settled = Settled { deployment: self.deployment.id, report, ttfb };
+        if outcome.may_retry() {
+            gauges.bad_news_sent();
+        }
         // A retired resource's actor is gone; nothing is left to be told.
         if let Err(error) = self.deployment.owner.try_send(settled) {
+            if outcome.may_retry() {
+                gauges.bad_news_heard();
+            }
             tracing::debug!(resource = %self.deployment.resource, %error, "a deployment's owner did not take a report");
         }
     }

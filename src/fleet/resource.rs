@@ -95,6 +95,7 @@ impl Handler<Settled> for Resource {
         }
         deployment.gauges.publish(health, latency.value());
         if settled.report.outcome.may_retry() {
+            deployment.gauges.bad_news_heard();
             let ago = time::now().since(settled.report.now);
             deployment
                 .tally
