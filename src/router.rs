@@ -128,8 +128,8 @@ impl Handler<Acquire> for Router {
             let (lease, rival) = chosen.as_ref().map_or((None, None), |(lease, rival)| (Some(lease), *rival));
             let choice = Choice { route, tried: &acquire.tried, chosen: lease.map(Lease::deployment), rival };
             let decision = explain(&choice, now, time::wall_now());
-            tracing::debug!(request = %acquire.request, model = %route.model, chosen = decision.chosen.as_ref().map(tracing::field::display),
-                passed_over = %decision, "routed");
+            let chosen = decision.chosen.as_ref().map(tracing::field::display);
+            tracing::debug!(request = %acquire.request, model = %route.model, chosen, passed_over = %decision, "routed");
             self.decisions.keep(acquire.request, decision);
         }
         chosen.map(|(lease, _)| lease)
