@@ -10,7 +10,7 @@
 //! 4. [`accounting::recorder`] takes the request into the ledger: from here on it ends in exactly one settled row.
 //! 5. [`proxy::exchange`] asks the worker's [`router`] for a [`fleet::lease::Lease`], sends the request through
 //!    [`upstream::client`], and lets [`azure::reply`] judge the head. While nothing has gone to the client, a failure is
-//!    only a reason to ask another deployment.
+//!    only a reason to ask another deployment; why each one was asked or passed over, [`router::decisions`] can tell.
 //! 6. A whole answer is settled and sent. A stream is handed to [`proxy::relay`]: bytes through, usage watched, the
 //!    settlement committed before the last byte.
 //! 7. The lease tells the deployment's owner ([`fleet::resource`]) how it went; nobody waits for that.

@@ -139,7 +139,7 @@ fn burst(limits: Limits, rpm: NonZeroU32) -> NonZeroU32 {
 #[derive(Debug, Default)]
 pub struct Callers {
     by_hash: RwLock<HashMap<KeyHash, Arc<Caller>>>,
-    /// One load at a time: what was read earlier never replaces what was read later.
+    /// Held from reading the database to replacing the table, so that of two loads the later reading wins.
     loading: Mutex<()>,
 }
 
@@ -167,7 +167,7 @@ impl Callers {
 
     /// Reads every key from the database; blocks.
     pub fn load(&self, store: &Store, defaults: Limits) -> Result<(), StorageError> {
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
         self.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)));
         Ok(())

@@ -124,7 +124,7 @@ impl Metrics {
             )?,
             upstream_state: gauges(
                 "upstream_state",
-                "1 for the state a deployment is in, 0 for the others.",
+                "1 for the state a deployment is in, 0 for the others; drained is 1 beside it when an operator drained it.",
                 &["resource", "deployment", "state"],
             )?,
             upstream_cooldown: gauges(

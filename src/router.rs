@@ -1,5 +1,7 @@
 //! The actor `Router`: one per HTTP worker, on its thread. Picks a deployment per attempt, or says when to come back.
 
+pub mod decisions;
+mod explain;
 mod waiting;
 
 use std::cell::RefCell;
@@ -15,13 +17,15 @@ use crate::balance::health::State;
 use crate::balance::select::{self, Candidate};
 use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
-use crate::domain::ids::{KeyId, ModelName};
+use crate::domain::ids::{KeyId, ModelName, RequestId};
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
 use crate::fleet::pool::{Pool, Subscribe};
 use crate::fleet::routes::{Publish, Route, RouteTable};
 use crate::tripwire::Tripwire;
+use decisions::{Budget, Decisions, Occasion};
+use explain::{Choice, explain};
 
 use waiting::Waiter;
 pub use waiting::{Wait, WaitingRoom};
@@ -30,6 +34,8 @@ pub use waiting::{Wait, WaitingRoom};
 #[derive(Message)]
 #[rtype(result = "Result<Lease, Refusal>")]
 pub struct Acquire {
+    /// For whom, so that the choice can be explained.
+    pub request: RequestId,
     pub demand: Demand,
     /// Deployments this request has been sent to already.
     pub tried: SmallVec<[DeploymentId; 4]>,
@@ -71,7 +77,13 @@ pub struct RouterHandle {
 
 impl RouterHandle {
     /// Starts the router of this thread. `table` is the present one; the subscription brings every later one.
-    pub fn start(pool: &Addr<Pool>, table: Arc<RouteTable>, room: Arc<WaitingRoom>, tripwire: Tripwire) -> Self {
+    pub fn start(
+        pool: &Addr<Pool>,
+        table: Arc<RouteTable>,
+        room: Arc<WaitingRoom>,
+        decisions: Decisions,
+        tripwire: Tripwire,
+    ) -> Self {
         let table = Rc::new(RefCell::new(table));
         let router = Router {
             table: table.clone(),
@@ -79,6 +91,8 @@ impl RouterHandle {
             rng: fastrand::Rng::new(),
             lines: HashMap::new(),
             ticking: false,
+            budget: Budget::default(),
+            decisions,
             _tripwire: tripwire,
         };
         Self { router: router.start(), room, table }
@@ -109,6 +123,8 @@ pub struct Router {
     lines: HashMap<ModelName, Line<KeyId, Waiter>>,
     /// Whether the lines are looked at again soon.
     ticking: bool,
+    budget: Budget,
+    decisions: Decisions,
     /// Fires when this actor dies, or when its worker has stopped and nobody listens any more.
     _tripwire: Tripwire,
 }
@@ -139,25 +155,66 @@ impl Handler<Acquire> for Router {
     type Result = Result<Lease, Refusal>;
 
     fn handle(&mut self, acquire: Acquire, _: &mut Context<Self>) -> Self::Result {
-        if acquire.turn == Turn::BehindTheLine && !self.move_line(&acquire.demand.model) {
-            return Err(refusal(&self.table.borrow(), &acquire.demand, &acquire.tried, time::now()));
-        }
-        offer(&self.table.borrow(), &acquire.demand, &acquire.tried, time::now(), &mut self.rng)
+        let Acquire { request, demand, tried, turn } = acquire;
+        let now = time::now();
+        let table = self.table.borrow().clone();
+        let offered = if turn == Turn::BehindTheLine && !self.move_line(&demand.model) {
+            Err(refusal(&table, &demand, &tried, now))
+        } else {
+            offer(&table, &demand, &tried, now, &mut self.rng)
+        };
+        self.note(request, &table, &demand, &tried, &offered, now);
+        offered.map(|offer| offer.lease)
     }
 }
 
+impl Router {
+    /// Keeps why a choice was made, as far as the budget goes.
+    fn note(
+        &mut self,
+        request: RequestId,
+        table: &RouteTable,
+        demand: &Demand,
+        tried: &[DeploymentId],
+        offered: &Result<Offer<'_>, Refusal>,
+        now: Timestamp,
+    ) {
+        let occasion = if offered.is_ok() && tried.is_empty() { Occasion::First } else { Occasion::Further };
+        if !tracing::enabled!(tracing::Level::DEBUG) && self.budget.take(occasion, now).is_none() {
+            return;
+        }
+        let offer = offered.as_ref().ok();
+        let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
+        let tokens = demand.counted_tokens();
+        let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
+        let decision = explain(&Choice { route, tokens, tried, chosen, rival }, now, time::wall_now());
+        let chosen = decision.chosen.as_ref().map(tracing::field::display);
+        tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
+        self.decisions.keep(request, decision);
+    }
+}
+
+/// What a request is offered.
+struct Offer<'t> {
+    lease: Lease,
+    /// The other deployment that was drawn.
+    rival: Option<DeploymentId>,
+    /// Of the model asked for, or of a fallback.
+    route: &'t Route,
+}
+
 /// The model's own deployments first, then those of its fallbacks.
-fn offer(
-    table: &RouteTable,
-    demand: &Demand,
+fn offer<'t>(
+    table: &'t RouteTable,
+    demand: &'t Demand,
     tried: &[DeploymentId],
     now: Timestamp,
     rng: &mut fastrand::Rng,
-) -> Result<Lease, Refusal> {
+) -> Result<Offer<'t>, Refusal> {
     let tokens = demand.counted_tokens();
     for route in routes(table, demand) {
-        if let Some(lease) = choose(route, tokens, tried, now, rng) {
-            return Ok(lease);
+        if let Some((lease, rival)) = choose(route, tokens, tried, now, rng) {
+            return Ok(Offer { lease, rival, route });
         }
     }
     Err(refusal(table, demand, tried, now))
@@ -170,14 +227,14 @@ fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item =
 }
 
 /// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a
-/// candidate away, so this ends.
+/// candidate away, so this ends. With the lease comes the other deployment that was drawn.
 fn choose(
     route: &Route,
     tokens: u64,
     tried: &[DeploymentId],
     now: Timestamp,
     rng: &mut fastrand::Rng,
-) -> Option<Lease> {
+) -> Option<(Lease, Option<DeploymentId>)> {
     for tier in &route.tiers {
         loop {
             let candidates: SmallVec<[Candidate; 16]> = tier
@@ -185,30 +242,31 @@ fn choose(
                 .iter()
                 .enumerate()
                 .filter(|(_, deployment)| is_candidate(deployment, tokens, tried, now))
-                .map(|(index, deployment)| Candidate {
-                    index,
-                    weight: deployment.weight,
-                    in_flight: deployment.gauges.in_flight(),
-                    latency: deployment.gauges.latency(),
-                    // One that is to be probed is not passed over for what was known of it before its pause.
-                    headroom: match deployment.gauges.state() {
-                        State::Closed => deployment.quota.headroom(tokens),
-                        State::Cooling | State::Open | State::Quarantined => u64::MAX,
-                    },
-                })
+                .map(|(index, deployment)| candidate(index, deployment, tokens))
                 .collect();
-            let Some(index) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
-            if let Some(lease) = tier.deployments.get(index).and_then(|deployment| Lease::take(deployment, tokens, now))
-            {
-                return Some(lease);
+            let Some(picked) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
+            let at = |index: usize| tier.deployments.get(index);
+            if let Some(lease) = at(picked.index).and_then(|deployment| Lease::take(deployment, tokens, now)) {
+                return Some((lease, picked.rival.and_then(at).map(|rival| rival.id)));
             }
         }
     }
     None
 }
 
+fn candidate(index: usize, deployment: &Deployment, tokens: u64) -> Candidate {
+    let gauges = &deployment.gauges;
+    // One that is to be probed is not passed over for what was known of it before its pause.
+    let headroom = match gauges.state() {
+        State::Closed => deployment.quota.headroom(tokens),
+        State::Cooling | State::Open | State::Quarantined => u64::MAX,
+    };
+    Candidate { index, weight: deployment.weight, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }
+}
+
 fn is_candidate(deployment: &Deployment, tokens: u64, tried: &[DeploymentId], now: Timestamp) -> bool {
-    deployment.has_room()
+    !deployment.gauges.is_drained()
+        && deployment.has_room()
         && deployment.credential.is_usable(now)
         && deployment.gauges.may_ask(now)
         && deployment.quota.seems_to_fit(tokens, now)
@@ -221,15 +279,18 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
         return Refusal::UnknownModel;
     }
     let tokens = demand.counted_tokens();
-    let deployments = || routes(table, demand).flat_map(Route::deployments);
+    let open = || {
+        let deployments = routes(table, demand).flat_map(Route::deployments);
+        deployments.filter(|deployment| !deployment.gauges.is_drained())
+    };
     let ready = |deployment: &Deployment| deployment.gauges.ready_at().since(now);
-    let waits = deployments().map(|deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {
+    let waits = open().map(|deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {
         // It has failed this request, and the next one may fare better.
         Duration::ZERO if tried.contains(&deployment.id) => SOON,
         wait => wait,
     });
     let retry_after = waits.min().unwrap_or(SOON);
-    let busy = deployments().any(|deployment| match deployment.gauges.state() {
+    let busy = open().any(|deployment| match deployment.gauges.state() {
         State::Cooling => true,
         State::Closed => {
             !deployment.has_room() || !ready(deployment).is_zero() || !deployment.quota.seems_to_fit(tokens, now)

@@ -29,24 +29,38 @@ impl Candidate {
     }
 
     /// Expected wait: latency times the queue it would join, a heavy deployment's queue counting less.
-    fn load(&self) -> f64 {
+    pub fn load(&self) -> f64 {
         let queue = f64::from(self.in_flight) * 100.0 / f64::from(self.weight.max(1)) + 1.0;
         (self.latency.as_secs_f64() + 1e-6) * queue
     }
+
+    /// As it was before its newest request.
+    pub fn with_one_less(self) -> Self {
+        Self { in_flight: self.in_flight.saturating_sub(1), ..self }
+    }
 }
 
-/// The index of the chosen candidate; `None` when there is none. `random` gives a number below its argument.
-pub fn pick(candidates: &[Candidate], mut random: impl FnMut(u64) -> u64) -> Option<usize> {
+/// A choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    pub index: usize,
+    /// The index of the other that was drawn; none when the same was drawn twice, or there was no other.
+    pub rival: Option<usize>,
+}
+
+/// The chosen candidate; `None` when there is none. `random` gives a number below its argument.
+pub fn pick(candidates: &[Candidate], mut random: impl FnMut(u64) -> u64) -> Option<Picked> {
     match candidates {
         [] => None,
-        [only] => Some(only.index),
+        [only] => Some(Picked { index: only.index, rival: None }),
         _ => {
             let known = candidates.iter().map(|candidate| candidate.headroom).filter(|headroom| *headroom != u64::MAX);
             let roomiest = known.max().unwrap_or(1).max(1);
             let total: u64 = candidates.iter().map(|candidate| candidate.share(roomiest)).sum();
             let first = draw(candidates, roomiest, random(total));
             let second = draw(candidates, roomiest, random(total));
-            Some(if second.load() < first.load() { second.index } else { first.index })
+            let (winner, loser) = if second.load() < first.load() { (second, first) } else { (first, second) };
+            Some(Picked { index: winner.index, rival: (loser.index != winner.index).then_some(loser.index) })
         }
     }
 }
@@ -78,7 +92,7 @@ mod tests {
         candidates.iter_mut().zip(headrooms).for_each(|(candidate, headroom)| candidate.headroom = headroom);
         let (mut rng, mut picked) = (fastrand::Rng::with_seed(7), [0; 3]);
         for _ in 0..30_000 {
-            picked[pick(&candidates, |below| rng.u64(..below)).unwrap()] += 1;
+            picked[pick(&candidates, |below| rng.u64(..below)).unwrap().index] += 1;
         }
         picked
     }
@@ -99,7 +113,7 @@ mod tests {
     fn idle_equals_share_by_weight() {
         let candidates = [candidate(0, 200, 0, 50), candidate(1, 100, 0, 50)];
         let mut rng = fastrand::Rng::with_seed(7);
-        let heavy = (0..30_000).filter(|_| pick(&candidates, |below| rng.u64(..below)) == Some(0)).count();
+        let heavy = (0..30_000).filter(|_| pick(&candidates, |below| rng.u64(..below)).unwrap().index == 0).count();
         assert!((19_000..21_000).contains(&heavy), "two thirds of 30,000, got {heavy}");
     }
 
@@ -107,13 +121,14 @@ mod tests {
     fn the_loaded_one_loses_when_both_are_drawn() {
         let candidates = [candidate(0, 100, 9, 50), candidate(1, 100, 0, 50)];
         let mut tickets = [150_000, 20].into_iter();
-        assert_eq!(pick(&candidates, |_| tickets.next().unwrap()), Some(1));
+        assert_eq!(pick(&candidates, |_| tickets.next().unwrap()), Some(Picked { index: 1, rival: Some(0) }));
+        assert_eq!(pick(&candidates, |_| 150_000), Some(Picked { index: 1, rival: None }));
     }
 
     #[test]
     fn nobody_and_only_one() {
         assert_eq!(pick(&[], |_| 0), None);
-        assert_eq!(pick(&[candidate(4, 1, 99, 9)], |_| 0), Some(4));
+        assert_eq!(pick(&[candidate(4, 1, 99, 9)], |_| 0), Some(Picked { index: 4, rival: None }));
     }
 
     proptest! {
@@ -121,7 +136,7 @@ mod tests {
         fn the_pick_is_one_of_the_candidates(weights in prop::collection::vec(0u32..1000, 1..20), seed: u64) {
             let candidates: Vec<_> = weights.iter().enumerate().map(|(index, weight)| candidate(index + 3, *weight, 1, 10)).collect();
             let mut rng = fastrand::Rng::with_seed(seed);
-            let picked = pick(&candidates, |below| rng.u64(..below)).unwrap();
+            let picked = pick(&candidates, |below| rng.u64(..below)).unwrap().index;
             prop_assert!((3..3 + weights.len()).contains(&picked));
         }
     }

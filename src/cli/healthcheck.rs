@@ -43,7 +43,7 @@ pub fn run(args: &Args, listen: SocketAddr) -> Result<(), Unhealthy> {
 }
 
 /// A server that listens everywhere is asked on this machine.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -2,12 +2,14 @@
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage or settings, 70 an internal failure.
 
+pub mod admin_client;
 pub mod check;
 pub mod config_show;
 pub mod demo;
 pub mod healthcheck;
 pub mod keys;
 pub mod print;
+pub mod resources;
 pub mod serve;
 pub mod simulate;
 pub mod usage;
@@ -73,6 +75,8 @@ enum Command {
     Keys(keys::Args),
     /// Shows what was used.
     Usage(usage::Args),
+    /// Shows, tests, drains and enables resources of a running gateway.
+    Resources(resources::Args),
     /// Checks the ledger's invariants.
     Verify(verify::Args),
     /// Asks the gateway of this machine whether it answers (for containers).
@@ -90,6 +94,7 @@ impl Cli {
             Command::Config(args) => config_show::run(args, &common.source()),
             Command::Keys(args) => common.with_settings(|loaded| keys::run(&args, &loaded.settings)),
             Command::Usage(args) => common.with_settings(|loaded| usage::run(&args, &loaded.settings)),
+            Command::Resources(args) => resources::run(&args, &common),
             Command::Verify(args) => common.with_settings(|loaded| verify::run(&args, &loaded.settings)),
             Command::Healthcheck(args) => match healthcheck::run(&args, common.listen_address()) {
                 Ok(()) => ExitCode::SUCCESS,

@@ -40,6 +40,15 @@ impl WallTime {
         const HOUR: i64 = 3_600_000_000;
         Self(self.0.div_euclid(HOUR) * HOUR)
     }
+
+    /// Saturates at the end of time.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(microseconds(duration)))
+    }
+
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(microseconds(duration)))
+    }
 }
 
 /// The wall clock.
@@ -47,6 +56,10 @@ impl WallTime {
 pub fn wall_now() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn microseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

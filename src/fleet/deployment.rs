@@ -10,6 +10,7 @@ use super::credential::Credential;
 use super::gauges::Gauges;
 use super::quota::SharedQuota;
 use super::resource::Settled;
+use super::tally::Tally;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::balance::quota::Start;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
@@ -38,6 +39,8 @@ pub struct Deployment {
     pub cooldown: Duration,
     pub gauges: Gauges,
     pub quota: SharedQuota,
+    /// For operators' eyes.
+    pub tally: Tally,
     /// The `Resource` that owns its health.
     pub(super) owner: Recipient<Settled>,
 }
@@ -73,6 +76,7 @@ impl Deployment {
                     cooldown,
                     gauges: Gauges::default(),
                     quota: SharedQuota::new(Start { rpm: spec.rpm, tpm: spec.tpm }),
+                    tally: Tally::default(),
                     owner: owner.clone(),
                 })
             })

@@ -5,6 +5,8 @@
 //! | `state`, `latency`, `faults` | the owning `Resource` |
 //! | `ready_at` | the owning `Resource` and leases; both only raise it |
 //! | `in_flight`, `probing`, `sample_at` | leases |
+//! | `bad_news` | leases raise it, the owner lowers it |
+//! | `drained` | the `Pool`, for an operator |
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,11 +20,21 @@ use crate::domain::time::Timestamp;
 pub struct Gauges {
     state: AtomicU8,
     probing: AtomicBool,
+    drained: AtomicBool,
     in_flight: AtomicU32,
     faults: AtomicU32,
+    bad_news: AtomicU32,
     ready_at: AtomicU64,
     latency: AtomicU64,
     sample_at: AtomicU64,
+}
+
+/// What an operator wants of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    Open,
+    /// No new requests; those in flight finish.
+    Drained,
 }
 
 /// A healthy deployment's owner need not hear of every answer; this often is enough for its latency.
@@ -55,6 +67,24 @@ impl Gauges {
         self.in_flight.load(Relaxed)
     }
 
+    /// Whether a probe is on its way.
+    pub fn is_probing(&self) -> bool {
+        self.probing.load(Relaxed)
+    }
+
+    pub fn consecutive_faults(&self) -> u32 {
+        self.faults.load(Relaxed)
+    }
+
+    /// Whether an operator keeps new requests away.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Relaxed)
+    }
+
+    pub(super) fn switch(&self, flow: Flow) {
+        self.drained.store(flow == Flow::Drained, Relaxed);
+    }
+
     /// Whether a request may be sent now, as far as health goes.
     pub fn may_ask(&self, now: Timestamp) -> bool {
         now >= self.ready_at() && (self.state() == State::Closed || !self.probing.load(Relaxed))
@@ -82,9 +112,21 @@ impl Gauges {
         self.ready_at.fetch_max(ready_at.0, Relaxed);
     }
 
-    /// Whether the owner must hear of a served answer, or may do without: it is due a sample, or has doubts.
+    /// A report of trouble is on its way to the owner.
+    pub(super) fn bad_news_sent(&self) {
+        self.bad_news.fetch_add(1, Relaxed);
+    }
+
+    /// It has come, and what follows from it is published.
+    pub(super) fn bad_news_heard(&self) {
+        self.bad_news.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether the owner must hear of a served answer, or may do without: it is due a sample, or has doubts, or will
+    /// have some when it has read its mail. Without the last, faults with good answers between them would look like
+    /// faults in a row to an owner that is late.
     pub(super) fn wants_report(&self, now: Timestamp) -> bool {
-        if self.state() != State::Closed || self.faults.load(Relaxed) != 0 {
+        if self.state() != State::Closed || self.faults.load(Relaxed) != 0 || self.bad_news.load(Relaxed) != 0 {
             return true;
         }
         let due = self.sample_at.load(Relaxed);
@@ -103,6 +145,17 @@ mod tests {
     use super::*;
     use crate::balance::health::Report;
     use crate::domain::outcome::{Outcome, ThrottleCause};
+
+    #[test]
+    fn good_answers_between_faults_are_heard_of_by_an_owner_that_is_late() {
+        let gauges = Gauges::default();
+        let now = Timestamp::ZERO;
+        assert!(gauges.wants_report(now) && !gauges.wants_report(now), "a sample, and no more for a while");
+        gauges.bad_news_sent();
+        assert!(gauges.wants_report(now));
+        gauges.bad_news_heard();
+        assert!(!gauges.wants_report(now));
+    }
 
     #[test]
     fn a_429_holds_while_its_report_is_on_its_way() {

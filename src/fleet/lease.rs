@@ -35,6 +35,7 @@ impl Lease {
             deployment.gauges.give_back(taken);
             return None;
         };
+        deployment.tally.count(now);
         Some(Self { deployment: deployment.clone(), began: now, taken: Some(taken), ticket })
     }
 
@@ -85,8 +86,14 @@ impl Lease {
         }
         let report = Report { outcome, began: self.began, now };
         let settled = Settled { deployment: self.deployment.id, report, ttfb };
+        if outcome.may_retry() {
+            gauges.bad_news_sent();
+        }
         // A retired resource's actor is gone; nothing is left to be told.
         if let Err(error) = self.deployment.owner.try_send(settled) {
+            if outcome.may_retry() {
+                gauges.bad_news_heard();
+            }
             tracing::debug!(resource = %self.deployment.resource, %error, "a deployment's owner did not take a report");
         }
     }

@@ -20,3 +20,4 @@ pub mod pool;
 pub mod quota;
 pub mod resource;
 pub mod routes;
+pub mod tally;

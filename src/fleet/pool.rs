@@ -1,7 +1,7 @@
 //! The actor `Pool`: which resources there are, and the route table made of them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 
 use actix::fut::ActorFutureExt;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, WrapFuture};
@@ -9,6 +9,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, Res
 use super::bearer::Bearers;
 use super::credential::Credential;
 use super::deployment::Deployment;
+use super::gauges::Flow;
 use super::resource::{Deployments, Describe, Resource, Retire};
 use super::routes::{Publish, RouteTable};
 use crate::domain::ids::ResourceName;
@@ -30,6 +31,22 @@ pub struct Reload(pub Arc<Settings>);
 #[rtype(result = "Publish")]
 pub struct Inspect;
 
+/// An operator's word on a resource: it holds until the opposite is said, across reloads, as long as the settings name
+/// the resource. When the reply is there, no router grants what was forbidden.
+#[derive(Message)]
+#[rtype(result = "Switched")]
+pub struct Switch {
+    pub resource: ResourceName,
+    pub flow: Flow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, actix::MessageResponse)]
+pub enum Switched {
+    Done,
+    /// The settings do not name it, or it is not enabled in them.
+    NotInForce,
+}
+
 /// What a reload changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, actix::MessageResponse)]
 pub struct PoolSummary {
@@ -41,6 +58,10 @@ pub struct PoolSummary {
 
 pub struct Pool {
     resources: BTreeMap<ResourceName, Member>,
+    /// Kept apart from the members, which a reload may replace.
+    drained: BTreeSet<ResourceName>,
+    /// Replaced or removed, and perhaps still at work.
+    leaving: Vec<Weak<Deployment>>,
     table: Arc<RouteTable>,
     bearers: Bearers,
     routers: Vec<Recipient<Publish>>,
@@ -60,6 +81,8 @@ impl Pool {
     pub fn new(settings: Arc<Settings>, alarm: Alarm) -> Self {
         Self {
             resources: BTreeMap::new(),
+            drained: BTreeSet::new(),
+            leaving: Vec::new(),
             table: Arc::new(RouteTable::new(settings, [])),
             bearers: Bearers::default(),
             routers: Vec::new(),
@@ -70,7 +93,10 @@ impl Pool {
 
     fn publish(&mut self, settings: Arc<Settings>) {
         let deployments = self.resources.values().flat_map(|member| member.deployments.iter().cloned());
-        self.table = Arc::new(RouteTable::new(settings, deployments));
+        let mut table = RouteTable::new(settings, deployments);
+        self.leaving.retain(|deployment| deployment.strong_count() > 0);
+        table.leaving = self.leaving.clone();
+        self.table = Arc::new(table);
         let publish = Publish(self.table.clone());
         // A router that is gone belonged to a worker that is gone.
         self.routers.retain(|router| router.connected() && router.try_send(publish.clone()).is_ok());
@@ -95,6 +121,32 @@ impl Handler<Inspect> for Pool {
 
     fn handle(&mut self, _: Inspect, _: &mut Context<Self>) -> Self::Result {
         actix::MessageResult(Publish(self.table.clone()))
+    }
+}
+
+impl Handler<Switch> for Pool {
+    type Result = Switched;
+
+    fn handle(&mut self, Switch { resource, flow }: Switch, _: &mut Context<Self>) -> Switched {
+        let Some(member) = self.resources.get(&resource) else { return Switched::NotInForce };
+        member.switch(flow);
+        match flow {
+            Flow::Drained => {
+                tracing::info!(%resource, "resource drained: it gets no new requests until it is enabled");
+                self.drained.insert(resource);
+            }
+            Flow::Open => {
+                tracing::info!(%resource, "resource enabled");
+                self.drained.remove(&resource);
+            }
+        }
+        Switched::Done
+    }
+}
+
+impl Member {
+    fn switch(&self, flow: Flow) {
+        self.deployments.iter().for_each(|deployment| deployment.gauges.switch(flow));
     }
 }
 
@@ -135,6 +187,14 @@ impl Handler<Reload> for Pool {
             let mut retired: Vec<Member> =
                 summary.removed.iter().filter_map(|name| pool.resources.remove(name)).collect();
             retired.extend(members.into_iter().filter_map(|(name, member)| pool.resources.insert(name, member)));
+            let replaced = retired.iter().flat_map(|member| &member.deployments);
+            pool.leaving.extend(replaced.map(Arc::downgrade));
+            pool.drained.retain(|name| settings.resources.contains_key(name));
+            for name in &pool.drained {
+                if let Some(member) = pool.resources.get(name) {
+                    member.switch(Flow::Drained);
+                }
+            }
             pool.publish(settings);
             for member in retired {
                 if let Err(error) = member.actor.try_send(Retire) {

@@ -7,10 +7,12 @@ use actix::{Actor, ActorContext, Context, Handler, Message};
 
 use super::credential::Credential;
 use super::deployment::{Deployment, DeploymentId};
+use super::tally::LastError;
 use crate::balance::health::{Health, Report, State};
 use crate::balance::latency::PeakEwma;
 use crate::domain::ids::ResourceName;
 use crate::domain::outcome::{Outcome, ThrottleCause};
+use crate::domain::time;
 use crate::settings::model;
 use crate::tripwire::Tripwire;
 
@@ -101,6 +103,13 @@ impl Handler<Settled> for Resource {
             latency.add(ttfb, settled.report.now);
         }
         deployment.gauges.publish(health, latency.value());
+        if settled.report.outcome.may_retry() {
+            deployment.gauges.bad_news_heard();
+            let ago = time::now().since(settled.report.now);
+            deployment
+                .tally
+                .note_error(LastError { outcome: settled.report.outcome, at: time::wall_now().before(ago) });
+        }
         if health.state() != before {
             announce(deployment, before, health, &settled.report);
         }

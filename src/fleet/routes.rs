@@ -1,12 +1,12 @@
 //! The published snapshot: which deployments serve which model.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use actix::Message;
 
 use super::deployment::Deployment;
-use crate::domain::ids::ModelName;
+use crate::domain::ids::{ModelName, ResourceName};
 use crate::domain::money::Price;
 use crate::settings::model::{self, Settings};
 
@@ -25,6 +25,8 @@ pub struct RouteTable {
     by_deployment: HashMap<String, Arc<Route>>,
     /// Canonical, sorted.
     pub models: Vec<Arc<Route>>,
+    /// Deployments of earlier settings that had requests in flight when this was published.
+    pub leaving: Vec<Weak<Deployment>>,
 }
 
 /// A client-visible model.
@@ -56,7 +58,13 @@ impl RouteTable {
         for deployment in deployments {
             tiers.entry(deployment.model.clone()).or_default().entry(deployment.priority).or_default().push(deployment);
         }
-        let mut table = Self { settings, by_name: HashMap::new(), by_deployment: HashMap::new(), models: Vec::new() };
+        let mut table = Self {
+            settings,
+            by_name: HashMap::new(),
+            by_deployment: HashMap::new(),
+            models: Vec::new(),
+            leaving: Vec::new(),
+        };
         for (model, tiers) in tiers {
             let settings = table.settings.models.get(&model).cloned().unwrap_or_default();
             let tiers = tiers.into_iter().map(|(priority, deployments)| Tier { priority, deployments }).collect();
@@ -71,6 +79,14 @@ impl RouteTable {
             table.models.push(route);
         }
         table
+    }
+
+    /// Requests in flight at a resource: at its deployments, and at those they have replaced.
+    pub fn in_flight(&self, resource: &ResourceName) -> u32 {
+        let present = self.models.iter().flat_map(|route| route.deployments()).cloned();
+        let leaving = self.leaving.iter().filter_map(Weak::upgrade);
+        let all = present.chain(leaving).filter(|deployment| deployment.resource == *resource);
+        all.map(|deployment| deployment.gauges.in_flight()).sum()
     }
 
     /// By model name or alias.

@@ -85,7 +85,11 @@ fn usable_deployments(table: &RouteTable) -> usize {
         .models
         .iter()
         .flat_map(|route| route.deployments())
-        .filter(|deployment| deployment.gauges.ready_at() <= now && deployment.credential.is_usable(now))
+        .filter(|deployment| {
+            deployment.gauges.ready_at() <= now
+                && deployment.credential.is_usable(now)
+                && !deployment.gauges.is_drained()
+        })
         .count()
 }
 
@@ -126,6 +130,8 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
             let value = if known == state { 1.0 } else { 0.0 };
             metrics.upstream_state.with_label_values(&[resource, name, known.label()]).set(value);
         }
+        let drained = if deployment.gauges.is_drained() { 1.0 } else { 0.0 };
+        metrics.upstream_state.with_label_values(&[resource, name, "drained"]).set(drained);
         let wait = deployment.gauges.ready_at().since(now).as_secs_f64();
         metrics.upstream_cooldown.with_label_values(&[resource, name]).set(wait);
         let standing = deployment.quota.standing(now);

@@ -12,8 +12,9 @@ use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
 use crate::limits::{Callers, KeyHash};
 use crate::metrics::Metrics;
+use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::storage::{StorageError, Store, secret_key};
 use crate::upstream::client::UpstreamClient;
 
@@ -32,6 +33,10 @@ pub struct House {
     pub ledger: Books,
     /// Requests that wait for a deployment.
     pub waiting: Arc<WaitingRoom>,
+    /// Why requests went where they went.
+    pub decisions: Decisions,
+    /// Where the settings come from; none when there is no settings directory.
+    pub settings_source: OnceLock<settings::Source>,
     /// Asks the reloader; none when there is no settings directory.
     pub reloads: OnceLock<mpsc::UnboundedSender<oneshot::Sender<Reloaded>>>,
 }

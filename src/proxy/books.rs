@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::accounting::recorder::{LedgerLost, OpenEntry};
 use crate::domain::demand::Operation;
-use crate::domain::ids::{DeploymentName, ResourceName};
+use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
 use crate::domain::outcome::Outcome;
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
@@ -24,6 +24,7 @@ use crate::storage::ledger::{AttemptRecord, Progress, RequestState, Settlement};
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 pub struct Books {
+    id: RequestId,
     entry: Option<OpenEntry>,
     route: Arc<Route>,
     metrics: Arc<Metrics>,
@@ -74,11 +75,12 @@ impl Books {
     pub fn open(opening: Opening) -> Box<Self> {
         let Opening { entry, route, metrics, permit, started } = opening;
         metrics.inflight.inc();
-        let (operation, stream, rough_input) = {
+        let (id, operation, stream, rough_input) = {
             let intent = entry.intent();
-            (intent.operation, intent.stream, intent.input_tokens)
+            (intent.id, intent.operation, intent.stream, intent.input_tokens)
         };
         Box::new(Self {
+            id,
             entry: Some(entry),
             route,
             metrics,
@@ -92,6 +94,10 @@ impl Books {
             upstream_time: Duration::ZERO,
             ttfb: None,
         })
+    }
+
+    pub fn id(&self) -> RequestId {
+        self.id
     }
 
     pub fn route(&self) -> &Arc<Route> {

@@ -132,7 +132,8 @@ async fn acquire(exchange: &mut Exchange, tried: &mut Tried) -> Result<Lease, Re
     // The router is dead: the tripwire is ending the process.
     const DEAD: Refusal = Refusal::Unavailable { retry_after: SOON };
     let turn = if tried.all.is_empty() { Turn::BehindTheLine } else { Turn::Now };
-    let acquire = Acquire { demand: exchange.demand.clone(), tried: tried.all.clone(), turn };
+    let request = exchange.books.id();
+    let acquire = Acquire { request, demand: exchange.demand.clone(), tried: tried.all.clone(), turn };
     let refusal = match exchange.router.acquire(acquire).await.unwrap_or(Err(DEAD)) {
         Ok(lease) => return Ok(lease),
         Err(refusal) => refusal,
@@ -145,7 +146,7 @@ async fn acquire(exchange: &mut Exchange, tried: &mut Tried) -> Result<Lease, Re
     }
     tried.forgive_busy();
     let (demand, tried) = (exchange.demand.clone(), tried.all.clone());
-    let wait = Wait { demand, tried, caller: exchange.caller, until };
+    let wait = Wait { request, demand, tried, caller: exchange.caller, until };
     let waited = exchange.router.wait(wait, routing.max_waiting).await;
     exchange.books.waited(time::now().since(began));
     waited.map_or(Err(refusal), |answer| answer.unwrap_or(Err(DEAD)))

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{Refusal, Router, offer, refusal};
 use crate::domain::demand::Demand;
-use crate::domain::ids::{KeyId, ModelName};
+use crate::domain::ids::{KeyId, ModelName, RequestId};
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::DeploymentId;
 use crate::fleet::lease::Lease;
@@ -26,6 +26,7 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Message)]
 #[rtype(result = "Result<Lease, Refusal>")]
 pub struct Wait {
+    pub request: RequestId,
     pub demand: Demand,
     /// Deployments that this request is not to be sent to again.
     pub tried: SmallVec<[DeploymentId; 4]>,
@@ -94,7 +95,7 @@ impl Router {
 
     /// Serves those in line whom anyone can serve; true when nobody stands in it any more.
     pub(super) fn move_line(&mut self, model: &ModelName) -> bool {
-        let Some(line) = self.lines.get_mut(model) else { return true };
+        let Some(mut line) = self.lines.remove(model) else { return true };
         let table = self.table.borrow().clone();
         let now = time::now();
         for Waiter { wait, answer } in line.leave(|waiter| waiter.answer.is_closed() || waiter.wait.until <= now) {
@@ -104,25 +105,27 @@ impl Router {
         // One may be waiting for a deployment that the others need not wait for.
         let mut passed = Vec::new();
         while let Some(waiter) = line.pop() {
-            match offer(&table, &waiter.wait.demand, &waiter.wait.tried, now, &mut self.rng) {
-                Err(Refusal::Exhausted { .. }) => {
-                    let stop = waiter.wait.tried.is_empty();
-                    passed.push(waiter);
-                    if stop {
-                        break;
-                    }
+            let Wait { request, demand, tried, .. } = &waiter.wait;
+            let offered = offer(&table, demand, tried, now, &mut self.rng);
+            if let Err(Refusal::Exhausted { .. }) = offered {
+                let stop = tried.is_empty();
+                passed.push(waiter);
+                if stop {
+                    break;
                 }
-                // A lease that nobody takes is given back by being dropped.
-                answer => drop(waiter.answer.send(answer)),
+                continue;
             }
+            self.note(*request, &table, demand, tried, &offered, now);
+            // A lease that nobody takes is given back by being dropped.
+            let _ = waiter.answer.send(offered.map(|offer| offer.lease));
         }
         for waiter in passed.into_iter().rev() {
             line.push_front(waiter.wait.caller, waiter);
         }
-        if !line.is_empty() {
-            return false;
+        let empty = line.is_empty();
+        if !empty {
+            self.lines.insert(model.clone(), line);
         }
-        self.lines.remove(model);
-        true
+        empty
     }
 }

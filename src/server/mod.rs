@@ -25,6 +25,7 @@ use crate::limits::Callers;
 use crate::metrics::Metrics;
 use crate::proxy::pipe;
 use crate::router::RouterHandle;
+use crate::router::decisions::Decisions;
 use crate::settings::model::{AdminListen, Settings};
 use crate::settings::{ContentHash, Source};
 use crate::storage::keys::{KeyLimits, NewKey};
@@ -131,6 +132,8 @@ impl Gateway {
             settings: std::sync::RwLock::new(settings.clone()),
             ledger: books.clone(),
             waiting: Arc::default(),
+            decisions: Decisions::default(),
+            settings_source: std::sync::OnceLock::new(),
             reloads: std::sync::OnceLock::new(),
         });
         let parts = Parts { house: house.clone(), books: books.clone(), upstream, table, alarm: alarm.clone() };
@@ -254,7 +257,9 @@ fn listen(address: SocketAddr, surface: Surface, settings: &Settings, parts: &Pa
     let factory = move || {
         // Runs on the worker's own thread: its router, its connections and its recorder live there.
         let Parts { house, books, upstream, table, alarm } = &parts;
-        let router = RouterHandle::start(&house.pool, table.clone(), house.waiting.clone(), alarm.tripwire("a router"));
+        let wire = alarm.tripwire("a router");
+        let (room, decisions) = (house.waiting.clone(), house.decisions.clone());
+        let router = RouterHandle::start(&house.pool, table.clone(), room, decisions, wire);
         let worker = Worker {
             house: house.clone(),
             router,

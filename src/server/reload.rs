@@ -32,6 +32,7 @@ impl Reloader {
             let (wish, wishes) = mpsc::unbounded_channel();
             // Set once, here.
             let _ = house.reloads.set(wish);
+            let _ = house.settings_source.set(source.clone());
             tasks.push(actix::spawn(follow_settings(house, source.clone(), changes, wishes)));
             // The receiver lives as long as the gateway.
             Arc::new(settings::watch_since(source, known, move |loaded| drop(sender.send(loaded))))
@@ -137,16 +138,15 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
 
 /// Refused settings change nothing, and do not go unnoticed.
 fn refuse(house: &House, errors: &SettingsErrors) -> Reloaded {
-    let mistakes = || errors.problems.iter().filter(|problem| problem.severity == Severity::Error);
-    let lines: Vec<_> = mistakes().map(settings::Problem::in_one_line).collect();
+    let mistakes = errors.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let lines: Vec<_> = mistakes.map(settings::Problem::in_one_line).collect();
     for line in &lines {
         tracing::error!("settings refused: {line}");
     }
     tracing::error!("the previous settings stay in force; `aoai-gateway check` shows the places");
     house.metrics.reload_successful.set(0);
     house.condition.settings_refused(lines);
-    let problems = mistakes().map(|problem| (problem.key.clone(), problem.in_one_line())).collect();
-    Reloaded::Refused { problems }
+    Reloaded::Refused { problems: errors.mistakes() }
 }
 
 async fn follow_keys(house: Arc<House>) {

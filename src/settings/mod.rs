@@ -7,6 +7,7 @@
 //! Nothing here acts on the settings, and a load never changes anything: who asked decides what to do with the result.
 
 mod diff;
+mod difference;
 mod endpoint;
 mod estate;
 mod fallback;
@@ -32,6 +33,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use diff::{Entry, diff, entries, needs_restart};
+pub use difference::{Changes, Difference};
 pub use files::ContentHash;
 pub use identity::read_assertion;
 pub use layers::Origin;

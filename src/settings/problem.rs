@@ -210,6 +210,19 @@ pub struct SettingsErrors {
     pub content_hash: ContentHash,
 }
 
+impl SettingsErrors {
+    /// Key of each mistake, and what is wrong with its place and tip: for an answer to whoever asked.
+    pub fn mistakes(&self) -> Vec<(String, String)> {
+        let errors = self.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let told = errors.map(|problem| {
+            let line = problem.in_one_line();
+            let told = problem.tip.as_ref().map_or(line.clone(), |tip| format!("{line}; {tip}"));
+            (problem.key.clone(), told)
+        });
+        told.collect()
+    }
+}
+
 impl fmt::Display for SettingsErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.problems {

@@ -14,6 +14,7 @@ mod identity;
 mod keys;
 mod ledger;
 mod live;
+mod operating;
 mod ops;
 mod quota;
 mod relay;

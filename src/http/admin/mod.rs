@@ -2,9 +2,14 @@
 //!
 //! Everything that touches the database happens on the blocking pool, never on a worker's thread.
 
+mod decisions;
 mod keys;
+mod live;
+mod models;
+mod probe;
 mod problem;
 mod queries;
+mod resources;
 mod settings;
 
 use actix_web::dev::Payload;
@@ -14,6 +19,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::dispatch::RequestLabel;
 use super::state::Worker;
 use super::{auth, body};
+use crate::fleet::gauges::Flow;
 use problem::Problem;
 
 /// Bodies of the admin plane are a few members long.
@@ -27,7 +33,7 @@ pub async fn serve(
     path: &str,
     label: &RequestLabel,
 ) -> HttpResponse {
-    match answer(request, payload, worker, path).await {
+    match answer(request, payload, worker, path, label).await {
         Ok(response) => response,
         Err(problem) => problem.response(request.path(), label.as_str()),
     }
@@ -38,6 +44,7 @@ async fn answer(
     mut payload: Payload,
     worker: &Worker,
     path: &str,
+    label: &RequestLabel,
 ) -> Result<HttpResponse, Problem> {
     if !auth::is_admin(request.headers(), &worker.house.admin_key()) {
         return Err(Problem::unauthenticated());
@@ -45,6 +52,9 @@ async fn answer(
     let query = Query::parse(request.query_string());
     let mut segments = path.trim_end_matches('/').split('/');
     let place = (segments.next().unwrap_or_default(), segments.next(), segments.next());
+    if segments.next().is_some() {
+        return Err(nothing_at(path));
+    }
     let house = &worker.house;
     match (request.method().clone(), place) {
         (Method::GET, ("keys", None, None)) => keys::list(house, &query).await,
@@ -57,13 +67,31 @@ async fn answer(
         (Method::GET, ("usage", None, None)) => queries::usage(house, &query).await,
         (Method::GET, ("requests", None, None)) => queries::requests(house, &query).await,
         (Method::GET, ("requests", Some(id), None)) => queries::request(house, id).await,
+        (Method::GET, ("models", None, None)) => models::list(worker, &query).await,
+        (Method::GET, ("resources", None, None)) => resources::list(worker, &query).await,
+        (Method::GET, ("resources", Some(name), None)) => resources::show(worker, name).await,
+        (Method::POST, ("resources", Some(name), Some("drain"))) => {
+            resources::switch(worker, name, Flow::Drained).await
+        }
+        (Method::POST, ("resources", Some(name), Some("enable"))) => resources::switch(worker, name, Flow::Open).await,
+        (Method::POST, ("resources", Some(name), Some("test"))) => probe::test(worker, name, label).await,
         (Method::POST, ("settings", Some("reload"), None)) => settings::reload(house).await,
+        (Method::POST, ("settings", Some("check"), None)) => {
+            let body = read_body(request, &mut payload, worker).await?;
+            settings::check(house, &body).await
+        }
         (_, ("keys", None, None)) => Err(Problem::wrong_method("GET, POST")),
         (_, ("keys", Some(_), None)) => Err(Problem::wrong_method("GET, DELETE")),
-        (_, ("usage" | "requests", ..)) => Err(Problem::wrong_method("GET")),
-        (_, ("settings", Some("reload"), None)) => Err(Problem::wrong_method("POST")),
-        _ => Err(Problem::not_found(format!("there is nothing at /admin/v1/{}", printable(path)))),
+        (_, ("usage" | "requests" | "models", ..)) => Err(Problem::wrong_method("GET")),
+        (_, ("resources", None | Some(_), None)) => Err(Problem::wrong_method("GET")),
+        (_, ("resources", Some(_), Some("drain" | "enable" | "test"))) => Err(Problem::wrong_method("POST")),
+        (_, ("settings", Some("reload" | "check"), None)) => Err(Problem::wrong_method("POST")),
+        _ => Err(nothing_at(path)),
     }
+}
+
+fn nothing_at(path: &str) -> Problem {
+    Problem::not_found(format!("there is nothing at /admin/v1/{}", printable(path)))
 }
 
 async fn read_body(request: &HttpRequest, payload: &mut Payload, worker: &Worker) -> Result<bytes::Bytes, Problem> {
@@ -74,6 +102,22 @@ async fn read_body(request: &HttpRequest, payload: &mut Payload, worker: &Worker
         total: settings.server.body_timeout,
     };
     body::read(request.headers(), payload, limits).await.map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+/// One page of a list by name, and the cursor to the next.
+fn page_of_names<T>(
+    mut names: Vec<T>,
+    text: impl Fn(&T) -> &str,
+    query: &Query,
+) -> Result<(Vec<T>, Option<String>), Problem> {
+    let size = queries::limit(query)?;
+    if let Some(cursor) = query.get("cursor") {
+        names.retain(|name| text(name) > cursor);
+    }
+    let more = names.len() > size;
+    names.truncate(size);
+    let next = names.last().filter(|_| more).map(|name| text(name).to_owned());
+    Ok((names, next))
 }
 
 fn printable(text: &str) -> String {

@@ -3,8 +3,8 @@
 use actix_web::HttpResponse;
 use serde_json::json;
 
-use super::Query;
 use super::problem::Problem;
+use super::{Query, decisions};
 use crate::domain::time::{self, WallTime};
 use crate::http::state::House;
 use crate::storage::StorageError;
@@ -25,14 +25,16 @@ pub(super) fn page(query: &Query) -> Result<(Option<Cursor>, PageSize), Problem>
     let cursor = query
         .get("cursor")
         .map(|text| text.parse().map_err(|_| Problem::parameter("cursor", "the next_cursor of a page before")));
-    let size = match query.get("limit") {
-        None => PageSize::default(),
-        Some(text) => match text.parse() {
-            Ok(limit @ 1..=200) => PageSize::new(limit),
-            Ok(_) | Err(_) => return Err(Problem::parameter("limit", "a number from 1 to 200")),
-        },
-    };
-    Ok((cursor.transpose()?, size))
+    Ok((cursor.transpose()?, PageSize::new(u32::try_from(limit(query)?).unwrap_or(u32::MAX))))
+}
+
+/// How long a page is to be.
+pub(super) fn limit(query: &Query) -> Result<usize, Problem> {
+    match query.get("limit").map(str::parse) {
+        None => Ok(50),
+        Some(Ok(limit @ 1..=200)) => Ok(limit),
+        Some(Ok(_) | Err(_)) => Err(Problem::parameter("limit", "a number from 1 to 200")),
+    }
 }
 
 /// Without `from`: the current month in UTC.
@@ -102,7 +104,7 @@ pub(super) async fn request(house: &House, id: &str) -> Result<HttpResponse, Pro
     let id = id.parse().map_err(|_| missing())?;
     let store = house.store.clone();
     match blocking(move || store.request(id)).await? {
-        Some(request) => Ok(HttpResponse::Ok().json(request)),
+        Some(request) => Ok(HttpResponse::Ok().json(decisions::explained(&request, house.decisions.of(id))?)),
         None => Err(missing()),
     }
 }

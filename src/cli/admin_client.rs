@@ -1,0 +1,187 @@
+//! A client of a running gateway's admin plane, for commands that speak of what runs and not of what is stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use actix_web::http::uri::Scheme;
+use actix_web::http::{Method, StatusCode, Uri};
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use super::Common;
+use super::healthcheck::reachable;
+use crate::azure::endpoint::Endpoint;
+use crate::domain::outbound::Way;
+use crate::domain::secret::Secret;
+use crate::settings::model::{Admin, AdminListen, Settings};
+use crate::settings::{self, SettingsErrors};
+use crate::upstream::client::{UpstreamClient, UpstreamConfig, UpstreamRequest};
+
+/// Where the gateway is and who we are; what is left out comes from the settings.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Reach {
+    /// The gateway's address, as in http://127.0.0.1:8080
+    #[arg(long, value_name = "URL", env = "GATEWAY_URL")]
+    pub url: Option<String>,
+    /// The admin key
+    #[arg(long, value_name = "KEY", env = "GATEWAY_ADMIN_KEY", hide_env_values = true)]
+    pub admin_key: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Settings(SettingsErrors),
+    #[error("{0} is no address of a gateway. Give one like http://127.0.0.1:8080.")]
+    Url(String),
+    #[error(
+        "the settings hold no admin key (only its hash is kept of a generated one). Give it with --admin-key or \
+         GATEWAY_ADMIN_KEY."
+    )]
+    NoKey,
+    #[error("{url} does not answer: {cause}. Check that the gateway runs and listens there.")]
+    Silent { url: String, cause: String },
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Longer than the gateway takes to test a resource.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LONGEST_ANSWER: usize = 16 << 20;
+
+pub struct AdminClient {
+    url: String,
+    endpoint: Arc<Endpoint>,
+    authorization: HeaderValue,
+}
+
+impl AdminClient {
+    pub fn new(reach: &Reach, common: &Common) -> Result<Self, Failure> {
+        let (url, key) = match (&reach.url, &reach.admin_key) {
+            (Some(url), Some(key)) => (url.clone(), Secret::new(key.as_str())),
+            (url, key) => {
+                let settings = settings::load(&common.source()).map_err(Failure::Settings)?.settings;
+                let key = key.as_deref().map(Secret::new).or(settings.admin.key.clone());
+                let url = url.clone().unwrap_or_else(|| url_of(&settings));
+                (url, key.ok_or(Failure::NoKey)?)
+            }
+        };
+        let endpoint = parse(&url).ok_or_else(|| Failure::Url(url.clone()))?;
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| Failure::NoKey)?;
+        authorization.set_sensitive(true);
+        Ok(Self { url, endpoint: Arc::new(endpoint), authorization })
+    }
+
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::POST, path)
+    }
+
+    /// All pages of a list.
+    pub fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let mut page = self.get(&format!("{path}?limit=200{cursor}"))?;
+            if let Value::Array(data) = page["data"].take() {
+                all.extend(data);
+            }
+            let Some(next) = page["next_cursor"].as_str() else { return Ok(all) };
+            cursor = format!("&cursor={next}");
+        }
+    }
+
+    /// `path` begins after `/admin/v1`.
+    fn call(&self, method: Method, path: &str) -> Result<Value, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let request = UpstreamRequest {
+            endpoint: self.endpoint.clone(),
+            method,
+            path_and_query: format!("/admin/v1{path}"),
+            headers,
+            body: SmallVec::new(),
+            connect_timeout: Duration::from_secs(5),
+            head_timeout: PATIENCE,
+            idle_timeout: PATIENCE,
+        };
+        let silent =
+            |cause: &dyn std::fmt::Display| Failure::Silent { url: self.url.clone(), cause: cause.to_string() };
+        let (status, body) = actix::System::new().block_on(async {
+            let client = UpstreamClient::new(&UpstreamConfig::new(&[]).map_err(|error| silent(&error))?);
+            let mut response = client.send(request).await.map_err(|error| silent(&error))?;
+            let mut body = BytesMut::new();
+            while let Some(chunk) = response.body.next().await {
+                body.extend_from_slice(&chunk.map_err(|error| silent(&error))?);
+                if body.len() > LONGEST_ANSWER {
+                    return Err(silent(&"its answer has no end"));
+                }
+            }
+            Ok((response.status, body))
+        })?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        Err(Failure::Refused(match (status, answer["detail"].as_str()) {
+            (StatusCode::UNAUTHORIZED, _) => {
+                format!("{} does not know this admin key. Give another with --admin-key.", self.url)
+            }
+            (_, Some(detail)) => detail.to_owned(),
+            (_, None) => format!("{} answered {status}, so it is no admin plane of a gateway.", self.url),
+        }))
+    }
+}
+
+/// On this machine.
+fn url_of(settings: &Settings) -> String {
+    let Admin { listen, .. } = &settings.admin;
+    let address = match listen {
+        AdminListen::Same => settings.server.listen,
+        AdminListen::Own(address) => *address,
+    };
+    format!("http://{}", reachable(address))
+}
+
+fn parse(url: &str) -> Option<Endpoint> {
+    let uri: Uri = url.parse().ok()?;
+    let tls = uri.scheme()? == &Scheme::HTTPS;
+    if !tls && uri.scheme()? != &Scheme::HTTP || uri.query().is_some() || uri.authority()?.as_str().contains('@') {
+        return None;
+    }
+    let host = uri.host()?.trim_matches(['[', ']']).to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    Some(Endpoint { tls, host, port, prefix: uri.path().trim_end_matches('/').to_owned(), way: Way::Direct })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let read = |url| parse(url).map(|endpoint| endpoint.to_string());
+        assert_eq!(read("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080"));
+        assert_eq!(read("https://Gateway.example/llm/").as_deref(), Some("https://gateway.example/llm"));
+        assert_eq!(read("http://[::1]:81/").as_deref(), Some("http://[::1]:81"));
+        for wrong in ["", "127.0.0.1:8080", "ftp://a", "http://", "http://user@a", "http://a?b"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_admin_planes_own_port_is_asked() {
+        let mut settings = Settings::default();
+        settings.server.listen = "0.0.0.0:8080".parse().unwrap();
+        assert_eq!(url_of(&settings), "http://127.0.0.1:8080");
+        settings.admin.listen = AdminListen::Own("[::]:8081".parse().unwrap());
+        assert_eq!(url_of(&settings), "http://[::1]:8081");
+    }
+}

@@ -1,0 +1,190 @@
+//! `aoai-gateway resources`: what the resources of a running gateway do, and the operator's hand on them.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::admin_client::{AdminClient, Failure, Reach};
+use super::{Common, print};
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+pub enum Command {
+    /// List resources and their deployments with their live state
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    /// Send one tiny real request to each deployment; Azure bills its few tokens
+    Test(One),
+    /// Keep new requests away; those in flight finish
+    Drain(One),
+    /// End a drain
+    Enable(One),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Ls {
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Print the resources as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct One {
+    /// The resource's name in the settings
+    pub name: String,
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &Args, common: &Common) -> ExitCode {
+    let done = match &args.command {
+        Command::Ls(args) => list(args, common),
+        Command::Test(one) => test(one, common),
+        Command::Drain(one) => switch(one, common, "drain"),
+        Command::Enable(one) => switch(one, common, "enable"),
+    };
+    done.unwrap_or_else(|failure| match failure {
+        Failure::Settings(_) | Failure::Url(_) | Failure::NoKey => print::failed(print::USAGE, &failure),
+        Failure::Silent { .. } | Failure::Refused(_) => print::failed(print::FAILED, &failure),
+    })
+}
+
+fn list(args: &Ls, common: &Common) -> Result<ExitCode, Failure> {
+    let resources = AdminClient::new(&args.reach, common)?.list("/resources")?;
+    if args.json {
+        print::json(&resources);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print::table(&HEADINGS, &resources.iter().flat_map(rows).collect::<Vec<_>>());
+    if resources.is_empty() {
+        print::note("no resources yet; add a region file to the settings directory");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const HEADINGS: [&str; 11] = [
+    "RESOURCE",
+    "DEPLOYMENT",
+    "MODEL",
+    "HEALTH",
+    "UNTIL",
+    "IN-FLIGHT",
+    "LATENCY-MS",
+    "SHARE",
+    "PRIORITY",
+    "WEIGHT",
+    "LAST-ERROR",
+];
+
+/// A row each deployment; a resource that has none in force gets a row of its own.
+fn rows(resource: &Value) -> Vec<Vec<String>> {
+    let name = text(&resource["name"]);
+    // The operator's word covers what the deployments are.
+    let word = resource["health"].as_str().filter(|word| matches!(*word, "drained" | "disabled"));
+    let deployments = resource["deployments"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if deployments.is_empty() {
+        let mut row = vec!["-".to_owned(); HEADINGS.len()];
+        row[0] = name;
+        row[3] = text(&resource["health"]);
+        return vec![row];
+    }
+    let row = |deployment: &Value| {
+        let cell = |name: &str| text(&deployment[name]);
+        let share = deployment["share"].as_f64().map_or("-".to_owned(), |share| format!("{:.0}%", share * 100.0));
+        let error = &deployment["last_error"];
+        let error = match error["reason"].as_str() {
+            Some(reason) => format!("{reason} {} at {}", text(&error["status"]), text(&error["at"])),
+            None => "-".to_owned(),
+        };
+        vec![
+            name.clone(),
+            cell("name"),
+            cell("model"),
+            word.map_or_else(|| cell("health"), str::to_owned),
+            cell("cooldown_until"),
+            cell("in_flight"),
+            deployment["latency_ms"].as_f64().map_or("-".to_owned(), |ms| format!("{ms:.0}")),
+            share,
+            cell("priority"),
+            cell("weight"),
+            error,
+        ]
+    };
+    deployments.iter().map(row).collect()
+}
+
+/// Exit code 1 when a deployment does not answer well.
+fn test(one: &One, common: &Common) -> Result<ExitCode, Failure> {
+    let answer = AdminClient::new(&one.reach, common)?.post(&format!("/resources/{}/test", segment(&one.name)))?;
+    if one.json {
+        print::json(&answer);
+    } else {
+        let results = answer["deployments"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let row = |result: &Value| {
+            let ms = result["ms"].as_f64().map_or("-".to_owned(), |ms| format!("{ms:.0}"));
+            let cell = |name: &str| text(&result[name]);
+            vec![cell("deployment"), cell("model"), cell("result"), cell("status"), ms, cell("meaning")]
+        };
+        let headings = ["DEPLOYMENT", "MODEL", "RESULT", "STATUS", "MS", "MEANING"];
+        print::table(&headings, &results.iter().map(row).collect::<Vec<_>>());
+        print::note(answer["note"].as_str().unwrap_or_default());
+    }
+    Ok(if answer["ok"] == true { ExitCode::SUCCESS } else { ExitCode::from(print::FAILED) })
+}
+
+fn switch(one: &One, common: &Common, verb: &str) -> Result<ExitCode, Failure> {
+    let resource = AdminClient::new(&one.reach, common)?.post(&format!("/resources/{}/{verb}", segment(&one.name)))?;
+    if one.json {
+        print::json(&resource);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let name = text(&resource["name"]);
+    print::note(&match (resource["drained"] == true, resource["in_flight"].as_u64().unwrap_or(0)) {
+        (true, 0) => format!("{name} is drained: nothing is in flight, and nothing new goes there"),
+        (true, count) => format!("{name} gets nothing new; {count} in flight finish"),
+        (false, _) => format!("{name} takes requests"),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// A name of the settings needs no escaping; what else was typed must not become another path.
+fn segment(name: &str) -> String {
+    const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+    percent_encoding::utf8_percent_encode(name, ESCAPED).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_operators_word_covers_the_deployments() {
+        let deployment = json!({ "name": "mini", "model": "gpt-4o-mini", "health": "ok", "in_flight": 2, "share": 0.256,
+            "priority": 1, "weight": 100, "last_error": { "reason": "throttled", "status": 429, "at": "T" } });
+        let mut resource = json!({ "name": "east", "health": "ok", "deployments": [deployment] });
+        let row = |resource: &Value| rows(resource).remove(0).join(" ");
+        assert_eq!(row(&resource), "east mini gpt-4o-mini ok - 2 - 26% 1 100 throttled 429 at T");
+        resource["health"] = "drained".into();
+        assert!(row(&resource).contains(" drained "));
+        assert_eq!(row(&json!({ "name": "west", "health": "disabled" })), "west - - disabled - - - - - - -");
+    }
+}
