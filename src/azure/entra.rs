@@ -1,4 +1,4 @@
-//! Entra ID: how an access token for Azure OpenAI is asked for, what the answer means, and when it is time for the next.
+//! Entra ID: how an access token is asked for, what the answer means, and when it is time for the next.
 //!
 //! Four protocols of one request each. Sending it, and keeping the token, belongs to the floors below.
 //! Source: <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow> and

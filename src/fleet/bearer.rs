@@ -102,9 +102,15 @@ impl Bearer {
         self.rounds.send_modify(|rounds| *rounds += 1);
     }
 
-    /// For the task that renews it: returns when a token was refused.
+    /// For the task that renews it: returns when the present token was refused.
     pub async fn wanted(&self) {
-        self.wanted.notified().await;
+        loop {
+            self.wanted.notified().await;
+            // It may have been replaced for another reason since.
+            if self.token.load().as_ref().is_some_and(|token| token.refused.load(Relaxed)) {
+                return;
+            }
+        }
     }
 
     /// An upstream answered 401 to `token`.
@@ -210,7 +216,10 @@ mod tests {
         bearer.wanted().await;
         let again = tokio::time::timeout(Duration::from_millis(20), bearer.wanted()).await;
         assert!(again.is_err(), "asked for once");
+        bearer.wanted.notify_one();
         bearer.renew(&grant("2"), Cause::Refused, at(2));
+        let again = tokio::time::timeout(Duration::from_millis(20), bearer.wanted()).await;
+        assert!(again.is_err(), "what was wanted came meanwhile");
         assert!(bearer.is_replaced(&first, Duration::ZERO).await);
         assert_eq!(bearer.refused(&first, at(2)), Renewal::Coming, "there is another already");
         let second = bearer.token(at(2)).unwrap();

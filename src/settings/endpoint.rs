@@ -159,8 +159,8 @@ fn reachable(address: IpAddr) -> Result<String, Refusal> {
     Ok(plain.to_string())
 }
 
-/// API Management puts resources under a path, and OpenAI's API begins with one; everything that the gateway adds itself
-/// must not be there.
+/// API Management puts resources under a path, and OpenAI's API begins with one; what the gateway adds itself must not be
+/// there.
 fn prefix(kind: Kind, path: &str, base: &str) -> Result<String, Refusal> {
     let (path, extra) = path.split_at(path.find(['?', '#']).unwrap_or(path.len()));
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();

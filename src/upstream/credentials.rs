@@ -99,18 +99,21 @@ async fn keep(client: UpstreamClient, bearer: Arc<Bearer>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let kind = bearer.entra.kind();
-        let wait = match ask(&client, &bearer.entra).await {
+        // A try that failed is made again for the same reason.
+        let (wait, next) = match ask(&client, &bearer.entra).await {
             Ok(grant) if bearer.renew(&grant, cause, time::now()) => {
                 pause = FIRST_PAUSE;
                 let lifetime_s = grant.lifetime.as_secs();
                 tracing::info!(kind, endpoint = %bearer.entra.endpoint(), lifetime_s, "access token renewed");
-                entra::refresh_after(grant.lifetime)
+                (entra::refresh_after(grant.lifetime), Cause::Due)
             }
-            Ok(_) => fail(&bearer, "the token in the answer cannot be sent as a header".to_owned(), &mut pause),
-            Err(trouble) => fail(&bearer, trouble, &mut pause),
+            Ok(_) => {
+                (fail(&bearer, "the token in the answer cannot be sent as a header".to_owned(), &mut pause), cause)
+            }
+            Err(trouble) => (fail(&bearer, trouble, &mut pause), cause),
         };
         cause = tokio::select! {
-            () = tokio::time::sleep(wait) => Cause::Due,
+            () = tokio::time::sleep(wait) => next,
             () = bearer.wanted() => Cause::Refused,
         };
     }

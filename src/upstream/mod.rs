@@ -2,8 +2,8 @@
 //! error that says what was sent.
 //!
 //! `awc` does the HTTP; it is used in [`client`] alone and never sees a name, a certificate, an interim head or a cut
-//! answer. Beneath it, from top to bottom: `transport` opens connections (name, address, `tunnel` through a proxy, TLS), `guard` watches
-//! every byte of one connection, and `framing` decides what those bytes mean.
+//! answer. Beneath it, from top to bottom: `transport` opens connections (name, address, `tunnel` through a proxy,
+//! TLS), `guard` watches every byte of one connection, and `framing` decides what those bytes mean.
 //!
 //! [`credentials`] uses it to keep the access tokens of Entra identities fresh.
 //!

@@ -1,4 +1,4 @@
-//! Outbound proxies: everything to a resource goes through its own, and a broken one is a region that cannot be reached.
+//! Outbound proxies: all that goes to a resource goes through its own, and a broken one is a region out of reach.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aoai_gateway::azure::endpoint::{ApiVersion, Kind};
 use aoai_gateway::azure::entra::Identity;
 use aoai_gateway::domain::outbound::Way;
 use aoai_gateway::domain::secret::Secret;
@@ -315,4 +316,27 @@ entra = { kind = "client_secret", tenant_id = "t", client_id = "c", client_secre
     ] {
         assert!(shown.contains(&line.to_owned()), "{line}: {shown:#?}");
     }
+}
+
+#[test]
+fn a_last_resort_keeps_its_base_path_and_its_models_names() {
+    let text = r#"
+[models."gpt-4o-mini"]
+[resources.local]
+kind = "openai"
+endpoint = "http://localhost:11434/v1/"
+api_key = "env:KEY"
+priority = 9
+[resources.local.deployments]
+"llama3.1:8b" = "gpt-4o-mini"
+"meta-llama/Llama-3" = { model = "gpt-4o-mini" }
+"#;
+    let files = directory(&[("20-local.toml", text)]);
+    let loaded = load(&source(files.path())).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(loaded.warnings, []);
+    let resource = &loaded.settings.resources["local"];
+    assert_eq!((resource.kind, &resource.api_version), (Kind::OpenAi, &ApiVersion::V1));
+    assert_eq!(resource.endpoint.to_string(), "http://localhost:11434/v1");
+    let deployments: Vec<_> = resource.deployments.iter().map(|(name, d)| (name.as_str(), d.priority)).collect();
+    assert_eq!(deployments, [("llama3.1:8b", 9), ("meta-llama/Llama-3", 9)]);
 }
