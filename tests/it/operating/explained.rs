@@ -56,7 +56,8 @@ fn each_attempt_says_why_the_others_were_passed_over() {
     assert_eq!(reasons(decision), [("r0", "cooling"), ("r1", "quarantined"), ("r2", "drained")]);
     for (index, longest) in [(0, 30), (1, 60)] {
         let until = ahead(&decision["passed_over"][index]["until"]);
-        assert!(until > Duration::from_secs(longest - 15) && until <= Duration::from_secs(longest), "{until:?}");
+        // A pause is lengthened a little, so that not all come back at the same moment.
+        assert!(until > Duration::from_secs(longest - 15) && until <= Duration::from_secs(longest + 1), "{until:?}");
     }
 }
 

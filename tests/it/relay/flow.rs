@@ -89,24 +89,22 @@ fn a_slow_client_gets_all_that_came_before_a_break() {
 fn no_event_waits_for_the_next() {
     let events: Vec<_> = (0..30).map(|number| content(&format!(" word{number}"))).collect();
     let gates: Vec<_> = events.iter().map(|_| Gate::default()).collect();
-    let end = Gate::default();
+    let (rest, end) = (Gate::default(), Gate::default());
     let reply = events
         .iter()
         .zip(&gates)
         .fold(begun(&[FILTER_CHUNK]), |reply, (event, gate)| reply.then_wait(gate).then(chunk(event.as_bytes())));
-    let reply = reply.then(chunk(USAGE_CHUNK.as_bytes())).then(chunk(DONE.as_bytes())).then_wait(&end).then(LAST_CHUNK);
-    let (_azure, gateway) = before(reply);
+    let reply = reply.then_wait(&rest).then(chunk(USAGE_CHUNK.as_bytes())).then(chunk(DONE.as_bytes()));
+    let (_azure, gateway) = before(reply.then_wait(&end).then(LAST_CHUNK));
     let mut client = gateway.client();
     client.send(gateway.chat_request(STREAMED_QUESTION));
     gates[0].open();
     let mut answer = client.head();
-    for (event, next) in events.iter().zip(gates.iter().skip(1).map(Some).chain([None])) {
+    for (event, next) in events.iter().zip(gates.iter().skip(1).chain([&rest])) {
         client
             .read_until(&mut answer, |body| body.ends_with(event.as_bytes()) || find(body, DONE.as_bytes()).is_some());
         assert_eq!(answer.end, BodyEnd::Open, "{}", answer.text());
-        if let Some(next) = next {
-            next.open();
-        }
+        next.open();
     }
     // Nor does the end wait for the upstream's.
     client.finish(&mut answer);
