@@ -130,7 +130,7 @@ fn choose(
                     weight: deployment.weight,
                     in_flight: deployment.gauges.in_flight(),
                     latency: deployment.gauges.latency(),
-                    headroom: deployment.quota.headroom(tokens),
+                    headroom: deployment.quota.headroom(tokens, now),
                 })
                 .collect();
             let Some(index) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
