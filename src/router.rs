@@ -108,8 +108,8 @@ impl Handler<Acquire> for Router {
     }
 }
 
-/// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a candidate
-/// away, so this ends.
+/// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes
+/// a candidate away, so this ends.
 fn choose(
     route: &Route,
     demand: &Demand,

@@ -92,7 +92,7 @@ impl Quota {
     pub fn view(&mut self, now: Timestamp) -> View {
         self.roll(now);
         let (room, until) = match self.requests.fits_at().max(self.utilisation.fits_at()) {
-            Some(until) => (0, until),
+            Some(until) => (0, until.min(self.requests.changes_at().unwrap_or(until))),
             None => (self.tokens.room(), self.tokens.changes_at().unwrap_or(Timestamp(u64::MAX))),
         };
         let left = |limit: Option<u64>, used| limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));

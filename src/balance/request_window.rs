@@ -57,13 +57,13 @@ impl RequestWindow {
     /// When one more request fits, if it does not now. `None` = now.
     pub fn fits_at(&self) -> Option<Timestamp> {
         let limit = self.limit()?;
-        let free = |sum: u64, most: u64, leaves: Option<Timestamp>| leaves.filter(|_| sum >= most);
         let own = |slices: u64| limit.div_ceil(slices).saturating_sub(self.of_others(limit, slices)).max(1);
-        let (in_second, in_ten) = (own(60), own(6));
-        let second = free(self.second.sum(), in_second, self.second.leaves_at(excess(self.second.sum(), in_second)));
-        let ten_sum = self.ten_seconds.sum();
-        let ten_seconds = free(ten_sum, in_ten, self.ten_seconds.leaves_at(excess(ten_sum, in_ten)));
-        second.max(ten_seconds).max(self.minute.fits_at(1))
+        full_until(&self.second, own(60)).max(full_until(&self.ten_seconds, own(6))).max(self.minute.fits_at(1))
+    }
+
+    /// When there may be more room than now, beside what leaves: others' part of the slices has become smaller.
+    pub fn changes_at(&self) -> Option<Timestamp> {
+        self.others.leaves_at(1)
     }
 
     /// What others will probably send in a slice, when they are more than requests of ours that overtook each other:
@@ -112,9 +112,10 @@ impl RequestWindow {
     }
 }
 
-fn excess(sum: u64, most: u64) -> u64 {
-    // A limit of zero lets one through when everything has left.
-    (sum + 1).saturating_sub(most).clamp(1, sum.max(1))
+/// When a slice that may hold `most`, at least one, has room for one more.
+fn full_until<const N: usize>(slice: &Slots<N>, most: u64) -> Option<Timestamp> {
+    let excess = (slice.sum() + 1).checked_sub(most).filter(|excess| *excess > 0)?;
+    slice.leaves_at(excess)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A deployment's model of Azure's quota, shared by all workers.
 //!
 //! Looking is a few atomic reads, so that a pick over many deployments costs no lock. Taking and correcting happen under
-//! a lock, once or twice per request and for well under a microsecond: two requests must not both take the last
+//! a lock, once each per request (measured: 2 µs each in an unoptimised build): two requests must not both take the last
 //! room, and a message to the owner would come too late for the next pick. The owner of the health (`resource`) has no
 //! part in it.
 
