@@ -242,7 +242,7 @@ fn choose(
                 .iter()
                 .enumerate()
                 .filter(|(_, deployment)| is_candidate(deployment, tokens, tried, now))
-                .map(|(index, deployment)| candidate(index, deployment, tokens))
+                .map(|(index, deployment)| candidate(index, deployment, tokens, now))
                 .collect();
             let Some(picked) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
             let at = |index: usize| tier.deployments.get(index);
@@ -254,11 +254,11 @@ fn choose(
     None
 }
 
-fn candidate(index: usize, deployment: &Deployment, tokens: u64) -> Candidate {
+fn candidate(index: usize, deployment: &Deployment, tokens: u64, now: Timestamp) -> Candidate {
     let gauges = &deployment.gauges;
     // One that is to be probed is not passed over for what was known of it before its pause.
     let headroom = match gauges.state() {
-        State::Closed => deployment.quota.headroom(tokens),
+        State::Closed => deployment.quota.headroom(tokens, now),
         State::Cooling | State::Open | State::Quarantined => u64::MAX,
     };
     Candidate { index, weight: deployment.weight, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }

@@ -92,7 +92,7 @@ impl Quota {
     pub fn view(&mut self, now: Timestamp) -> View {
         self.roll(now);
         let (room, until) = match self.requests.fits_at().max(self.utilisation.fits_at()) {
-            Some(until) => (0, until),
+            Some(until) => (0, until.min(self.requests.changes_at().unwrap_or(until))),
             None => (self.tokens.room(), self.tokens.changes_at().unwrap_or(Timestamp(u64::MAX))),
         };
         let left = |limit: Option<u64>, used| limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));
@@ -124,8 +124,10 @@ impl Quota {
 
     /// A 429: the figure that was exhausted has room again after `wait`. Causes that are not the deployment's own
     /// quota correct none; its cooldown is all there is to keep.
-    pub fn refused(&mut self, cause: ThrottleCause, wait: Duration, now: Timestamp) {
+    pub fn refused(&mut self, ticket: &Ticket, cause: ThrottleCause, wait: Duration, now: Timestamp) {
         self.roll(now);
+        // Refused requests count as requests, not as tokens.
+        self.tokens.uncounted(&ticket.tokens);
         match cause {
             ThrottleCause::Requests => self.requests.refused(now, wait),
             ThrottleCause::Tokens => self.tokens.refused(now, wait),
@@ -146,6 +148,9 @@ impl Quota {
         self.utilisation.roll(now);
     }
 }
+
+#[cfg(test)]
+mod simulation;
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +187,7 @@ mod tests {
             let mut quota = Quota::new(Start::default());
             let ticket = quota.take(500, at(0)).unwrap();
             quota.heard(&ticket, &figures((600, 0), (1_000, 0)), at(1));
-            quota.refused(cause, Duration::from_secs(20), at(1));
+            quota.refused(&ticket, cause, Duration::from_secs(20), at(1));
             let standing = quota.standing(at(21_000));
             (standing.used_requests, standing.used_tokens)
         };

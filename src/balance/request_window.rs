@@ -1,7 +1,8 @@
 //! Requests to one deployment, as Azure counts them: over the minute, and in slices of 1 s and 10 s, so that 600 a
 //! minute are 10 a second.
 //!
-//! Answers say how the minute stands and nothing about slices: those are ours alone. A slice's length has a margin,
+//! Answers say how the minute stands and nothing about slices. What the minute holds beyond our own requests was sent
+//! by others, gateways like this one perhaps: their part of a slice is left to them. A slice's length has a margin,
 //! because requests do not take equally long to arrive.
 //! Source: <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota>
 
@@ -22,12 +23,19 @@ pub struct RequestWindow {
     minute: TokenWindow,
     second: Slots<42>,
     ten_seconds: Slots<41>,
+    /// Requests of others in the last minute.
+    others: Slots<61>,
 }
 
 impl RequestWindow {
     /// `start` is what the settings say: it holds until Azure names another.
     pub fn new(start: Option<u64>) -> Self {
-        Self { minute: TokenWindow::new(start), second: Slots::new(IN_SECOND), ten_seconds: Slots::new(IN_TEN_SECONDS) }
+        Self {
+            minute: TokenWindow::new(start),
+            second: Slots::new(IN_SECOND),
+            ten_seconds: Slots::new(IN_TEN_SECONDS),
+            others: Slots::new(Duration::from_secs(1)),
+        }
     }
 
     pub fn limit(&self) -> Option<u64> {
@@ -43,17 +51,30 @@ impl RequestWindow {
         self.minute.roll(now);
         self.second.roll(now);
         self.ten_seconds.roll(now);
+        self.others.roll(now);
     }
 
     /// When one more request fits, if it does not now. `None` = now.
     pub fn fits_at(&self) -> Option<Timestamp> {
         let limit = self.limit()?;
-        let free = |sum: u64, most: u64, leaves: Option<Timestamp>| leaves.filter(|_| sum >= most);
-        let (in_second, in_ten) = (limit.div_ceil(60), limit.div_ceil(6));
-        let second = free(self.second.sum(), in_second, self.second.leaves_at(excess(self.second.sum(), in_second)));
-        let ten_sum = self.ten_seconds.sum();
-        let ten_seconds = free(ten_sum, in_ten, self.ten_seconds.leaves_at(excess(ten_sum, in_ten)));
-        second.max(ten_seconds).max(self.minute.fits_at(1))
+        let own = |slices: u64| limit.div_ceil(slices).saturating_sub(self.of_others(limit, slices)).max(1);
+        full_until(&self.second, own(60)).max(full_until(&self.ten_seconds, own(6))).max(self.minute.fits_at(1))
+    }
+
+    /// When there may be more room than now, beside what leaves: others' part of the slices has become smaller.
+    pub fn changes_at(&self) -> Option<Timestamp> {
+        self.others.leaves_at(1)
+    }
+
+    /// What others will probably send in a slice, when they are more than requests of ours that overtook each other:
+    /// their average, and a deviation of it because they do not come evenly.
+    fn of_others(&self, limit: u64, slices: u64) -> u64 {
+        let others = self.others.sum();
+        if others.saturating_mul(8) < limit {
+            return 0;
+        }
+        let average = others as f64 / slices as f64;
+        (average + average.sqrt()).ceil() as u64
     }
 
     /// Takes without asking whether it fits: the caller has.
@@ -72,7 +93,12 @@ impl RequestWindow {
 
     /// What the answer to the request of `mark` says of the minute.
     pub fn heard(&mut self, mark: &Mark, limit: Option<u64>, remaining: Option<u64>, now: Timestamp) {
-        self.minute.heard(mark, limit, remaining, now);
+        let others = self.minute.heard(mark, limit, remaining, now);
+        if others > 0 {
+            self.others.add(others.unsigned_abs(), mark.at());
+        } else {
+            self.others.remove(others.unsigned_abs(), mark.at());
+        }
     }
 
     /// Azure refused one request too many, and has room again after `wait`. The minute was full if we believe so too,
@@ -80,13 +106,16 @@ impl RequestWindow {
     pub fn refused(&mut self, now: Timestamp, wait: Duration) {
         if wait > TEN_SECONDS || self.minute.room() == 0 {
             self.minute.refused(now, wait);
+            // What filled it was not sent by anyone perhaps: a refusal's figures show what is left, not why.
+            self.others.remove(u64::MAX, now);
         }
     }
 }
 
-fn excess(sum: u64, most: u64) -> u64 {
-    // A limit of zero lets one through when everything has left.
-    (sum + 1).saturating_sub(most).clamp(1, sum.max(1))
+/// When a slice that may hold `most`, at least one, has room for one more.
+fn full_until<const N: usize>(slice: &Slots<N>, most: u64) -> Option<Timestamp> {
+    let excess = (slice.sum() + 1).checked_sub(most).filter(|excess| *excess > 0)?;
+    slice.leaves_at(excess)
 }
 
 #[cfg(test)]
@@ -151,6 +180,12 @@ mod tests {
         assert_eq!(used_after(0, 7), 0, "the minute was full, and Azure says when it empties");
         assert_eq!(used_after(50, 7), 10, "a slice was full");
         assert_eq!(used_after(50, 30), 0, "others may have filled the minute since");
+        let mut window = RequestWindow::new(Some(600));
+        let mark = try_take(&mut window, 0).unwrap();
+        window.heard(&mark, Some(600), Some(0), at(5));
+        window.refused(at(5), Duration::from_secs(2));
+        let taken = (0..20).filter(|_| try_take(&mut window, 2_010).is_some()).count();
+        assert_eq!(taken, 10, "nobody's part is left to them");
     }
 
     #[test]
@@ -160,6 +195,19 @@ mod tests {
         assert!(try_take(&mut window, 1).is_none());
         window.give_back(&mark);
         assert!(try_take(&mut window, 2).is_some());
+    }
+
+    #[test]
+    fn others_are_left_their_part_of_a_slice() {
+        let mut window = RequestWindow::new(Some(600));
+        let mark = try_take(&mut window, 0).unwrap();
+        window.heard(&mark, Some(600), Some(600 - 241), at(5));
+        // They sent 240 in the last minute: 4 a second, give or take 2.
+        let taken = (0..10).filter(|_| try_take(&mut window, 2_000).is_some()).count();
+        assert_eq!(taken, 4);
+        window.roll(at(61_100));
+        let taken = (0..20).filter(|_| try_take(&mut window, 63_000).is_some()).count();
+        assert_eq!(taken, 10, "nothing was heard of them for a minute");
     }
 
     proptest! {

@@ -19,6 +19,9 @@ const SLOT: Duration = Duration::from_secs(1);
 /// its former height again: one that fits no request would never be heard of otherwise.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 
+/// When less than all but this part of a counter is left at once, its minute was emptied.
+const EMPTIED: u64 = 3;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenWindow {
     minute: Slots<61>,
@@ -138,24 +141,23 @@ impl TokenWindow {
 
     /// The request never reached Azure.
     pub fn give_back(&mut self, mark: &Mark) {
-        let removed = self.minute.remove_at(mark.amount, mark.at);
-        self.correct(removed, Direction::Down);
+        // No correction: that would be held against requests taken earlier, which never knew of it.
+        self.minute.remove_at(mark.amount, mark.at);
     }
 
     /// What the answer to the request of `mark` says: the limit in force, and what was left of it when the request had
-    /// been counted.
-    pub fn heard(&mut self, mark: &Mark, limit: Option<u64>, remaining: Option<u64>, now: Timestamp) {
-        if mark.number <= self.anchored {
-            return;
-        }
+    /// been counted. Gives the difference to what was believed: what others have sent, or a little less than it because
+    /// requests overtake each other. An emptied minute is no difference.
+    pub fn heard(&mut self, mark: &Mark, limit: Option<u64>, remaining: Option<u64>, now: Timestamp) -> i64 {
         // Answers of before 2025 name what is left and no limit: that is a limit at least as high.
-        let known = limit.filter(|limit| *limit > 0).or_else(|| remaining.max(self.limit));
-        let Some(limit) = known else { return };
+        let named =
+            limit.filter(|limit| *limit > 0).or_else(|| remaining.map(|left| left.max(self.limit.unwrap_or(0))));
+        let Some(limit) = named.filter(|_| mark.number > self.anchored) else { return 0 };
         self.anchored = mark.number;
         self.limit = Some(limit);
         self.nominal = self.nominal.max(self.limit);
         self.heard_at = now;
-        let Some(remaining) = remaining else { return };
+        let Some(remaining) = remaining else { return 0 };
         let used = limit.saturating_sub(remaining);
         // What is still held of that request and those before it; Azure's count of them has only fallen since.
         let held = self.minute.sum().saturating_sub(self.total - mark.total);
@@ -166,6 +168,15 @@ impl TokenWindow {
         if removed == 0 && signed(used) > believed {
             let counted = self.minute.add((signed(used) - believed).unsigned_abs(), mark.at);
             self.correct(counted, Direction::Up);
+            return signed(counted);
+        }
+        if removed > held / EMPTIED { 0 } else { -signed(removed) }
+    }
+
+    /// Azure refused the request and so did not count it; figures that came with the refusal have said so already.
+    pub fn uncounted(&mut self, mark: &Mark) {
+        if mark.number > self.anchored {
+            self.give_back(mark);
         }
     }
 

@@ -65,7 +65,7 @@ impl Lease {
             Outcome::Throttled { cause, retry_after } => {
                 let pause = retry_after.unwrap_or(self.deployment.cooldown);
                 let jitter = pause.mul_f64(JITTER).min(MOST_JITTER).mul_f64(fastrand::f64());
-                self.deployment.quota.refused(cause, pause, now);
+                self.deployment.quota.refused(&self.ticket, cause, pause, now);
                 gauges.close_until(now.after(pause + jitter));
             }
             Outcome::Faulted(Fault::Connect) => self.deployment.quota.give_back(&self.ticket, now),

@@ -28,7 +28,7 @@ pub(super) fn explain(choice: &Choice<'_>, now: Timestamp, wall: WallTime) -> De
         deployment: deployment.name.clone(),
         priority: deployment.priority,
         // Its own request is in flight by now, and was not when it was chosen.
-        load: candidate(0, deployment, choice.tokens).with_one_less().load(),
+        load: candidate(0, deployment, choice.tokens, now).with_one_less().load(),
     });
     let others = || choice.route.deployments().filter(|other| choice.chosen.is_none_or(|chosen| chosen.id != other.id));
     let passed_over = others().take(SHOWN).map(|other| PassedOver {
@@ -72,6 +72,6 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     if choice.chosen.is_some_and(|chosen| chosen.priority < other.priority) {
         return Reason::LowerTier { priority: other.priority };
     }
-    let load = candidate(0, other, choice.tokens).load();
+    let load = candidate(0, other, choice.tokens, now).load();
     if choice.rival == Some(other.id) { Reason::LostDraw { load } } else { Reason::NotDrawn { load } }
 }

