@@ -191,7 +191,7 @@ fn play(rule: Minute, load: f64, seed: u64) -> Sum {
                         fits.then_some(Candidate { index, weight: 100, in_flight: 0, latency, headroom })
                     })
                     .collect();
-                match select::pick(&candidates, |below| random.u64(..below)) {
+                match select::pick(&candidates, |below| random.u64(..below)).map(|picked| picked.index) {
                     Some(deployment) => {
                         let seen = &mut deployments[deployment];
                         seen.probing = seen.half_open;
