@@ -154,7 +154,7 @@ pub(super) fn meaning(outcome: Outcome) -> String {
              deployment if this lasts."
         }
         Outcome::Misconfigured { status: 401 } => {
-            "It refused our credential. Check the resource's api_key in the settings."
+            "It refused our credential. Check the resource's api_key or identity in the settings."
         }
         Outcome::Misconfigured { status: 403 } => {
             "It refuses us. Check the resource's network rules (firewall, private endpoint) and what the credential may do."
@@ -163,7 +163,9 @@ pub(super) fn meaning(outcome: Outcome) -> String {
             "It has no deployment of this name, or not this operation. Check the deployment's name, the endpoint and the \
              api_version in the settings."
         }
-        Outcome::Misconfigured { .. } => "Its credential cannot be sent. Check the resource's api_key in the settings.",
+        Outcome::Misconfigured { .. } => {
+            "Its credential cannot be sent. Check the resource's api_key or identity in the settings."
+        }
         Outcome::Rejected { .. } => "It answers: the credential and the name are right. It refused this very request.",
         Outcome::Abandoned => "Nobody waited for the end.",
         Outcome::Faulted(Fault::Connect) => {
