@@ -182,17 +182,17 @@ async fn a_reader_that_waits_makes_the_upstream_wait() {
 #[actix_rt::test]
 async fn silence_in_a_body_is_limited_and_its_length_is_not() {
     let mut drip = Reply::raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
-    for _ in 0..6 {
-        drip = drip.then_pause(Duration::from_millis(300)).then(chunk(b"data: x\n\n"));
+    for _ in 0..15 {
+        drip = drip.then_pause(Duration::from_millis(80)).then(chunk(b"data: x\n\n"));
     }
     let request = |azure: &FakeAzure| UpstreamRequest {
-        idle_timeout: Duration::from_millis(500),
+        idle_timeout: Duration::from_millis(800),
         head_timeout: Duration::from_secs(60),
         ..post(azure.endpoint(), "{}")
     };
     let client = client();
     let azure = FakeAzure::start(Script::always(drip.then("0\r\n\r\n")));
-    assert_eq!(whole(client.send(request(&azure)).await).await.1, "data: x\n\n".repeat(6));
+    assert_eq!(whole(client.send(request(&azure)).await).await.1, "data: x\n\n".repeat(15));
 
     let azure =
         FakeAzure::start(Script::always(Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").then_hold()));
@@ -200,7 +200,7 @@ async fn silence_in_a_body_is_limited_and_its_length_is_not() {
     let started = time::now();
     assert_eq!(read(&mut response.body).await.1, Some(UpstreamError::Idle));
     let waited = time::now().since(started);
-    assert!(waited > Duration::from_millis(400) && waited < Duration::from_secs(1), "{waited:?}");
+    assert!(waited > Duration::from_millis(700) && waited < Duration::from_secs(20), "{waited:?}");
     azure.wait_for(|seen| seen.hang_ups == 1);
 }
 
