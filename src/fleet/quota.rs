@@ -37,7 +37,7 @@ impl SharedQuota {
         }
     }
 
-    /// Whether a request of so many tokens would probably be let in. Without a lock; [`SharedQuota::take`] decides.
+    /// Whether a request of so many tokens would probably be let in. Without a lock; `take` decides.
     pub fn seems_to_fit(&self, tokens: u64, now: Timestamp) -> bool {
         tokens.max(1) <= self.room.load(Relaxed) || now.0 >= self.until.load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What other settings would change, by kind; [`diff`](super::diff) tells the same in words, value by value.
+//! What other settings would change, by kind; [`super::diff()`] tells the same in words, value by value.
 
 use std::collections::BTreeMap;
 
