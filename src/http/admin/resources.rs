@@ -3,6 +3,8 @@
 //! Draining is for minutes: it survives reloads and ends with `enable` or with the process. What is to last stands in
 //! the settings (`enabled = false`).
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use serde::Serialize;
 
@@ -11,8 +13,8 @@ use super::live::{self, DeploymentView, ErrorView, Moment};
 use super::problem::Problem;
 use crate::domain::ids::ResourceName;
 use crate::fleet::gauges::Flow;
-use crate::fleet::pool::{Switch, Switched};
-use crate::fleet::routes::RouteTable;
+use crate::fleet::pool::{Inspect, Switch, Switched};
+use crate::fleet::routes::{Publish, RouteTable};
 use crate::http::state::Worker;
 use crate::settings::model::Resource;
 
@@ -43,7 +45,7 @@ pub(super) struct ResourceView {
 /// By name. `cursor` is the last name of the page before.
 pub(super) async fn list(worker: &Worker, query: &Query) -> Result<HttpResponse, Problem> {
     query.only(&["limit", "cursor"])?;
-    let table = worker.router.table();
+    let table = table(worker).await?;
     let moment = Moment::present();
     let names: Vec<_> = table.settings.resources.keys().collect();
     let (page, next_cursor) = super::page_of_names(names, |name| name.as_str(), query)?;
@@ -54,13 +56,20 @@ pub(super) async fn list(worker: &Worker, query: &Query) -> Result<HttpResponse,
 }
 
 pub(super) async fn show(worker: &Worker, name: &str) -> Result<HttpResponse, Problem> {
-    let resource = view(&worker.router.table(), name, Moment::present());
+    let table = table(worker).await?;
+    let resource = view(&table, name, Moment::present());
     resource.map(|resource| HttpResponse::Ok().json(resource)).ok_or_else(|| no_such_resource(name))
+}
+
+/// The pool's own table: a worker's may not have heard yet of the reload that was just answered.
+async fn table(worker: &Worker) -> Result<Arc<RouteTable>, Problem> {
+    let Publish(table) = worker.house.pool.send(Inspect).await.map_err(|_| Problem::shutting_down())?;
+    Ok(table)
 }
 
 /// Answers with the resource as it is then; `in_flight` says what is still to finish.
 pub(super) async fn switch(worker: &Worker, name: &str, flow: Flow) -> Result<HttpResponse, Problem> {
-    if !worker.router.table().settings.resources.contains_key(name) {
+    if !table(worker).await?.settings.resources.contains_key(name) {
         return Err(no_such_resource(name));
     }
     let switched = worker.house.pool.send(Switch { resource: ResourceName::from(name), flow }).await;
