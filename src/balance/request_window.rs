@@ -25,6 +25,9 @@ pub struct RequestWindow {
     ten_seconds: Slots<41>,
     /// Requests of others in the last minute.
     others: Slots<61>,
+    /// Whether slices bind: an operator named a limit, or Azure has refused for one. A limit that is only read off answers
+    /// does not say that Azure slices it.
+    sliced: bool,
 }
 
 impl RequestWindow {
@@ -35,6 +38,7 @@ impl RequestWindow {
             second: Slots::new(IN_SECOND),
             ten_seconds: Slots::new(IN_TEN_SECONDS),
             others: Slots::new(Duration::from_secs(1)),
+            sliced: start.is_some(),
         }
     }
 
@@ -57,6 +61,9 @@ impl RequestWindow {
     /// When one more request fits, if it does not now. `None` = now.
     pub fn fits_at(&self) -> Option<Timestamp> {
         let limit = self.limit()?;
+        if !self.sliced {
+            return self.minute.fits_at(1);
+        }
         let own = |slices: u64| limit.div_ceil(slices).saturating_sub(self.of_others(limit, slices)).max(1);
         full_until(&self.second, own(60)).max(full_until(&self.ten_seconds, own(6))).max(self.minute.fits_at(1))
     }
@@ -104,6 +111,7 @@ impl RequestWindow {
     /// Azure refused one request too many, and has room again after `wait`. The minute was full if we believe so too,
     /// or if the wait is longer than a slice; slices open by themselves.
     pub fn refused(&mut self, now: Timestamp, wait: Duration) {
+        self.sliced = true;
         if wait > TEN_SECONDS || self.minute.room() == 0 {
             self.minute.refused(now, wait);
             // What filled it was not sent by anyone perhaps: a refusal's figures show what is left, not why.
@@ -163,6 +171,8 @@ mod tests {
         let marks: Vec<_> = (0..50).map(|_| try_take(&mut window, 0).unwrap()).collect();
         window.heard(&marks[49], Some(600), Some(540), at(10));
         assert_eq!(window.used(), 60, "others sent ten");
+        assert_eq!(window.fits_at(), None, "a limit that is read off an answer does not say that Azure slices it");
+        window.refused(at(20), Duration::from_secs(1));
         assert!(try_take(&mut window, 500).is_none(), "50 in this second");
         assert_eq!(window.fits_at(), Some(at(1_050)));
     }
