@@ -30,6 +30,8 @@ pub struct TokenWindow {
     /// What the limit goes back to: the settings' figure at first, the highest that Azure has named since.
     nominal: Option<u64>,
     heard_at: Timestamp,
+    /// What was left when an answer said so without naming a limit.
+    unlabelled: Option<u64>,
     /// Requests and amounts that were taken so far.
     taken: u64,
     total: u64,
@@ -75,6 +77,7 @@ impl TokenWindow {
             limit: start,
             nominal: start,
             heard_at: Timestamp::ZERO,
+            unlabelled: None,
             taken: 0,
             total: 0,
             anchored: 0,
@@ -149,9 +152,7 @@ impl TokenWindow {
     /// been counted. Gives the difference to what was believed: what others have sent, or a little less than it because
     /// requests overtake each other. An emptied minute is no difference.
     pub fn heard(&mut self, mark: &Mark, limit: Option<u64>, remaining: Option<u64>, now: Timestamp) -> i64 {
-        // Answers of before 2025 name what is left and no limit: that is a limit at least as high.
-        let named =
-            limit.filter(|limit| *limit > 0).or_else(|| remaining.map(|left| left.max(self.limit.unwrap_or(0))));
+        let named = limit.filter(|limit| *limit > 0).or_else(|| self.limit_behind(remaining?));
         let Some(limit) = named.filter(|_| mark.number > self.anchored) else { return 0 };
         self.anchored = mark.number;
         self.limit = Some(limit);
@@ -171,6 +172,13 @@ impl TokenWindow {
             return signed(counted);
         }
         if removed > held / EMPTIED { 0 } else { -signed(removed) }
+    }
+
+    /// Answers of before 2025 name what is left and no limit: that is a limit at least as high, once it has been seen to
+    /// move. What always says the same is no counter.
+    fn limit_behind(&mut self, left: u64) -> Option<u64> {
+        let before = self.unlabelled.replace(left).filter(|before| *before != left);
+        self.limit.or(before).map(|least| least.max(left))
     }
 
     /// Azure refused the request and so did not count it; figures that came with the refusal have said so already.

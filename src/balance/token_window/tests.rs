@@ -47,6 +47,19 @@ fn what_azure_counts_replaces_the_estimate() {
 }
 
 #[test]
+fn what_is_left_of_no_named_limit_counts_once_it_moves() {
+    let mut window = TokenWindow::new(None);
+    for second in 0..3 {
+        let mark = try_take(&mut window, 900, seconds(second)).unwrap();
+        window.heard(&mark, None, Some(1_000), seconds(second));
+        assert_eq!((window.limit(), window.room()), (None, u64::MAX), "always the same is no counter");
+    }
+    let mark = try_take(&mut window, 100, seconds(3)).unwrap();
+    window.heard(&mark, None, Some(300), seconds(3));
+    assert_eq!((window.limit(), window.room()), (Some(1_000), 300));
+}
+
+#[test]
 fn what_others_use_is_seen() {
     let mut window = TokenWindow::new(None);
     let mark = try_take(&mut window, 100, seconds(0)).unwrap();
@@ -99,16 +112,6 @@ fn a_shrunk_limit_is_followed_and_forgotten() {
     let mark = try_take(&mut window, 10, seconds(130)).unwrap();
     window.heard(&mark, Some(2_000), Some(1_000), seconds(130));
     assert_eq!(window.limit(), Some(2_000), "and it may be higher than the settings say");
-}
-
-#[test]
-fn what_is_left_without_a_limit_is_a_limit() {
-    let mut window = TokenWindow::new(None);
-    let mark = try_take(&mut window, 10, seconds(0)).unwrap();
-    window.heard(&mark, None, Some(990), seconds(0));
-    let mark = try_take(&mut window, 10, seconds(1)).unwrap();
-    window.heard(&mark, None, Some(400), seconds(1));
-    assert_eq!((window.limit(), window.room()), (Some(990), 400));
 }
 
 #[test]
