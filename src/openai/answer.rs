@@ -1,11 +1,13 @@
 //! What is read of an answer: usage, how far a stream has come, whether it ended as it should.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
 
-use super::{json, sse, usage};
+use super::sse::{self, Data};
+use super::{json, usage};
 use crate::domain::usage::Usage;
 
 /// What one event of a completions stream means to the gateway.
@@ -31,6 +33,8 @@ pub struct StreamWatch {
     text: Vec<u8>,
     /// Text beyond the cap, counted only.
     uncounted: usize,
+    /// Of the event that was read last.
+    null_usage: Option<Range<usize>>,
 }
 
 /// Enough for the longest answers of today; beyond it the estimate falls back to bytes.
@@ -45,13 +49,18 @@ static TEXT_MEMBERS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
 impl StreamWatch {
     /// Reads one event.
     pub fn read(&mut self, event: &[u8]) -> Event {
-        let Some(data) = sse::data(event) else { return Event::Other };
+        self.null_usage = None;
+        let (at, data) = match sse::data(event) {
+            None => return Event::Other,
+            Some(Data::Line(span)) => (Some(span.start), Cow::Borrowed(&event[span])),
+            Some(Data::Joined(text)) => (None, Cow::Owned(text)),
+        };
         if data.trim_ascii() == b"[DONE]" {
             return Event::Done;
         }
         let Ok(members) = json::members(&data) else { return Event::Other };
         let (mut has_choices, mut event_usage) = (false, None);
-        for member in &members {
+        for (index, member) in members.iter().enumerate() {
             let value = &data[member.value.clone()];
             match &data[member.key.clone()] {
                 b"error" if value != b"null" => return Event::Error,
@@ -60,6 +69,10 @@ impl StreamWatch {
                     self.keep_text(value);
                 }
                 b"usage" if value.starts_with(b"{") => event_usage = usage::read(&data, &member.value),
+                b"usage" if value == b"null" => {
+                    let cut = cut_member(&data, &members, index);
+                    self.null_usage = at.map(|at| at + cut.start..at + cut.end);
+                }
                 _ => {}
             }
         }
@@ -74,6 +87,12 @@ impl StreamWatch {
 
     pub fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// Where in the event that was read last a `"usage":null` stands, with its comma: to be taken out where it is there
+    /// only because the gateway asked for usage.
+    pub fn null_usage(&self) -> Option<Range<usize>> {
+        self.null_usage.clone()
     }
 
     /// A quick guess at the output so far, for progress records: four bytes a token.
@@ -141,23 +160,6 @@ pub fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
     let value = json::skip_space(tail, json::skip_space(tail, at) + 1);
     let end = value + memchr::memrchr(b'}', tail.get(value..)?)?;
     usage::read(tail, &(value..end))
-}
-
-/// The event without the `"usage":null` member that is there only because the gateway asked for usage.
-pub fn without_null_usage(event: &[u8]) -> Option<Vec<u8>> {
-    let data_at = memmem::find(event, b"data:")? + b"data:".len();
-    let start = json::skip_space(event, data_at);
-    let end = event.iter().rposition(|byte| *byte == b'}')? + 1;
-    let object = event.get(start..end)?;
-    let members = json::members(object).ok()?;
-    let index = members
-        .iter()
-        .position(|member| &object[member.key.clone()] == b"usage" && &object[member.value.clone()] == b"null")?;
-    let cut = cut_member(object, &members, index);
-    let mut kept = Vec::with_capacity(event.len());
-    kept.extend_from_slice(&event[..start + cut.start]);
-    kept.extend_from_slice(&event[start + cut.end..]);
-    Some(kept)
 }
 
 /// The span to take out so that the member at `index` goes and the commas stay right.
@@ -246,10 +248,14 @@ mod tests {
             ("data: {\"usage\":null,\"a\":1}\n\n", "data: {\"a\":1}\n\n"),
             ("data: {\"a\":1, \"usage\": null, \"b\":2}\r\n\r\n", "data: {\"a\":1, \"b\":2}\r\n\r\n"),
             ("data: {\"usage\":null}\n\n", "data: {}\n\n"),
+            ("id: 7\ndata:{\"a\":1,\"usage\":null}\n\n", "id: 7\ndata:{\"a\":1}\n\n"),
         ] {
-            assert_eq!(without_null_usage(event.as_bytes()).unwrap(), expected.as_bytes(), "{event}");
+            let cut = read(event).1.null_usage().unwrap();
+            assert_eq!([&event[..cut.start], &event[cut.end..]].concat(), expected, "{event}");
         }
-        assert_eq!(without_null_usage(b"data: {\"choices\":[{\"usage\":null}]}\n\n"), None);
-        assert_eq!(without_null_usage(b"data: [DONE]\n\n"), None);
+        assert_eq!(read("data: {\"choices\":[{\"usage\":null}]}\n\n").1.null_usage(), None);
+        let mut watch = read("data: {\"usage\":null}\n\n").1;
+        watch.read(b"data: [DONE]\n\n");
+        assert_eq!(watch.null_usage(), None);
     }
 }

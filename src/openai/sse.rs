@@ -7,9 +7,13 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
+use smallvec::SmallVec;
 
 /// Events longer than this are no events of the APIs we speak; the stream is given up rather than gathered for ever.
 pub const MAX_EVENT: usize = 8 << 20;
+
+/// Where events stand in the bytes they came in.
+pub type Spans = SmallVec<[Range<usize>; 4]>;
 
 /// Cuts chunks into whole events.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ pub struct EventTooLong;
 
 impl Splitter {
     /// Takes the next chunk; gives the bytes of the events that are whole now and the span of each in them.
-    pub fn push(&mut self, chunk: Bytes) -> Result<(Bytes, Vec<Range<usize>>), EventTooLong> {
+    pub fn push(&mut self, chunk: Bytes) -> Result<(Bytes, Spans), EventTooLong> {
         let whole = if self.pending.is_empty() {
             chunk
         } else {
@@ -47,8 +51,8 @@ impl Splitter {
 }
 
 /// The spans of all whole events at the beginning of `text`, blank lines included.
-fn events(text: &[u8]) -> Vec<Range<usize>> {
-    let mut found = Vec::with_capacity(1);
+fn events(text: &[u8]) -> Spans {
+    let mut found = Spans::new();
     let (mut start, mut line) = (0, 0);
     while let Some(offset) = memchr2(b'\n', b'\r', &text[line..]) {
         let end = line + offset;
@@ -71,25 +75,44 @@ fn events(text: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-/// The payload of an event: its `data:` lines, joined as the standard says when there are several.
-pub fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
-    let mut lines = event.split(|byte| matches!(byte, b'\n' | b'\r')).filter_map(|line| {
-        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
-        let value = line.strip_prefix(b"data:")?;
-        Some(value.strip_prefix(b" ").unwrap_or(value))
-    });
+/// The payload of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Of its one `data:` line: where it stands in the event.
+    Line(Range<usize>),
+    /// Of several, joined as the standard says.
+    Joined(Vec<u8>),
+}
+
+/// The payload of an event, if it has any.
+pub fn data(event: &[u8]) -> Option<Data> {
+    let mut lines = data_lines(event);
     let first = lines.next()?;
-    match lines.next() {
-        None => Some(first.into()),
-        Some(second) => {
-            let mut joined = [first, b"\n", second].concat();
-            for line in lines {
-                joined.push(b'\n');
-                joined.extend_from_slice(line);
-            }
-            Some(joined.into())
-        }
+    let Some(second) = lines.next() else { return Some(Data::Line(first)) };
+    let mut joined = [&event[first], b"\n", &event[second]].concat();
+    for line in lines {
+        joined.push(b'\n');
+        joined.extend_from_slice(&event[line]);
     }
+    Some(Data::Joined(joined))
+}
+
+/// The values of the lines that are data.
+fn data_lines(event: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    const BOM: &[u8] = "\u{feff}".as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < event.len() {
+            let end = memchr2(b'\n', b'\r', &event[at..]).map_or(event.len(), |offset| at + offset);
+            let start = if event[at..end].starts_with(BOM) { at + BOM.len() } else { at };
+            at = end + 1;
+            if let Some(value) = event[start..end].strip_prefix(b"data:") {
+                let value = value.strip_prefix(b" ").unwrap_or(value);
+                return Some(end - value.len()..end);
+            }
+        }
+        None
+    })
 }
 
 #[cfg(test)]
@@ -135,11 +158,17 @@ mod tests {
 
     #[test]
     fn data_lines_are_joined() {
-        assert_eq!(data(b"data: a\n\n").unwrap().as_ref(), b"a");
-        assert_eq!(data(b"data:a\r\n\r\n").unwrap().as_ref(), b"a");
-        assert_eq!(data(b"event: x\ndata: a\ndata: b\n\n").unwrap().as_ref(), b"a\nb");
+        let line = |event: &str| match data(event.as_bytes()) {
+            Some(Data::Line(span)) => event[span].to_owned(),
+            other => panic!("{event}: {other:?}"),
+        };
+        assert_eq!(line("data: a\n\n"), "a");
+        assert_eq!(line("data:a\r\n\r\n"), "a");
+        assert_eq!(line("id: 1\r\ndata: a"), "a");
+        assert_eq!(line("\u{feff}data: a\n\n"), "a");
+        assert_eq!(line("data:\n\n"), "");
+        assert_eq!(data(b"event: x\ndata: a\ndata: b\ndata:\n\n"), Some(Data::Joined(b"a\nb\n".to_vec())));
         assert_eq!(data(b": ping\n\n"), None);
-        assert_eq!(data("\u{feff}data: a\n\n".as_bytes()).unwrap().as_ref(), b"a");
     }
 
     proptest! {

@@ -256,8 +256,11 @@ async fn open_stream(mut body: UpstreamBody, head_says: &HeaderMap, hide: HideUs
                 Event::Usage(_) if hide == HideUsage::Yes => continue,
                 Event::Usage(_) | Event::Other => {}
             }
-            match answer::without_null_usage(event).filter(|_| hide == HideUsage::Yes) {
-                Some(kept) => head.extend_from_slice(&kept),
+            match watch.null_usage().filter(|_| hide == HideUsage::Yes) {
+                Some(cut) => {
+                    head.extend_from_slice(&event[..cut.start]);
+                    head.extend_from_slice(&event[cut.end..]);
+                }
                 None => head.extend_from_slice(event),
             }
             if done {

@@ -230,18 +230,21 @@ fn sift(
     for span in spans {
         let event = &bytes[span.clone()];
         let read = watch.read(event);
-        let replacement = match (&read, hide) {
-            (Event::Usage(_), HideUsage::Yes) => Some(Vec::new()),
-            (Event::Content | Event::Other, HideUsage::Yes) => answer::without_null_usage(event),
+        let cut = match (&read, hide) {
+            (Event::Usage(_), HideUsage::Yes) => Some(0..event.len()),
+            (Event::Content | Event::Other, HideUsage::Yes) => watch.null_usage(),
             (Event::Usage(_) | Event::Content | Event::Other, HideUsage::No) | (Event::Done | Event::Error, _) => None,
         };
-        match (&mut changed, replacement) {
-            (Some(kept), Some(replacement)) => kept.extend_from_slice(&replacement),
+        match (&mut changed, cut) {
+            (Some(kept), Some(cut)) => {
+                kept.extend_from_slice(&event[..cut.start]);
+                kept.extend_from_slice(&event[cut.end..]);
+            }
             (Some(kept), None) => kept.extend_from_slice(event),
-            (None, Some(replacement)) => {
+            (None, Some(cut)) => {
                 let mut kept = BytesMut::with_capacity(bytes.len());
-                kept.extend_from_slice(&bytes[..span.start]);
-                kept.extend_from_slice(&replacement);
+                kept.extend_from_slice(&bytes[..span.start + cut.start]);
+                kept.extend_from_slice(&event[cut.end..]);
                 changed = Some(kept);
             }
             (None, None) => {}

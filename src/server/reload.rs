@@ -16,7 +16,7 @@ use crate::storage::Store;
 use crate::storage::secret_key;
 
 /// Other processes' changes of keys are looked for this often: a revocation counts within a second.
-const KEYS_POLL: Duration = Duration::from_millis(300);
+const KEYS_POLL: Duration = Duration::from_millis(500);
 
 /// Watches the settings and the keys until it is dropped.
 pub struct Reloader {

@@ -46,7 +46,12 @@ impl Journal {
             for (intent, settlement) in &group.settled {
                 let row = FileClosed::new(intent, settlement);
                 let (cell, sums) = (row.cell(), row.sums(settlement));
-                let closed = row.execute(connection)? > 0 || CloseOpen::from(row).execute(connection)? > 0;
+                // A stream's row is open by now, as a rule; another request's is not there yet.
+                let closed = if intent.stream {
+                    CloseOpen::from(&row).execute(connection)? > 0 || row.execute(connection)? > 0
+                } else {
+                    row.execute(connection)? > 0 || CloseOpen::from(&row).execute(connection)? > 0
+                };
                 if closed {
                     rollups.add(cell, sums);
                     file_attempts(connection, intent, settlement)?;

@@ -191,8 +191,8 @@ statement! {
     " AND state = 'open'"
 }
 
-impl<'a> From<FileClosed<'a>> for CloseOpen<'a> {
-    fn from(row: FileClosed<'a>) -> Self {
+impl<'a> From<&FileClosed<'a>> for CloseOpen<'a> {
+    fn from(row: &FileClosed<'a>) -> Self {
         Self {
             state: row.state,
             status: row.status,

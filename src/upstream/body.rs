@@ -4,7 +4,7 @@
 //! the consumer does not ask for stays in the socket.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix_http::Payload;
@@ -25,7 +25,9 @@ pub struct UpstreamBody {
     timer: Pin<Box<Sleep>>,
     /// Since when the consumer has been waiting for more.
     silent_since: Option<Timestamp>,
-    armed: bool,
+    /// When the timer rings, and whom it wakes.
+    rings_at: Timestamp,
+    wakes: Option<Waker>,
 }
 
 enum State {
@@ -36,7 +38,7 @@ enum State {
 
 impl UpstreamBody {
     pub(super) fn new(payload: Payload, idle_timeout: Duration, timer: Pin<Box<Sleep>>) -> Self {
-        Self { state: State::Open(payload), idle_timeout, timer, silent_since: None, armed: false }
+        Self { state: State::Open(payload), idle_timeout, timer, silent_since: None, rings_at: Timestamp::ZERO, wakes: None }
     }
 
     /// How the connection ended, once the body has failed because of that; for logs.
@@ -55,19 +57,27 @@ impl UpstreamBody {
 
     /// Ready when the upstream has been silent for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.silent_since.get_or_insert_with(time::now);
-        if !self.armed {
-            self.armed = true;
-            self.timer.set(tokio::time::sleep(self.idle_timeout));
+        let mut now = time::now();
+        let since = *self.silent_since.get_or_insert(now);
+        // The timer is not moved on every chunk, nor even looked at: when it rings, the rest of the current silence is
+        // waited for.
+        if now < self.rings_at && self.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
         }
-        // The timer is not moved on every chunk: when it rings, the rest of the current silence is waited for.
         loop {
-            ready!(self.timer.as_mut().poll(cx));
-            let rest = self.idle_timeout.saturating_sub(time::now().since(since));
-            if rest.is_zero() {
-                return Poll::Ready(());
+            if now >= self.rings_at {
+                let rest = self.idle_timeout.saturating_sub(now.since(since));
+                if rest.is_zero() {
+                    return Poll::Ready(());
+                }
+                self.timer.set(tokio::time::sleep(rest));
+                self.rings_at = now.after(rest);
             }
-            self.timer.set(tokio::time::sleep(rest));
+            if self.timer.as_mut().poll(cx).is_pending() {
+                self.wakes = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            now = time::now().max(self.rings_at);
         }
     }
 }
