@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::LazyLock;
 
-use memchr::memmem::{self, Finder};
+use memchr::memmem;
 
 use super::sse::{self, Data};
 use super::{json, usage};
@@ -40,11 +39,8 @@ pub struct StreamWatch {
 /// Enough for the longest answers of today; beyond it the estimate falls back to bytes.
 const TEXT_CAP: usize = 256 * 1024;
 
-/// Where generated text stands: message content, tool arguments, legacy text, refusals. Built once: building a finder
-/// takes longer than searching an event.
-static TEXT_MEMBERS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
-    ["\"content\"", "\"arguments\"", "\"text\"", "\"refusal\""].map(|name| Finder::new(name.as_bytes()))
-});
+/// Where generated text stands: message content, tool arguments, legacy text, refusals.
+const TEXT_MEMBERS: [&[u8]; 4] = [b"content", b"arguments", b"text", b"refusal"];
 
 impl StreamWatch {
     /// Reads one event.
@@ -58,24 +54,34 @@ impl StreamWatch {
         if data.trim_ascii() == b"[DONE]" {
             return Event::Done;
         }
-        let Ok(members) = json::members(&data) else { return Event::Other };
-        let (mut has_choices, mut event_usage) = (false, None);
-        for (index, member) in members.iter().enumerate() {
-            let value = &data[member.value.clone()];
-            match &data[member.key.clone()] {
-                b"error" if value != b"null" => return Event::Error,
-                b"choices" => {
-                    has_choices = json::skip_space(value, 1) + 1 < value.len();
+        let (mut failed, mut has_choices, mut usage_at) = (false, false, None);
+        let mut null_usage = NullUsage::default();
+        let scanned = json::each_telling(
+            &data,
+            |member| {
+                let (key, value) = (&data[member.key.clone()], &data[member.value.clone()]);
+                null_usage.pass(&member, key == b"usage" && value == b"null");
+                match key {
+                    b"error" => failed |= value != b"null",
+                    b"choices" => has_choices = json::skip_space(value, 1) + 1 < value.len(),
+                    b"usage" if value.starts_with(b"{") => usage_at = Some(member.value),
+                    _ => {}
+                }
+            },
+            |outer, key, value| {
+                if outer == b"choices" && TEXT_MEMBERS.contains(&key) {
                     self.keep_text(value);
                 }
-                b"usage" if value.starts_with(b"{") => event_usage = usage::read(&data, &member.value),
-                b"usage" if value == b"null" => {
-                    let cut = cut_member(&data, &members, index);
-                    self.null_usage = at.map(|at| at + cut.start..at + cut.end);
-                }
-                _ => {}
-            }
+            },
+        );
+        if scanned.is_err() {
+            return Event::Other;
         }
+        if failed {
+            return Event::Error;
+        }
+        self.null_usage = at.and_then(|at| null_usage.span.map(|span| at + span.start..at + span.end));
+        let event_usage = usage_at.and_then(|value| usage::read(&data, &value));
         // Usage may come more than once; the last report stands.
         self.usage = event_usage.or(self.usage);
         match (has_choices, event_usage) {
@@ -110,24 +116,38 @@ impl StreamWatch {
         (text, self.uncounted)
     }
 
-    /// Gathers the strings that hold generated text.
-    fn keep_text(&mut self, choices: &[u8]) {
-        for name in TEXT_MEMBERS.iter() {
-            for at in name.find_iter(choices) {
-                let colon = json::skip_space(choices, at + name.needle().len());
-                let value = json::skip_space(choices, colon + 1);
-                if choices.get(colon) != Some(&b':') || choices.get(value) != Some(&b'"') {
-                    continue;
-                }
-                let Ok(end) = json::skip_string(choices, value) else { continue };
-                let inside = &choices[value + 1..end - 1];
-                if self.text.len() + inside.len() <= TEXT_CAP {
-                    self.text.extend_from_slice(inside);
-                } else {
-                    self.uncounted += inside.len();
-                }
-            }
+    fn keep_text(&mut self, text: &[u8]) {
+        if self.text.len() + text.len() <= TEXT_CAP {
+            self.text.extend_from_slice(text);
+        } else {
+            self.uncounted += text.len();
         }
+    }
+}
+
+/// Looks for a `"usage":null` among the members of an event, as they come.
+#[derive(Default)]
+struct NullUsage {
+    /// What to take out so that the member goes and the commas stay right.
+    span: Option<Range<usize>>,
+    /// Whether the member was the first, so that the comma after it goes with it.
+    leads: bool,
+    /// Where the member before ended.
+    before: Option<usize>,
+}
+
+impl NullUsage {
+    fn pass(&mut self, member: &json::Member, is_null_usage: bool) {
+        let key_quote = member.key.start - 1;
+        if let Some(span) = self.span.as_mut().filter(|_| self.leads) {
+            span.end = key_quote;
+            self.leads = false;
+        }
+        if is_null_usage {
+            self.leads = self.before.is_none();
+            self.span = Some(self.before.unwrap_or(key_quote)..member.value.end);
+        }
+        self.before = Some(member.value.end);
     }
 }
 
@@ -160,17 +180,6 @@ pub fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
     let value = json::skip_space(tail, json::skip_space(tail, at) + 1);
     let end = value + memchr::memrchr(b'}', tail.get(value..)?)?;
     usage::read(tail, &(value..end))
-}
-
-/// The span to take out so that the member at `index` goes and the commas stay right.
-fn cut_member(object: &[u8], members: &[json::Member], index: usize) -> Range<usize> {
-    let member = &members[index];
-    let key_quote = member.key.start - 1;
-    match (index.checked_sub(1).and_then(|before| members.get(before)), members.get(index + 1)) {
-        (Some(before), _) => before.value.end..member.value.end,
-        (None, Some(after)) => key_quote..after.key.start - 1,
-        (None, None) => key_quote..member.value.end.min(object.len()),
-    }
 }
 
 #[cfg(test)]

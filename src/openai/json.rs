@@ -39,7 +39,17 @@ pub fn members(text: &[u8]) -> Result<SmallVec<[Member; 16]>, JsonError> {
 
 /// As `members`, without keeping them: an object of empty ones would take six times its text.
 pub fn each(text: &[u8], found: impl FnMut(Member)) -> Result<(), JsonError> {
-    let end = each_member(text, skip_space(text, 0), found)?;
+    each_telling(text, found, |_, _, _| {})
+}
+
+/// As `each`; `nested` is told of the members further inside whose values are strings: the outermost key they are
+/// under, their own key, and what is between the value's quotes.
+pub fn each_telling(
+    text: &[u8],
+    found: impl FnMut(Member),
+    nested: impl FnMut(&[u8], &[u8], &[u8]),
+) -> Result<(), JsonError> {
+    let end = each_member(text, skip_space(text, 0), found, nested)?;
     match skip_space(text, end) {
         at if at == text.len() => Ok(()),
         at => Err(JsonError { at, expected: "expected the end of the JSON object" }),
@@ -112,7 +122,12 @@ fn shift(range: &Range<usize>, by: usize) -> Range<usize> {
 }
 
 /// Calls `found` for each member of the object at `at`; gives the position after its closing brace.
-fn each_member(text: &[u8], at: usize, mut found: impl FnMut(Member)) -> Result<usize, JsonError> {
+fn each_member(
+    text: &[u8],
+    at: usize,
+    mut found: impl FnMut(Member),
+    mut nested: impl FnMut(&[u8], &[u8], &[u8]),
+) -> Result<usize, JsonError> {
     if text.get(at) != Some(&b'{') {
         return Err(JsonError { at, expected: "expected a JSON object" });
     }
@@ -122,7 +137,8 @@ fn each_member(text: &[u8], at: usize, mut found: impl FnMut(Member)) -> Result<
     }
     loop {
         let (key, value_at) = skip_key(text, at)?;
-        let end = skip_value(text, value_at)?;
+        let outer = &text[key.clone()];
+        let end = skip_value_telling(text, value_at, |inner, value| nested(outer, &text[inner], &text[value]))?;
         found(Member { key, value: value_at..end });
         at = skip_space(text, end);
         match text.get(at) {
@@ -146,13 +162,30 @@ fn skip_key(text: &[u8], at: usize) -> Result<(Range<usize>, usize), JsonError> 
     Ok((at + 1..end - 1, skip_space(text, colon + 1)))
 }
 
-/// Skips the value at `at`; gives the position after it. Containers are kept on a stack of bits, not of calls.
-fn skip_value(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
+/// Skips the value at `at`; gives the position after it.
+fn skip_value(text: &[u8], at: usize) -> Result<usize, JsonError> {
+    skip_value_telling(text, at, |_, _| {})
+}
+
+/// Skips the value at `at` and tells of the members in it whose values are strings: key and value, both between their
+/// quotes. Containers are kept on a stack of bits, not of calls.
+fn skip_value_telling(
+    text: &[u8],
+    mut at: usize,
+    mut told: impl FnMut(Range<usize>, Range<usize>),
+) -> Result<usize, JsonError> {
     let mut depth = 0u32;
     let mut objects = 0u128; // bit n: the container at depth n is an object
+    let mut key = 0..0; // of the value at hand, where that is a member
     loop {
         at = match text.get(at) {
-            Some(b'"') => skip_string(text, at)?,
+            Some(b'"') => {
+                let end = skip_string(text, at)?;
+                if objects & 1 == 1 {
+                    told(key.clone(), at + 1..end - 1);
+                }
+                end
+            }
             Some(open @ (b'{' | b'[')) => {
                 if depth == MAX_DEPTH {
                     return Err(JsonError { at, expected: "expected at most 128 levels of nesting" });
@@ -164,7 +197,10 @@ fn skip_value(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
                 } else {
                     objects = (objects << 1) | u128::from(object);
                     depth += 1;
-                    at = if object { skip_key(text, inside)?.1 } else { inside };
+                    at = inside;
+                    if object {
+                        (key, at) = skip_key(text, inside)?;
+                    }
                     continue;
                 }
             }
@@ -183,7 +219,7 @@ fn skip_value(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
             let next = skip_space(text, at);
             match (text.get(next), object) {
                 (Some(b','), true) => {
-                    at = skip_key(text, skip_space(text, next + 1))?.1;
+                    (key, at) = skip_key(text, skip_space(text, next + 1))?;
                     break;
                 }
                 (Some(b','), false) => {
@@ -206,27 +242,58 @@ fn skip_value(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
 pub fn skip_string(text: &[u8], at: usize) -> Result<usize, JsonError> {
     let mut from = at + 1;
     loop {
-        let rest = text.get(from..).unwrap_or_default();
-        let Some(offset) = memchr2(b'"', b'\\', rest) else {
-            return Err(JsonError { at: text.len(), expected: "expected a closing quote" });
-        };
-        let plain = &rest[..offset];
-        // Block by block, without a look at each byte's verdict: the compiler turns that into wide instructions.
-        let has_control = |block: &[u8]| block.iter().fold(false, |found, byte| found | (*byte < 0x20));
-        if plain.chunks(256).any(has_control) {
-            return Err(JsonError { at: from, expected: "expected control characters to be escaped in the string" });
-        }
-        let found = from + offset;
-        if text[found] == b'"' {
-            return Ok(found + 1);
-        }
-        from = match text.get(found + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => found + 2,
-            Some(b'u') if text.get(found + 2..found + 6).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) => {
-                found + 6
+        let found = plain_until(text, from);
+        from = match text.get(found) {
+            Some(b'"') => return Ok(found + 1),
+            Some(b'\\') => skip_escape(text, found)?,
+            Some(_) => {
+                let expected = "expected control characters to be escaped in the string";
+                return Err(JsonError { at: found, expected });
             }
-            _ => return Err(JsonError { at: found, expected: "expected a valid escape" }),
+            None => return Err(JsonError { at: text.len(), expected: "expected a closing quote" }),
         };
+    }
+}
+
+/// Where the plain text of a string ends that goes on at `from`: at a quote, a backslash, a control character, or the
+/// end of `text`. Most strings are shorter than a call to `memchr` is worth: their first bytes are looked at eight at a
+/// time.
+fn plain_until(text: &[u8], from: usize) -> usize {
+    const WORDS: usize = 6;
+    let mut at = from;
+    let (words, _) = text.get(from..).unwrap_or_default().as_chunks::<8>();
+    for word in words.iter().take(WORDS) {
+        let marks = marks(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return at + marks.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = text.get(at..).unwrap_or_default();
+    let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    // Block by block, without a look at each byte's verdict: the compiler turns that into wide instructions.
+    let has_control = |block: &[u8]| block.iter().fold(false, |found, byte| found | (*byte < 0x20));
+    if rest[..end].chunks(256).any(has_control) {
+        return at + rest[..end].iter().position(|byte| *byte < 0x20).unwrap_or(end);
+    }
+    at + end
+}
+
+/// The highest bit of each byte that ends plain text. Borrows may mark bytes above a true one, never below: the lowest
+/// mark is right.
+fn marks(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    equal(b'"') | equal(b'\\') | below(word, 0x20)
+}
+
+fn skip_escape(text: &[u8], at: usize) -> Result<usize, JsonError> {
+    match text.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') if text.get(at + 2..at + 6).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) => Ok(at + 6),
+        _ => Err(JsonError { at, expected: "expected a valid escape" }),
     }
 }
 
@@ -266,124 +333,4 @@ pub fn skip_space(text: &[u8], mut at: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn is_json_object(text: &str) -> bool {
-        members(text.as_bytes()).is_ok()
-    }
-
-    #[test]
-    fn members_are_spans_of_the_text() {
-        let text = br#" {"model" : "gpt-4o", "a":[1,{"b":2}] ,"c":null}  "#;
-        let found = members(text).unwrap();
-        let shown: Vec<_> = found
-            .iter()
-            .map(|member| (key_text(text, member), std::str::from_utf8(&text[member.value.clone()]).unwrap()))
-            .collect();
-        let expected = [("model", "\"gpt-4o\""), ("a", "[1,{\"b\":2}]"), ("c", "null")];
-        assert_eq!(shown, expected.map(|(key, value)| (Cow::Borrowed(key), value)));
-    }
-
-    #[test]
-    fn escaped_keys_are_the_keys_they_spell() {
-        let text = br#"{"\u006dodel":"x\ny"}"#;
-        let found = members(text).unwrap();
-        assert_eq!(key_text(text, &found[0]), "model");
-        assert_eq!(string_at(text, &found[0].value).unwrap(), "x\ny");
-    }
-
-    #[test]
-    fn what_is_not_an_object_is_refused() {
-        for wrong in [
-            "",
-            "[]",
-            "1",
-            "{",
-            "{}x",
-            "{\"a\"}",
-            "{\"a\":}",
-            "{\"a\":1,}",
-            "{,}",
-            "{a:1}",
-            "{\"a\":01}",
-            "{\"a\":1.}",
-            "{\"a\":1e}",
-            "{\"a\":-}",
-            "{\"a\":tru}",
-            "{\"a\":\"}",
-            "{\"a\":\"\\x\"}",
-            "{\"a\":\"\\u12g4\"}",
-            "{\"a\":\"\n\"}",
-            "{\"a\":[1}",
-            "{\"a\":{]}",
-            "{\"a\":NaN}",
-            "\u{feff}{}",
-            "{\"a\":[,]}",
-            "{\"a\":[1,]}",
-        ] {
-            assert!(!is_json_object(wrong), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn nesting_is_bounded_and_costs_no_stack() {
-        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
-        assert!(is_json_object(&nested(MAX_DEPTH as usize)));
-        assert!(!is_json_object(&nested(MAX_DEPTH as usize + 1)));
-        assert!(!is_json_object(&nested(1_000_000)));
-    }
-
-    #[test]
-    fn numbers_are_whole_and_in_range_or_not_read() {
-        let read = |text: &str| integer_at(text.as_bytes(), &(0..text.len()));
-        assert_eq!(read("42"), Some(42));
-        for wrong in ["-1", "1.0", "1e3", "\"1\"", "99999999999999999999999", "null"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
-
-    fn any_json() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(Into::into),
-            any::<i64>().prop_map(Into::into),
-            any::<i32>().prop_map(|eighths| (f64::from(eighths) / 8.0).into()),
-            any::<String>().prop_map(Into::into),
-        ];
-        leaf.prop_recursive(4, 40, 6, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
-                prop::collection::hash_map(any::<String>(), inner, 0..6).prop_map(|map| map.into_iter().collect()),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_serde_on_valid_text(value in any_json(), pretty in any::<bool>()) {
-            let object = serde_json::json!({ "k": value });
-            let text = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) }.unwrap();
-            let found = members(text.as_bytes()).unwrap();
-            prop_assert_eq!(found.len(), 1);
-            let inner: serde_json::Value = serde_json::from_str(&text[found[0].value.clone()]).unwrap();
-            prop_assert_eq!(&inner, &object["k"]);
-        }
-
-        #[test]
-        fn agrees_with_serde_on_broken_text(value in any_json(), at in any::<prop::sample::Index>(), byte in prop::sample::select(b"{}[]\",:0-.eE\\ntf u\n".to_vec())) {
-            let mut text = serde_json::to_vec(&serde_json::json!({ "k": value })).unwrap();
-            let at = at.index(text.len());
-            text[at] = byte;
-            let ours = members(&text).is_ok();
-            let theirs = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok() && text.first() == Some(&b'{');
-            prop_assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(&text));
-        }
-
-        #[test]
-        fn never_panics(text in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = members(&text);
-        }
-    }
-}
+mod tests;

@@ -38,7 +38,14 @@ enum State {
 
 impl UpstreamBody {
     pub(super) fn new(payload: Payload, idle_timeout: Duration, timer: Pin<Box<Sleep>>) -> Self {
-        Self { state: State::Open(payload), idle_timeout, timer, silent_since: None, rings_at: Timestamp::ZERO, wakes: None }
+        Self {
+            state: State::Open(payload),
+            idle_timeout,
+            timer,
+            silent_since: None,
+            rings_at: Timestamp::ZERO,
+            wakes: None,
+        }
     }
 
     /// How the connection ended, once the body has failed because of that; for logs.
