@@ -1,12 +1,13 @@
-# make test     installs what is missing, builds, and runs every test
-# make check    formatting, lints, documentation, licences and sources of dependencies
-# make bench    measures the gateway beside nginx and a bare pass-through (bench/README.md)
+# make test        installs what is missing, builds, and runs every test
+# make check       formatting, lints, documentation, licences and sources of dependencies
+# make scenarios   the balancer over real sockets for half an hour; writes docs/scenarios.md
+# make bench       measures the gateway beside nginx and a bare pass-through (bench/README.md)
 
 CARGO ?= cargo
 DENY_VERSION := 0.20.2
 DENY := target/tools/bin/cargo-deny
 
-.PHONY: test check bench tools
+.PHONY: test check scenarios bench tools
 
 test: tools
 	tests/sdk/prepare
@@ -20,6 +21,9 @@ check: $(DENY)
 	@# Decompression is what turns a few hundred bytes into a gigabyte: no crate may bring it in.
 	@if $(CARGO) tree --locked -e features | grep -E 'compress|brotli|zstd|flate'; then \
 		echo 'error: the features above decompress; turn them off in Cargo.toml' >&2; exit 1; fi
+
+scenarios:
+	tests/scenarios
 
 bench:
 	bench/run

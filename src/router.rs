@@ -292,6 +292,8 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
     let retry_after = waits.min().unwrap_or(SOON);
     let busy = open().any(|deployment| match deployment.gauges.state() {
         State::Cooling => true,
+        // What has not failed this request would serve it, but for want of room or for those in line before it.
+        State::Closed if !tried.contains(&deployment.id) => deployment.credential.is_usable(now),
         State::Closed => {
             !deployment.has_room() || !ready(deployment).is_zero() || !deployment.quota.seems_to_fit(tokens, now)
         }

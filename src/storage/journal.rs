@@ -46,12 +46,7 @@ impl Journal {
             for (intent, settlement) in &group.settled {
                 let row = FileClosed::new(intent, settlement);
                 let (cell, sums) = (row.cell(), row.sums(settlement));
-                // A stream's row is open by now, as a rule; another request's is not there yet.
-                let closed = if intent.stream {
-                    CloseOpen::from(&row).execute(connection)? > 0 || row.execute(connection)? > 0
-                } else {
-                    row.execute(connection)? > 0 || CloseOpen::from(&row).execute(connection)? > 0
-                };
+                let closed = close(connection, intent, row)?;
                 if closed {
                     rollups.add(cell, sums);
                     file_attempts(connection, intent, settlement)?;
@@ -78,6 +73,16 @@ impl Journal {
     pub fn close(mut self) -> Result<(), StorageError> {
         self.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").map_err(StorageError::from)
     }
+}
+
+/// Closes the request's row; false where it was closed before. A stream's is open by now, as a rule, and another
+/// request's is not there yet: what is likelier is tried first.
+fn close(connection: &mut SqliteConnection, intent: &Intent, row: FileClosed<'_>) -> Result<bool, StorageError> {
+    let open = CloseOpen::from(&row);
+    Ok(match intent.stream {
+        true => open.execute(connection)? > 0 || row.execute(connection)? > 0,
+        false => row.execute(connection)? > 0 || open.execute(connection)? > 0,
+    })
 }
 
 /// The attempts before the last one, and the last one if the request's own token columns do not tell its tokens.

@@ -20,6 +20,7 @@ mod quota;
 mod relay;
 mod replay;
 mod scenario;
+mod scenarios;
 mod sdk;
 mod settings;
 mod simulator;
