@@ -144,9 +144,9 @@ pub fn shares(tier: &[(Signs, Share)]) -> SmallVec<[Share; 16]> {
             .max(whole.slowness(own.whole, WHOLE_MARGIN));
         let fewest = if *before < FULL { 1 } else { FAULTS };
         let faultiness = if own.faults.bad >= fewest { own.faults.fault_rate() / FAULTY } else { 0.0 };
-        // Twice as bad is four times as rare.
+        // Twice as bad is eight times as rare: where loads are equal, the draw of two gives a small share twice.
         let excess = (slowness / SLOW).max(faultiness).max(1.0);
-        1.0 / (excess * excess)
+        excess.powi(-3)
     });
     let wanted: SmallVec<[f64; 16]> = wanted.collect();
     let best = wanted.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
@@ -197,7 +197,7 @@ struct Samples {
     count: usize,
 }
 
-const SAMPLES: usize = 15;
+const SAMPLES: usize = 11;
 /// Fewer are no basis for a comparison.
 const ENOUGH: usize = 5;
 const NEWEST: usize = 3;

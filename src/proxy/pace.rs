@@ -12,7 +12,7 @@ use crate::fleet::lease::Lease;
 use crate::openai::answer::StreamWatch;
 
 /// A stream that lasts is reported once before its end: one that drips would otherwise be heard of too late.
-const EARLY: Duration = Duration::from_secs(2);
+const EARLY: Duration = Duration::from_secs(1);
 /// Fewer tokens came at once, or nearly, and are no pace.
 const ENOUGH_TOKENS: u32 = 8;
 
