@@ -29,6 +29,9 @@ pub struct Metrics {
     pub upstream_attempts: IntCounterVec,
     pub upstream_state: GaugeVec,
     pub upstream_cooldown: GaugeVec,
+    pub upstream_share: GaugeVec,
+    pub upstream_quarantined: IntGauge,
+    pub retries_denied: IntCounter,
     pub upstream_tokens_limit: GaugeVec,
     pub upstream_tokens_remaining: GaugeVec,
     pub limit_rejections: IntCounterVec,
@@ -131,6 +134,19 @@ impl Metrics {
                 "upstream_cooldown_seconds",
                 "Seconds until a deployment may be asked again.",
                 &["resource", "deployment"],
+            )?,
+            upstream_share: gauges(
+                "upstream_share",
+                "How much of its weight a deployment gets, 0 to 1: less when it answers worse than its peers or has just recovered.",
+                &["resource", "deployment"],
+            )?,
+            upstream_quarantined: gauge(
+                "upstream_quarantined",
+                "Deployments that refuse our credential or do not exist: somebody has to mend their settings.",
+            )?,
+            retries_denied: counter(
+                "upstream_retries_denied_total",
+                "Second attempts that only deployments known to be bad were left for, beyond the retry budget.",
             )?,
             upstream_tokens_limit: gauges(
                 "upstream_tokens_limit",

@@ -2,6 +2,7 @@
 
 pub mod decisions;
 mod explain;
+mod trust;
 mod waiting;
 
 use std::cell::RefCell;
@@ -14,7 +15,9 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, MailboxError, Message};
 use smallvec::SmallVec;
 
 use crate::balance::health::State;
-use crate::balance::select::{self, Candidate};
+use crate::balance::retry_budget::RetryBudget;
+use crate::balance::select::{self, Candidate, Picked};
+use crate::balance::share::FULL;
 use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
 use crate::domain::ids::{KeyId, ModelName, RequestId};
@@ -26,7 +29,10 @@ use crate::fleet::routes::{Publish, Route, RouteTable};
 use crate::tripwire::Tripwire;
 use decisions::{Budget, Decisions, Occasion};
 use explain::{Choice, explain};
+use prometheus::IntCounter;
+use trust::Trust;
 
+pub use trust::Manner;
 use waiting::Waiter;
 pub use waiting::{Wait, WaitingRoom};
 
@@ -82,6 +88,7 @@ impl RouterHandle {
         table: Arc<RouteTable>,
         room: Arc<WaitingRoom>,
         decisions: Decisions,
+        retries_denied: IntCounter,
         tripwire: Tripwire,
     ) -> Self {
         let table = Rc::new(RefCell::new(table));
@@ -93,6 +100,8 @@ impl RouterHandle {
             ticking: false,
             budget: Budget::default(),
             decisions,
+            retries: RetryBudget::default(),
+            retries_denied,
             _tripwire: tripwire,
         };
         Self { router: router.start(), room, table }
@@ -125,6 +134,9 @@ pub struct Router {
     ticking: bool,
     budget: Budget,
     decisions: Decisions,
+    retries: RetryBudget,
+    /// Second attempts for which there was no budget.
+    retries_denied: IntCounter,
     /// Fires when this actor dies, or when its worker has stopped and nobody listens any more.
     _tripwire: Tripwire,
 }
@@ -158,10 +170,18 @@ impl Handler<Acquire> for Router {
         let Acquire { request, demand, tried, turn } = acquire;
         let now = time::now();
         let table = self.table.borrow().clone();
+        if tried.is_empty() {
+            self.retries.earn(table.settings.routing.retry_budget);
+        }
         let offered = if turn == Turn::BehindTheLine && !self.move_line(&demand.model) {
             Err(refusal(&table, &demand, &tried, now))
         } else {
-            offer(&table, &demand, &tried, now, &mut self.rng)
+            let ask = Ask::of(&demand, &tried, now);
+            let offered = offer(&table, &demand, &ask, &mut self.rng, &mut self.retries);
+            if offered.is_err() && trust::is_denied(routes(&table, &demand), &ask, &self.retries) {
+                self.retries_denied.inc();
+            }
+            offered
         };
         self.note(request, &table, &demand, &tried, &offered, now);
         offered.map(|offer| offer.lease)
@@ -187,37 +207,71 @@ impl Router {
         let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
         let tokens = demand.counted_tokens();
         let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
-        let decision = explain(&Choice { route, tokens, tried, chosen, rival }, now, time::wall_now());
+        let manner = offer.map_or(Manner::Drawn, |offer| offer.manner);
+        let decision = explain(&Choice { route, tokens, tried, chosen, manner, rival }, now, time::wall_now());
         let chosen = decision.chosen.as_ref().map(tracing::field::display);
         tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
         self.decisions.keep(request, decision);
     }
 }
 
+/// What a choice depends on, beside the deployments.
+struct Ask<'a> {
+    tokens: u64,
+    tried: &'a [DeploymentId],
+    now: Timestamp,
+}
+
+impl<'a> Ask<'a> {
+    fn of(demand: &Demand, tried: &'a [DeploymentId], now: Timestamp) -> Self {
+        Self { tokens: demand.counted_tokens(), tried, now }
+    }
+}
+
 /// What a request is offered.
 struct Offer<'t> {
     lease: Lease,
+    manner: Manner,
     /// The other deployment that was drawn.
     rival: Option<DeploymentId>,
     /// Of the model asked for, or of a fallback.
     route: &'t Route,
 }
 
-/// The model's own deployments first, then those of its fallbacks.
+/// The model's own deployments first, then those of its fallbacks; a second attempt asks those that are known to be bad
+/// last, and within its budget.
 fn offer<'t>(
     table: &'t RouteTable,
     demand: &'t Demand,
-    tried: &[DeploymentId],
-    now: Timestamp,
+    ask: &Ask<'_>,
     rng: &mut fastrand::Rng,
+    retries: &mut RetryBudget,
 ) -> Result<Offer<'t>, Refusal> {
-    let tokens = demand.counted_tokens();
+    let is_first = ask.tried.is_empty();
     for route in routes(table, demand) {
-        if let Some((lease, rival)) = choose(route, tokens, tried, now, rng) {
-            return Ok(Offer { lease, rival, route });
+        let trust = if is_first { Trust::Anyone } else { Trust::Good };
+        if let Some(offer) = choose(route, ask, trust, rng) {
+            return Ok(offer);
+        }
+        if !is_first
+            && retries.allows()
+            && let Some(offer) = choose(route, ask, Trust::Anyone, rng)
+        {
+            retries.spend();
+            return Ok(offer);
         }
     }
-    Err(refusal(table, demand, tried, now))
+    if is_first || retries.allows() {
+        for route in routes(table, demand) {
+            if let Some(lease) = trust::last_resort(route, ask) {
+                if !is_first {
+                    retries.spend();
+                }
+                return Ok(Offer { lease, manner: Manner::LastResort, rival: None, route });
+            }
+        }
+    }
+    Err(refusal(table, demand, ask.tried, ask.now))
 }
 
 /// What may answer, in order of preference.
@@ -228,26 +282,28 @@ fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item =
 
 /// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a
 /// candidate away, so this ends. With the lease comes the other deployment that was drawn.
-fn choose(
-    route: &Route,
-    tokens: u64,
-    tried: &[DeploymentId],
-    now: Timestamp,
-    rng: &mut fastrand::Rng,
-) -> Option<(Lease, Option<DeploymentId>)> {
+fn choose<'t>(route: &'t Route, ask: &Ask<'_>, trust: Trust, rng: &mut fastrand::Rng) -> Option<Offer<'t>> {
     for tier in &route.tiers {
         loop {
+            let mut lowered = false;
             let candidates: SmallVec<[Candidate; 16]> = tier
                 .deployments
                 .iter()
                 .enumerate()
-                .filter(|(_, deployment)| is_candidate(deployment, tokens, tried, now))
-                .map(|(index, deployment)| candidate(index, deployment, tokens, now))
+                .filter(|(_, deployment)| is_candidate(deployment, ask, trust))
+                .map(|(index, deployment)| candidate(index, deployment, ask.tokens, ask.now))
+                .inspect(|candidate| lowered |= candidate.share < FULL)
                 .collect();
-            let Some(picked) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
+            let trial = if lowered { trust::trial(&candidates, tier, ask, rng) } else { None };
+            let manner = if trial.is_some() { Manner::Trial } else { Manner::Drawn };
+            let picked = match trial {
+                Some(index) => Some(Picked { index, rival: None }),
+                None => select::pick(&candidates, |below| rng.u64(..below)),
+            };
+            let Some(picked) = picked else { break };
             let at = |index: usize| tier.deployments.get(index);
-            if let Some(lease) = at(picked.index).and_then(|deployment| Lease::take(deployment, tokens, now)) {
-                return Some((lease, picked.rival.and_then(at).map(|rival| rival.id)));
+            if let Some(lease) = at(picked.index).and_then(|deployment| Lease::take(deployment, ask.tokens, ask.now)) {
+                return Some(Offer { lease, manner, rival: picked.rival.and_then(at).map(|rival| rival.id), route });
             }
         }
     }
@@ -261,16 +317,19 @@ fn candidate(index: usize, deployment: &Deployment, tokens: u64, now: Timestamp)
         State::Closed => deployment.quota.headroom(tokens, now),
         State::Cooling | State::Open | State::Quarantined => u64::MAX,
     };
-    Candidate { index, weight: deployment.weight, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }
+    let (weight, share) = (deployment.weight, gauges.share());
+    Candidate { index, weight, share, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }
 }
 
-fn is_candidate(deployment: &Deployment, tokens: u64, tried: &[DeploymentId], now: Timestamp) -> bool {
+fn is_candidate(deployment: &Deployment, ask: &Ask<'_>, trust: Trust) -> bool {
+    let &Ask { tokens, tried, now } = ask;
     !deployment.gauges.is_drained()
         && deployment.has_room()
         && deployment.credential.is_usable(now)
         && deployment.gauges.may_ask(now)
         && deployment.quota.seems_to_fit(tokens, now)
         && !tried.contains(&deployment.id)
+        && trust.includes(deployment)
 }
 
 /// When the soonest deployment comes back (zero: any moment), and whether the trouble is want of room or of health.
@@ -283,7 +342,11 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
         let deployments = routes(table, demand).flat_map(Route::deployments);
         deployments.filter(|deployment| !deployment.gauges.is_drained())
     };
-    let ready = |deployment: &Deployment| deployment.gauges.ready_at().since(now);
+    // One whose breaker is open may be somebody's last resort before its time.
+    let ready = |deployment: &Deployment| {
+        let gauges = &deployment.gauges;
+        gauges.last_resort_at().unwrap_or_else(|| gauges.ready_at()).since(now)
+    };
     let waits = open().map(|deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {
         // It has failed this request, and the next one may fare better.
         Duration::ZERO if tried.contains(&deployment.id) => SOON,

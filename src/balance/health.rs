@@ -1,10 +1,19 @@
-//! A deployment's health: the circuit breaker on consecutive faults, the cooldown Azure asked for, and quarantine.
+//! A deployment's health: the circuit breaker, the cooldown Azure asked for, and quarantine.
 //!
-//! It decides when a deployment may be asked again and whether the next request is a probe. It does not decide who
-//! asks (`select`), and it never blames a deployment for what is the client's own.
+//! The breaker opens on faults in a row, and on a bad rate of faults with good answers between them (`success_rate`). It
+//! decides when a deployment may be asked again and whether the next request is a probe. It does not decide who asks
+//! (`select`), and it never blames a deployment for what is the client's own, nor for what nobody waited for.
+//!
+//! A breaker's pause is advice for choosing among deployments. Where every deployment that could serve a request is out
+//! for its health, the advice is of no use: the router then asks an open one before its time, one request at a time and
+//! once in [`LAST_RESORT_EVERY`], and an answer closes the breaker at once. So the end of an outage that took everybody
+//! is noticed within about a second, however long the pauses have become, and an outage costs a probe a second and
+//! deployment, not a call a request. A pause that a deployment asked for with a 429 is always kept.
 
 use std::time::Duration;
 
+use super::share::{self, FULL, Share};
+use super::success_rate::{Counts, SuccessRate};
 use crate::domain::outcome::Outcome;
 use crate::domain::time::Timestamp;
 
@@ -15,6 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Wrong key, wrong name, blocked network: someone must mend it, so it is tried rarely.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
+/// How often an open breaker may be tried when nobody else is left, from its opening on.
+pub const LAST_RESORT_EVERY: Duration = Duration::from_secs(1);
+
 /// Why a deployment may not be asked, or that it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -22,7 +34,7 @@ pub enum State {
     Closed,
     /// It asked for a pause (429).
     Cooling,
-    /// The breaker is open: it failed too often in a row.
+    /// The breaker is open: it failed too often.
     Open,
     /// 401, 403 or 404: its settings are wrong.
     Quarantined,
@@ -50,6 +62,11 @@ pub struct Health {
     /// When the present state began: what was sent earlier does not speak about it.
     since: Timestamp,
     consecutive_faults: u32,
+    rate: SuccessRate,
+    /// When the breaker opened last. What was sent before it proves nothing.
+    opened: Timestamp,
+    /// When the last illness ended: a breaker or a quarantine closed.
+    recovered: Option<Timestamp>,
     pause: Duration,
     /// The first pause of the breaker, and of a 429 that names no time.
     cooldown: Duration,
@@ -70,6 +87,9 @@ impl Health {
             ready_at: Timestamp::ZERO,
             since: Timestamp::ZERO,
             consecutive_faults: 0,
+            rate: SuccessRate::default(),
+            opened: Timestamp::ZERO,
+            recovered: None,
             pause: cooldown,
             cooldown,
         }
@@ -87,13 +107,37 @@ impl Health {
         self.consecutive_faults
     }
 
+    /// Its share of its weight, as far as its own past goes.
+    pub fn share(&self, now: Timestamp) -> Share {
+        self.recovered.map_or(FULL, |recovered| share::after_recovery(recovered, now))
+    }
+
+    /// When it may be asked before its time, if nobody else is left.
+    pub fn last_resort_at(&self) -> Timestamp {
+        self.opened.after(LAST_RESORT_EVERY)
+    }
+
+    /// So many good answers came since the last time; not every one of them sends a report.
+    pub fn answered(&mut self, count: u64, now: Timestamp) {
+        self.rate.add(Counts { good: count, bad: 0 }, now);
+    }
+
     /// Takes one report into account.
     pub fn observe(&mut self, report: Report) {
         let Report { outcome, began, now } = report;
         match outcome {
             Outcome::Served | Outcome::Rejected { .. } => {
                 // An answer to what was sent before the trouble began proves nothing about it.
-                if self.state == State::Closed || began >= self.ready_at {
+                let proves = match self.state {
+                    State::Closed => true,
+                    State::Open => began >= self.opened,
+                    State::Cooling | State::Quarantined => began >= self.ready_at,
+                };
+                if proves {
+                    if matches!(self.state, State::Open | State::Quarantined) {
+                        self.recovered = Some(now);
+                        self.rate = SuccessRate::default();
+                    }
                     self.consecutive_faults = 0;
                     self.pause = self.cooldown;
                     self.enter(State::Closed, Timestamp::ZERO, now);
@@ -112,8 +156,11 @@ impl Health {
             }
             Outcome::Faulted(_) => {
                 self.consecutive_faults = self.consecutive_faults.saturating_add(1);
+                self.rate.add(Counts { good: 0, bad: 1 }, now);
                 let is_probe = self.state != State::Closed && began >= self.ready_at;
-                if is_probe || (self.state == State::Closed && self.consecutive_faults >= FAULTS_TO_OPEN) {
+                let is_bad = self.consecutive_faults >= FAULTS_TO_OPEN || self.rate.is_bad(now);
+                if is_probe || (self.state == State::Closed && is_bad) {
+                    self.opened = now;
                     let ready_at = now.after(self.pause);
                     self.pause = (self.pause * 2).min(LONGEST_PAUSE).max(self.cooldown);
                     let state = if self.state == State::Quarantined { State::Quarantined } else { State::Open };
@@ -186,6 +233,73 @@ mod tests {
         check(&[(Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after: None }, 0, 1)], (State::Cooling, 11));
         check(&[(throttled(9), 0, 1), (Outcome::Served, 0, 3)], (State::Cooling, 10));
         check(&[(throttled(9), 0, 1), (Outcome::Served, 10, 11)], (State::Closed, 0));
+    }
+
+    /// A second in which this many good answers and faults come, in turn, until the breaker opens.
+    fn second(health: &mut Health, second: u64, good: u64, bad: u64) {
+        for n in 0..good.max(bad) {
+            if n < good && health.state() == State::Closed {
+                health.answered(1, at(second));
+                health.observe(Report { outcome: Outcome::Served, began: at(second), now: at(second) });
+            }
+            if n < bad {
+                health.observe(Report { outcome: FAULT, began: at(second), now: at(second) });
+            }
+        }
+    }
+
+    #[test]
+    fn the_breaker_opens_on_a_bad_rate_though_good_answers_come_between() {
+        let mut health = Health::new(COOLDOWN);
+        (1..=30).for_each(|now| second(&mut health, now, 10, 2));
+        assert_eq!(health.state(), State::Closed, "one in six");
+        (31..=33).for_each(|now| second(&mut health, now, 1, 2));
+        assert_eq!(health.state(), State::Closed, "the good ones before still count");
+        (34..=40).for_each(|now| second(&mut health, now, 4, 5));
+        assert_eq!(health.state(), State::Open);
+        let ready_at = health.ready_at();
+        health.observe(Report { outcome: Outcome::Served, began: ready_at, now: ready_at });
+        assert_eq!(health.state(), State::Closed);
+        health.observe(Report { outcome: FAULT, began: ready_at, now: ready_at });
+        assert_eq!(health.state(), State::Closed, "what was before the recovery does not open it again");
+    }
+
+    #[test]
+    fn neither_mistakes_of_clients_nor_requests_that_nobody_waited_for_make_a_rate() {
+        let mut health = Health::new(COOLDOWN);
+        for n in 0..1_000 {
+            let outcome = if n % 2 == 0 { Outcome::Rejected { status: 400 } } else { Outcome::Abandoned };
+            health.observe(Report { outcome, began: at(1), now: at(1) });
+        }
+        assert_eq!((health.state(), health.share(at(2))), (State::Closed, FULL));
+    }
+
+    #[test]
+    fn after_an_illness_the_share_rises_slowly_and_after_a_pause_it_is_whole() {
+        let opened = [(FAULT, 1, 1), (FAULT, 1, 2), (FAULT, 1, 3), (Outcome::Served, 13, 14)];
+        let quarantined = [(Outcome::Misconfigured { status: 401 }, 0, 1), (Outcome::Served, 61, 62)];
+        let paused = [(throttled(9), 0, 1), (Outcome::Served, 10, 11)];
+        for (events, first) in [(&opened[..], FULL / 10), (&quarantined[..], FULL / 10), (&paused[..], FULL)] {
+            let mut health = Health::new(COOLDOWN);
+            for (outcome, began, now) in events {
+                assert_eq!(health.share(at(*now)), FULL);
+                health.observe(Report { outcome: *outcome, began: at(*began), now: at(*now) });
+            }
+            let closed = events[events.len() - 1].2;
+            assert_eq!((health.share(at(closed)), health.share(at(closed + 10))), (first, FULL));
+        }
+    }
+
+    #[test]
+    fn an_answer_before_its_time_closes_the_breaker_and_a_fault_lengthens_nothing() {
+        let open = [(FAULT, 1, 1), (FAULT, 1, 2), (FAULT, 1, 3)];
+        check(&[open[0], open[1], open[2], (FAULT, 4, 5)], (State::Open, 13));
+        check(&[open[0], open[1], open[2], (Outcome::Served, 4, 5)], (State::Closed, 0));
+        let mut health = Health::new(COOLDOWN);
+        open.iter().for_each(|(outcome, began, now)| {
+            health.observe(Report { outcome: *outcome, began: at(*began), now: at(*now) });
+        });
+        assert_eq!(health.last_resort_at(), at(4));
     }
 
     #[test]

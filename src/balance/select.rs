@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::share::Share;
+
 /// What the choice needs to know of one candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
@@ -12,6 +14,8 @@ pub struct Candidate {
     pub index: usize,
     /// At least 1.
     pub weight: u32,
+    /// How much of its weight it gets now.
+    pub share: Share,
     pub in_flight: u32,
     /// Zero = not measured yet: it is tried before those that are known.
     pub latency: Duration,
@@ -22,15 +26,20 @@ pub struct Candidate {
 impl Candidate {
     /// Its weight in proportion to its headroom, so that unequal deployments run out at the same time and not the
     /// smallest first. One that is not known counts as the roomiest.
-    fn share(&self, roomiest: u64) -> u64 {
+    fn tickets(&self, roomiest: u64) -> u64 {
         let headroom = self.headroom.min(roomiest) as f64 / roomiest as f64;
         // Finer than the weights themselves, and at least one ticket.
-        (f64::from(self.weight.max(1)) * 1000.0 * headroom) as u64 + 1
+        (self.weight() * headroom) as u64 + 1
+    }
+
+    /// In thousandths.
+    fn weight(&self) -> f64 {
+        f64::from(self.weight.max(1)) * f64::from(self.share.max(1))
     }
 
     /// Expected wait: latency times the queue it would join, a heavy deployment's queue counting less.
     pub fn load(&self) -> f64 {
-        let queue = f64::from(self.in_flight) * 100.0 / f64::from(self.weight.max(1)) + 1.0;
+        let queue = f64::from(self.in_flight) * 100_000.0 / self.weight() + 1.0;
         (self.latency.as_secs_f64() + 1e-6) * queue
     }
 
@@ -56,7 +65,7 @@ pub fn pick(candidates: &[Candidate], mut random: impl FnMut(u64) -> u64) -> Opt
         _ => {
             let known = candidates.iter().map(|candidate| candidate.headroom).filter(|headroom| *headroom != u64::MAX);
             let roomiest = known.max().unwrap_or(1).max(1);
-            let total: u64 = candidates.iter().map(|candidate| candidate.share(roomiest)).sum();
+            let total: u64 = candidates.iter().map(|candidate| candidate.tickets(roomiest)).sum();
             let first = draw(candidates, roomiest, random(total));
             let second = draw(candidates, roomiest, random(total));
             let (winner, loser) = if second.load() < first.load() { (second, first) } else { (first, second) };
@@ -68,11 +77,11 @@ pub fn pick(candidates: &[Candidate], mut random: impl FnMut(u64) -> u64) -> Opt
 fn draw(candidates: &[Candidate], roomiest: u64, mut ticket: u64) -> &Candidate {
     let last = &candidates[candidates.len() - 1];
     for candidate in candidates {
-        let share = candidate.share(roomiest);
-        if ticket < share {
+        let tickets = candidate.tickets(roomiest);
+        if ticket < tickets {
             return candidate;
         }
-        ticket -= share;
+        ticket -= tickets;
     }
     last
 }
@@ -80,10 +89,12 @@ fn draw(candidates: &[Candidate], roomiest: u64, mut ticket: u64) -> &Candidate 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::share::FULL;
     use proptest::prelude::*;
 
     fn candidate(index: usize, weight: u32, in_flight: u32, milliseconds: u64) -> Candidate {
-        Candidate { index, weight, in_flight, latency: Duration::from_millis(milliseconds), headroom: u64::MAX }
+        let latency = Duration::from_millis(milliseconds);
+        Candidate { index, weight, share: FULL, in_flight, latency, headroom: u64::MAX }
     }
 
     /// How often each of equal candidates with these headrooms is picked, of 30,000.
@@ -115,6 +126,15 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(7);
         let heavy = (0..30_000).filter(|_| pick(&candidates, |below| rng.u64(..below)).unwrap().index == 0).count();
         assert!((19_000..21_000).contains(&heavy), "two thirds of 30,000, got {heavy}");
+    }
+
+    #[test]
+    fn a_lowered_share_is_drawn_as_rarely_as_it_says() {
+        let mut candidates = [candidate(0, 100, 0, 50), candidate(1, 100, 0, 50)];
+        candidates[0].share = FULL / 4;
+        let mut rng = fastrand::Rng::with_seed(7);
+        let lowered = (0..30_000).filter(|_| pick(&candidates, |below| rng.u64(..below)).unwrap().index == 0).count();
+        assert!((5_500..6_500).contains(&lowered), "a fifth of 30,000, got {lowered}");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use actix::Recipient;
 use super::credential::Credential;
 use super::gauges::Gauges;
 use super::quota::SharedQuota;
-use super::resource::Settled;
+use super::resource::{Paced, Settled};
 use super::tally::Tally;
+use super::vitals::SharedVitals;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::balance::quota::Start;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
@@ -41,8 +42,17 @@ pub struct Deployment {
     pub quota: SharedQuota,
     /// For operators' eyes.
     pub tally: Tally,
+    /// What it is compared with its peers by.
+    pub vitals: SharedVitals,
     /// The `Resource` that owns its health.
-    pub(super) owner: Recipient<Settled>,
+    pub(super) owner: Owner,
+}
+
+/// Whom leases tell.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub settled: Recipient<Settled>,
+    pub paced: Recipient<Paced>,
 }
 
 impl Deployment {
@@ -52,7 +62,7 @@ impl Deployment {
         resource: &model::Resource,
         credential: &Credential,
         cooldown: Duration,
-        owner: &Recipient<Settled>,
+        owner: &Owner,
     ) -> Vec<Arc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let endpoint = Arc::new(resource.endpoint.clone());
@@ -77,6 +87,7 @@ impl Deployment {
                     gauges: Gauges::default(),
                     quota: SharedQuota::new(Start { rpm: spec.rpm, tpm: spec.tpm }),
                     tally: Tally::default(),
+                    vitals: SharedVitals::default(),
                     owner: owner.clone(),
                 })
             })

@@ -2,31 +2,61 @@
 //!
 //! | field | written by |
 //! |---|---|
-//! | `state`, `latency`, `faults` | the owning `Resource` |
-//! | `ready_at` | the owning `Resource` and leases; both only raise it |
-//! | `in_flight`, `probing`, `sample_at` | leases |
+//! | `ready_at`, `state`, `latency`, `faults`, `own_share` | the owning `Resource` |
+//! | `last_resort_at` | the owning `Resource` and leases; both only raise it |
+//! | `quiet_until`, `in_flight`, `probing`, `sample_at`, `trial_at`, `answered` | leases |
 //! | `bad_news` | leases raise it, the owner lowers it |
-//! | `drained` | the `Pool`, for an operator |
+//! | `drained`, `share_among_peers` | the `Pool`: for an operator, and by comparison |
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::balance::health::{Health, State};
+use crate::balance::gray;
+use crate::balance::health::{Health, LAST_RESORT_EVERY, State};
+use crate::balance::share::{self, FULL, Share};
 use crate::domain::time::Timestamp;
 
-/// Aligned so that two deployments never share a cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
+/// Aligned so that two deployments never share a cache line, and in this order so that a pick reads one of them.
+#[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Gauges {
+    ready_at: AtomicU64,
+    quiet_until: AtomicU64,
+    latency: AtomicU64,
+    in_flight: AtomicU32,
+    own_share: AtomicU32,
+    share_among_peers: AtomicU32,
+    faults: AtomicU32,
     state: AtomicU8,
     probing: AtomicBool,
     drained: AtomicBool,
-    in_flight: AtomicU32,
-    faults: AtomicU32,
     bad_news: AtomicU32,
-    ready_at: AtomicU64,
-    latency: AtomicU64,
     sample_at: AtomicU64,
+    last_resort_at: AtomicU64,
+    trial_at: AtomicU64,
+    answered: AtomicU64,
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Self {
+            ready_at: AtomicU64::default(),
+            quiet_until: AtomicU64::default(),
+            latency: AtomicU64::default(),
+            in_flight: AtomicU32::default(),
+            own_share: AtomicU32::new(FULL),
+            share_among_peers: AtomicU32::new(FULL),
+            faults: AtomicU32::default(),
+            state: AtomicU8::default(),
+            probing: AtomicBool::default(),
+            drained: AtomicBool::default(),
+            bad_news: AtomicU32::default(),
+            sample_at: AtomicU64::default(),
+            last_resort_at: AtomicU64::default(),
+            trial_at: AtomicU64::default(),
+            answered: AtomicU64::default(),
+        }
+    }
 }
 
 /// What an operator wants of a resource.
@@ -41,12 +71,14 @@ pub enum Flow {
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 
 impl Gauges {
-    /// For the owner: makes its view visible. That view may be older than a lease's `close_until`, whose report
-    /// is still on its way, so `ready_at` is never lowered; nor need it be, as only what was asked after it closes again.
-    pub fn publish(&self, health: &Health, latency: Duration) {
+    /// For the owner: makes its view visible. That view may be older than a lease's `close_until`, whose report is still
+    /// on its way and has a place of its own.
+    pub fn publish(&self, health: &Health, latency: Duration, now: Timestamp) {
         self.faults.store(health.consecutive_faults(), Relaxed);
         self.latency.store(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        self.ready_at.fetch_max(health.ready_at().0, Relaxed);
+        self.last_resort_at.fetch_max(health.last_resort_at().0, Relaxed);
+        self.ready_at.store(health.ready_at().0, Relaxed);
+        self.own_share.store(health.share(now), Relaxed);
         self.state.store(health.state() as u8, Relaxed);
     }
 
@@ -55,8 +87,23 @@ impl Gauges {
         State::ALL.into_iter().find(|known| *known as u8 == state).unwrap_or(State::Closed)
     }
 
+    /// When its pause ends: the breaker's, or the one that it asked for.
     pub fn ready_at(&self) -> Timestamp {
-        Timestamp(self.ready_at.load(Relaxed))
+        Timestamp(self.ready_at.load(Relaxed).max(self.quiet_until.load(Relaxed)))
+    }
+
+    /// Of its weight: lowered after an illness, and for answering worse than its peers.
+    pub fn share(&self) -> Share {
+        share::product(self.own_share.load(Relaxed), self.share_among_peers.load(Relaxed))
+    }
+
+    /// The latter alone.
+    pub fn share_among_peers(&self) -> Share {
+        self.share_among_peers.load(Relaxed)
+    }
+
+    pub(super) fn set_share_among_peers(&self, share: Share) {
+        self.share_among_peers.store(share, Relaxed);
     }
 
     pub fn latency(&self) -> Duration {
@@ -90,6 +137,40 @@ impl Gauges {
         now >= self.ready_at() && (self.state() == State::Closed || !self.probing.load(Relaxed))
     }
 
+    /// Whether second attempts had better go elsewhere: it is out for its health, or its latest answer was a fault.
+    pub fn is_known_bad(&self) -> bool {
+        self.faults.load(Relaxed) != 0 || matches!(self.state(), State::Open | State::Quarantined)
+    }
+
+    /// When it may be asked although its breaker is open, because nobody else is left; `None` when its breaker is not.
+    pub fn last_resort_at(&self) -> Option<Timestamp> {
+        let at = self.last_resort_at.load(Relaxed).max(self.quiet_until.load(Relaxed));
+        (self.state() == State::Open).then(|| Timestamp(at).min(self.ready_at()))
+    }
+
+    /// Whether it may be the last resort now; the next time is a while later then, whoever asks.
+    pub fn claim_last_resort(&self, now: Timestamp) -> bool {
+        let at = self.last_resort_at.load(Relaxed);
+        let may = self.last_resort_at().is_some_and(|at| now >= at) && !self.probing.load(Relaxed);
+        may && self.last_resort_at.compare_exchange(at, now.after(LAST_RESORT_EVERY).0, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Whether this request is to find out if a lowered share is still deserved.
+    pub fn claim_trial(&self, now: Timestamp, random: impl FnOnce(u64) -> u64) -> bool {
+        let last = self.trial_at.load(Relaxed);
+        gray::is_trial_due(Timestamp(last), now, random)
+            && self.trial_at.compare_exchange(last, now.0, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Good answers so far.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Relaxed)
+    }
+
+    pub(super) fn count_answer(&self) {
+        self.answered.fetch_add(1, Relaxed);
+    }
+
     /// Takes the right to send one request; gives `None` when another took the last one first.
     pub(super) fn take(&self) -> Option<Taken> {
         let probe = self.state() != State::Closed;
@@ -108,8 +189,8 @@ impl Gauges {
     }
 
     /// A 429 closes the way for everyone at once, before the owner has heard of it.
-    pub(super) fn close_until(&self, ready_at: Timestamp) {
-        self.ready_at.fetch_max(ready_at.0, Relaxed);
+    pub(super) fn close_until(&self, quiet_until: Timestamp) {
+        self.quiet_until.fetch_max(quiet_until.0, Relaxed);
     }
 
     /// A report of trouble is on its way to the owner.
@@ -129,6 +210,11 @@ impl Gauges {
         if self.state() != State::Closed || self.faults.load(Relaxed) != 0 || self.bad_news.load(Relaxed) != 0 {
             return true;
         }
+        self.claim_sample(now)
+    }
+
+    /// Whether the owner is due a sample of how quickly answers come.
+    pub(super) fn claim_sample(&self, now: Timestamp) -> bool {
         let due = self.sample_at.load(Relaxed);
         now.0 >= due && self.sample_at.compare_exchange(due, now.after(SAMPLE_EVERY).0, Relaxed, Relaxed).is_ok()
     }
@@ -144,7 +230,7 @@ pub(super) struct Taken {
 mod tests {
     use super::*;
     use crate::balance::health::Report;
-    use crate::domain::outcome::{Outcome, ThrottleCause};
+    use crate::domain::outcome::{Fault, Outcome, ThrottleCause};
 
     #[test]
     fn good_answers_between_faults_are_heard_of_by_an_owner_that_is_late() {
@@ -165,15 +251,58 @@ mod tests {
         gauges.close_until(at(5));
         // The owner reads its mail in order, and an older answer comes first.
         health.observe(Report { outcome: Outcome::Served, began: at(0), now: at(1) });
-        gauges.publish(&health, Duration::ZERO);
+        gauges.publish(&health, Duration::ZERO, at(1));
         assert!(!gauges.may_ask(at(4)));
         let retry_after = Some(Duration::from_secs(4));
         let throttled = Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after };
         health.observe(Report { outcome: throttled, began: at(0), now: at(1) });
-        gauges.publish(&health, Duration::ZERO);
+        gauges.publish(&health, Duration::ZERO, at(1));
         assert!(!gauges.may_ask(at(4)) && gauges.may_ask(at(5)));
         health.observe(Report { outcome: Outcome::Served, began: at(5), now: at(6) });
-        gauges.publish(&health, Duration::ZERO);
+        gauges.publish(&health, Duration::ZERO, at(1));
         assert!(gauges.may_ask(at(6)) && gauges.state() == State::Closed);
+    }
+
+    fn at(milliseconds: u64) -> Timestamp {
+        Timestamp::ZERO.after(Duration::from_millis(milliseconds))
+    }
+
+    /// Its breaker opened at 3 s, for ten.
+    fn open() -> (Gauges, Health) {
+        let (gauges, mut health) = (Gauges::default(), Health::new(Duration::from_secs(10)));
+        for now in [1_000, 2_000, 3_000] {
+            health.observe(Report { outcome: Outcome::Faulted(Fault::Connect), began: at(now), now: at(now) });
+        }
+        gauges.publish(&health, Duration::ZERO, at(3_000));
+        (gauges, health)
+    }
+
+    #[test]
+    fn the_last_resort_is_asked_once_a_second_and_its_answer_opens_the_way() {
+        let (gauges, mut health) = open();
+        assert!(gauges.is_known_bad() && !gauges.may_ask(at(12_999)) && gauges.may_ask(at(13_000)));
+        assert!(!gauges.claim_last_resort(at(3_999)), "so soon after its opening it is not asked");
+        assert!(gauges.claim_last_resort(at(4_000)) && !gauges.claim_last_resort(at(4_999)));
+        assert!(gauges.claim_last_resort(at(5_000)));
+        health.observe(Report { outcome: Outcome::Served, began: at(5_000), now: at(5_100) });
+        gauges.publish(&health, Duration::ZERO, at(5_100));
+        assert!(gauges.may_ask(at(5_100)) && !gauges.is_known_bad() && gauges.share() == FULL / 10);
+        assert!(!gauges.claim_last_resort(at(9_000)), "a closed one is nobody's last resort");
+    }
+
+    #[test]
+    fn a_pause_that_was_asked_for_is_kept_even_by_a_last_resort() {
+        let (gauges, _) = open();
+        gauges.close_until(at(8_000));
+        assert!(!gauges.claim_last_resort(at(7_999)) && gauges.claim_last_resort(at(8_000)));
+    }
+
+    #[test]
+    fn one_probe_at_a_time_also_as_a_last_resort() {
+        let (gauges, _) = open();
+        let taken = gauges.take().unwrap();
+        assert!(!gauges.claim_last_resort(at(6_000)) && gauges.take().is_none());
+        gauges.give_back(taken);
+        assert!(gauges.claim_last_resort(at(6_000)));
     }
 }

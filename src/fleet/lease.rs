@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::deployment::Deployment;
 use super::gauges::Taken;
-use super::resource::Settled;
+use super::resource::{Paced, Settled};
 use crate::azure::headers::Figures;
+use crate::balance::gray::Speed;
 use crate::balance::health::Report;
 use crate::balance::quota::Ticket;
 use crate::domain::outcome::{Fault, Outcome};
@@ -52,15 +53,29 @@ impl Lease {
         self.deployment.quota.heard(&self.ticket, figures, time::now());
     }
 
-    /// Gives the place back and tells the deployment's owner how it went; `ttfb` feeds its latency.
-    pub fn settle(mut self, outcome: Outcome, ttfb: Option<Duration>) {
-        self.end(outcome, ttfb);
+    /// Tells the owner how a long stream is doing, as far as the owner is due a sample.
+    pub fn pace(&self, per_token: Duration) {
+        if !self.deployment.gauges.claim_sample(time::now()) {
+            return;
+        }
+        let paced = Paced { deployment: self.deployment.id, began: self.began, per_token };
+        // A retired resource's actor is gone, and one with a full mailbox can do without.
+        let _ = self.deployment.owner.paced.try_send(paced);
     }
 
-    fn end(&mut self, outcome: Outcome, ttfb: Option<Duration>) {
+    /// Gives the place back and tells the deployment's owner how it went; `speed` feeds its latency, and what it is
+    /// compared with its peers by.
+    pub fn settle(mut self, outcome: Outcome, speed: Option<Speed>) {
+        self.end(outcome, speed);
+    }
+
+    fn end(&mut self, outcome: Outcome, speed: Option<Speed>) {
         let Some(taken) = self.taken.take() else { return };
         let now = time::now();
         let gauges = &self.deployment.gauges;
+        if matches!(outcome, Outcome::Served | Outcome::Rejected { .. }) {
+            gauges.count_answer();
+        }
         match outcome {
             Outcome::Throttled { cause, retry_after } => {
                 let pause = retry_after.unwrap_or(self.deployment.cooldown);
@@ -85,12 +100,12 @@ impl Lease {
             return;
         }
         let report = Report { outcome, began: self.began, now };
-        let settled = Settled { deployment: self.deployment.id, report, ttfb };
+        let settled = Settled { deployment: self.deployment.id, report, speed };
         if outcome.may_retry() {
             gauges.bad_news_sent();
         }
         // A retired resource's actor is gone; nothing is left to be told.
-        if let Err(error) = self.deployment.owner.try_send(settled) {
+        if let Err(error) = self.deployment.owner.settled.try_send(settled) {
             if outcome.may_retry() {
                 gauges.bad_news_heard();
             }

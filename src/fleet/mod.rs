@@ -6,12 +6,15 @@
 //!
 //! Invariants
 //! - A [`lease::Lease`] is settled exactly once; when all leases are gone, every `in_flight` is zero.
-//! - Only the owning `Resource` moves a deployment's state, and only it may bring `ready_at` forward; a lease that met
-//!   a 429 may push `ready_at` back, so that no other worker asks in the moment before the owner has heard of it.
+//! - Only the owning `Resource` moves a deployment's state and its `ready_at`; a lease that met a 429 has a place of its
+//!   own to close the way, so that no other worker asks in the moment before the owner has heard of it.
+//! - A deployment's share of its weight has two factors: its slow start, by its owner, and what the comparison with its
+//!   peers says, by the `Pool`.
 //! - Outside the closed state, at most one request at a time is sent (the probe).
 //! - Room in a deployment's [`quota`] is taken with the lease, and stays taken: Azure gives none back either.
 
 pub mod bearer;
+mod comparison;
 pub mod credential;
 pub mod deployment;
 pub mod gauges;
@@ -21,3 +24,4 @@ pub mod quota;
 pub mod resource;
 pub mod routes;
 pub mod tally;
+pub mod vitals;

@@ -7,12 +7,15 @@ use actix::fut::ActorFutureExt;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, WrapFuture};
 
 use super::bearer::Bearers;
+use super::comparison;
 use super::credential::Credential;
 use super::deployment::Deployment;
 use super::gauges::Flow;
 use super::resource::{Deployments, Describe, Resource, Retire};
 use super::routes::{Publish, RouteTable};
+use crate::balance::gray;
 use crate::domain::ids::ResourceName;
+use crate::domain::time;
 use crate::settings::model::{self, Settings};
 use crate::tripwire::{Alarm, Tripwire};
 
@@ -105,6 +108,10 @@ impl Pool {
 
 impl Actor for Pool {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_interval(gray::EVERY, |pool, _| comparison::compare(&pool.table, time::now()));
+    }
 }
 
 impl Handler<Subscribe> for Pool {

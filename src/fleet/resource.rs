@@ -6,13 +6,15 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Context, Handler, Message};
 
 use super::credential::Credential;
-use super::deployment::{Deployment, DeploymentId};
+use super::deployment::{Deployment, DeploymentId, Owner};
 use super::tally::LastError;
+use crate::balance::gray::Speed;
 use crate::balance::health::{Health, Report, State};
 use crate::balance::latency::PeakEwma;
+use crate::balance::share::FULL;
 use crate::domain::ids::ResourceName;
 use crate::domain::outcome::{Outcome, ThrottleCause};
-use crate::domain::time;
+use crate::domain::time::{self, Timestamp};
 use crate::settings::model;
 use crate::tripwire::Tripwire;
 
@@ -22,7 +24,16 @@ use crate::tripwire::Tripwire;
 pub struct Settled {
     pub deployment: DeploymentId,
     pub report: Report,
-    pub ttfb: Option<Duration>,
+    pub speed: Option<Speed>,
+}
+
+/// How a stream is doing that has not ended; sent by its lease.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Paced {
+    pub deployment: DeploymentId,
+    pub began: Timestamp,
+    pub per_token: Duration,
 }
 
 /// The resource left the settings: its deployments finish what they have, and the actor ends.
@@ -43,9 +54,29 @@ pub struct Resource {
     settings: model::Resource,
     credential: Credential,
     cooldown: Duration,
-    deployments: Vec<(Arc<Deployment>, Health, PeakEwma)>,
+    deployments: Vec<Member>,
+    /// Whether one of them is on its slow start, and the next step of it is on its way.
+    stepping: bool,
     tripwire: Tripwire,
 }
+
+/// One deployment and what its owner knows of it.
+struct Member {
+    deployment: Arc<Deployment>,
+    health: Health,
+    latency: PeakEwma,
+    /// Good answers that the health has been told of; most of them sent no report.
+    answered: u64,
+}
+
+impl Member {
+    fn publish(&self, now: Timestamp) {
+        self.deployment.gauges.publish(&self.health, self.latency.value(), now);
+    }
+}
+
+/// How finely a share rises.
+const STEP: Duration = Duration::from_millis(500);
 
 /// Reports of a burst wait here; a healthy deployment sends a hundred a second.
 const MAILBOX: usize = 1 << 16;
@@ -58,7 +89,7 @@ impl Resource {
         cooldown: Duration,
         tripwire: Tripwire,
     ) -> Self {
-        Self { name, settings, credential, cooldown, deployments: Vec::new(), tripwire }
+        Self { name, settings, credential, cooldown, deployments: Vec::new(), stepping: false, tripwire }
     }
 }
 
@@ -68,10 +99,15 @@ impl Actor for Resource {
     fn started(&mut self, ctx: &mut Context<Self>) {
         use actix::AsyncContext;
         ctx.set_mailbox_capacity(MAILBOX);
-        let owner = ctx.address().recipient();
+        let owner = Owner { settled: ctx.address().recipient(), paced: ctx.address().recipient() };
         self.deployments = Deployment::of_resource(&self.name, &self.settings, &self.credential, self.cooldown, &owner)
             .into_iter()
-            .map(|deployment| (deployment, Health::new(self.cooldown), PeakEwma::default()))
+            .map(|deployment| Member {
+                deployment,
+                health: Health::new(self.cooldown),
+                latency: PeakEwma::default(),
+                answered: 0,
+            })
             .collect();
     }
 
@@ -84,35 +120,80 @@ impl Handler<Describe> for Resource {
     type Result = Deployments;
 
     fn handle(&mut self, _: Describe, _: &mut Context<Self>) -> Deployments {
-        Deployments(self.deployments.iter().map(|(deployment, ..)| deployment.clone()).collect())
+        Deployments(self.deployments.iter().map(|member| member.deployment.clone()).collect())
     }
 }
 
 impl Handler<Settled> for Resource {
     type Result = ();
 
-    fn handle(&mut self, settled: Settled, _: &mut Context<Self>) {
-        let Some((deployment, health, latency)) =
-            self.deployments.iter_mut().find(|(deployment, ..)| deployment.id == settled.deployment)
-        else {
-            return;
-        };
+    fn handle(&mut self, settled: Settled, ctx: &mut Context<Self>) {
+        let Settled { deployment, report, speed } = settled;
+        let Some(member) = self.member(deployment) else { return };
+        let Member { deployment, health, latency, answered } = &mut *member;
         let before = health.state();
-        health.observe(settled.report);
-        if let Some(ttfb) = settled.ttfb {
-            latency.add(ttfb, settled.report.now);
+        let total = deployment.gauges.answered();
+        let new = total - std::mem::replace(answered, total);
+        health.answered(new, report.now);
+        health.observe(report);
+        if let Some(speed) = speed {
+            latency.add(speed.first(), report.now);
         }
-        deployment.gauges.publish(health, latency.value());
-        if settled.report.outcome.may_retry() {
+        let recovered = health.state() == State::Closed && matches!(before, State::Open | State::Quarantined);
+        deployment.vitals.change(|vitals| {
+            if recovered {
+                vitals.forget();
+            }
+            vitals.count(new, report.outcome, report.now);
+            if let (Some(speed), Outcome::Served) = (speed, report.outcome) {
+                vitals.add_speed(speed, report.began);
+            }
+        });
+        member.publish(report.now);
+        let Member { deployment, health, .. } = &*member;
+        if report.outcome.may_retry() {
             deployment.gauges.bad_news_heard();
-            let ago = time::now().since(settled.report.now);
-            deployment
-                .tally
-                .note_error(LastError { outcome: settled.report.outcome, at: time::wall_now().before(ago) });
+            let ago = time::now().since(report.now);
+            deployment.tally.note_error(LastError { outcome: report.outcome, at: time::wall_now().before(ago) });
         }
         if health.state() != before {
-            announce(deployment, before, health, &settled.report);
+            announce(deployment, before, health, &report);
         }
+        if recovered {
+            self.step_soon(ctx);
+        }
+    }
+}
+
+impl Handler<Paced> for Resource {
+    type Result = ();
+
+    fn handle(&mut self, Paced { deployment, began, per_token }: Paced, _: &mut Context<Self>) {
+        if let Some(member) = self.member(deployment) {
+            member.deployment.vitals.change(|vitals| vitals.add_pace(per_token, began));
+        }
+    }
+}
+
+impl Resource {
+    fn member(&mut self, deployment: DeploymentId) -> Option<&mut Member> {
+        self.deployments.iter_mut().find(|member| member.deployment.id == deployment)
+    }
+
+    /// A share rises with time, also while no report comes.
+    fn step_soon(&mut self, ctx: &mut Context<Self>) {
+        use actix::AsyncContext;
+        if std::mem::replace(&mut self.stepping, true) {
+            return;
+        }
+        ctx.run_later(STEP, |resource, ctx| {
+            let now = time::now();
+            resource.stepping = false;
+            resource.deployments.iter().for_each(|member| member.publish(now));
+            if resource.deployments.iter().any(|member| member.health.share(now) < FULL) {
+                resource.step_soon(ctx);
+            }
+        });
     }
 }
 

@@ -9,9 +9,13 @@ use serde_json::json;
 use super::error::ApiError;
 use super::state::Worker;
 use crate::balance::health::State;
+use crate::balance::share::FULL;
+use crate::domain::outcome::Outcome;
 use crate::domain::time;
 use crate::fleet::bearer::Bearer;
+use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::RouteTable;
+use crate::fleet::tally::LastError;
 
 pub fn root() -> HttpResponse {
     let line = concat!(
@@ -56,11 +60,32 @@ pub fn ready(worker: &Worker) -> HttpResponse {
     if let Some(mistakes) = condition.refused_settings() {
         body["settings_errors"] = json!(mistakes);
     }
+    let quarantined = quarantined(&table);
+    if !quarantined.is_empty() {
+        body["quarantined"] = json!(quarantined);
+    }
     let credentials = credential_troubles(&table);
     if !credentials.is_empty() {
         body["credentials"] = json!(credentials);
     }
     if detail.is_none() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() }.json(body)
+}
+
+/// Deployment and reason, of those that somebody has to mend: they refuse our credential, or do not exist.
+fn quarantined(table: &RouteTable) -> BTreeMap<String, &'static str> {
+    let deployments = table.models.iter().flat_map(|route| route.deployments());
+    let quarantined = deployments.filter(|deployment| deployment.gauges.state() == State::Quarantined);
+    let reason = |deployment: &Deployment| match deployment.tally.last_error() {
+        Some(LastError { outcome: Outcome::Misconfigured { status }, .. }) => match status {
+            401 => "401: it refuses our credential",
+            403 => "403: its network rules or its permissions keep us out",
+            404 => "404: there is no deployment of this name",
+            _ => "our credential cannot be sent",
+        },
+        // Its probe has failed in another way since.
+        Some(_) | None => "it was refusing us, and cannot be reached now",
+    };
+    quarantined.map(|one| (format!("{}/{}", one.resource, one.name), reason(one))).collect()
 }
 
 /// Resource and reason, of those for which no new access token can be had.
@@ -120,9 +145,10 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
     let metrics = &worker.house.metrics;
     metrics.upstream_state.reset();
     metrics.upstream_cooldown.reset();
+    metrics.upstream_share.reset();
     metrics.upstream_tokens_limit.reset();
     metrics.upstream_tokens_remaining.reset();
-    let now = time::now();
+    let (now, mut quarantined) = (time::now(), 0);
     for deployment in table.models.iter().flat_map(|route| route.deployments()) {
         let (resource, name) = (deployment.resource.as_str(), deployment.name.as_str());
         let state = deployment.gauges.state();
@@ -132,6 +158,9 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
         }
         let drained = if deployment.gauges.is_drained() { 1.0 } else { 0.0 };
         metrics.upstream_state.with_label_values(&[resource, name, "drained"]).set(drained);
+        quarantined += i64::from(state == State::Quarantined);
+        let share = f64::from(deployment.gauges.share()) / f64::from(FULL);
+        metrics.upstream_share.with_label_values(&[resource, name]).set(share);
         let wait = deployment.gauges.ready_at().since(now).as_secs_f64();
         metrics.upstream_cooldown.with_label_values(&[resource, name]).set(wait);
         let standing = deployment.quota.standing(now);
@@ -140,4 +169,5 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
             metrics.upstream_tokens_remaining.with_label_values(&[resource, name]).set(remaining as f64);
         }
     }
+    metrics.upstream_quarantined.set(quarantined);
 }

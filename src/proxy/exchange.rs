@@ -13,6 +13,8 @@ use super::estimate;
 use super::pipe::Reader;
 use super::relay;
 use crate::azure::reply;
+use crate::balance::blame;
+use crate::balance::gray::Speed;
 use crate::domain::demand::Demand;
 use crate::domain::ids::KeyId;
 use crate::domain::outcome::{Fault, Outcome};
@@ -92,12 +94,12 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
             }
             Err(failure) => {
                 lease.heard(&failure.figures);
-                let suspect = is_suspect(&outcomes, failure.outcome);
-                outcomes.push(failure.outcome);
-                tried.note(deployment.id, failure.outcome);
+                let outcome = failure.outcome;
+                let blameless = blame::is_suspect(&outcomes, outcome) || is_our_lateness(&exchange, &lease, outcome);
+                outcomes.push(outcome);
+                tried.note(deployment.id, outcome);
                 note(&mut exchange.books, &lease, failure);
-                // A request that broke two deployments in the same way is itself the suspect.
-                lease.settle(if suspect { Outcome::Abandoned } else { outcomes[outcomes.len() - 1] }, None);
+                lease.settle(if blameless { Outcome::Abandoned } else { outcome }, None);
             }
         }
     };
@@ -164,10 +166,17 @@ fn answer_as(exchange: &mut Exchange, deployment: &Deployment) {
     }
 }
 
-/// Whether two deployments before have already failed on this request as `outcome` says.
-fn is_suspect(before: &[Outcome], outcome: Outcome) -> bool {
-    let tells = matches!(outcome, Outcome::Faulted(Fault::Status(_) | Fault::Truncated | Fault::InvalidResponse));
-    tells && before.iter().filter(|earlier| **earlier == outcome).count() >= 2
+/// Whether an attempt failed by a timeout that this process noticed too late.
+fn is_our_lateness(exchange: &Exchange, lease: &Lease, outcome: Outcome) -> bool {
+    let Exchange { order, routing, .. } = exchange;
+    let patience = if outcome == Outcome::Faulted(Fault::Connect) {
+        routing.connect_timeout
+    } else if order.peek.stream {
+        order.first_byte_timeout
+    } else {
+        routing.response_timeout
+    };
+    blame::is_our_lateness(outcome, time::now().since(lease.began()), patience)
 }
 
 /// Whether no further attempt may begin.
@@ -244,7 +253,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             let end = End { state: RequestState::Settled, status, usage, estimated };
             let outcome = if status < 400 { Outcome::Served } else { Outcome::Rejected { status } };
             books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
-            lease.settle(outcome, Some(ttfb));
+            lease.settle(outcome, Some(Speed::Whole { took: ttfb, output_tokens: usage.output_tokens }));
             books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
             Body::Whole(body)
         }

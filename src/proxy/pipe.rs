@@ -26,6 +26,8 @@ struct Shared {
     end: Option<End>,
     reader_gone: bool,
     cut: bool,
+    /// The client was slower than the upstream, if only once.
+    was_full: bool,
     relay: Option<Waker>,
 }
 
@@ -113,7 +115,16 @@ impl Writer {
         if !shared.relay.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             shared.relay = Some(cx.waker().clone());
         }
-        if shared.queued < ROOM { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if shared.queued < ROOM {
+            return Poll::Ready(Ok(()));
+        }
+        shared.was_full = true;
+        Poll::Pending
+    }
+
+    /// Whether the relay has ever waited for its client: then its pace says nothing about the upstream.
+    pub fn was_full(&self) -> bool {
+        self.0.borrow().was_full
     }
 
     /// The answer is whole.
@@ -246,6 +257,7 @@ mod tests {
             assert!(reader.shared.borrow().queued <= ROOM);
             next(&mut reader).await.unwrap().unwrap();
         }
+        assert!(reader.shared.borrow().was_full);
         assert!(next(&mut reader).now_or_never().is_none());
     }
 

@@ -16,7 +16,9 @@ use futures_util::StreamExt;
 use super::attempt::{EventStream, HideUsage, Order, outcome_of};
 use super::books::{AttemptEnd, Books, CLIENT_CLOSED_REQUEST, End};
 use super::estimate;
+use super::pace::Pace;
 use super::pipe::{self, Reader, Stop, Writer};
+use crate::balance::gray::Speed;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time;
 use crate::domain::usage::{Charge, Usage};
@@ -66,6 +68,7 @@ pub fn large(start: Start, head: Bytes, body: UpstreamBody) -> Reader {
 async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
     let EventStream { mut body, mut splitter, mut watch, hide, head, done } = stream;
     let mut recorded = time::now();
+    let mut pace = Pace::begin(&watch);
     let ending = if done {
         Ending::Done(head.freeze())
     } else {
@@ -94,17 +97,28 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
                 }
                 None => writer.push(sent),
             }
-            if time::now().since(recorded) >= PROGRESS_EVERY {
-                recorded = time::now();
+            let now = time::now();
+            pace.moved(now, &watch, &start.lease, &writer);
+            if now.since(recorded) >= PROGRESS_EVERY {
+                recorded = now;
                 start.books.progress(watch.rough_output_tokens());
             }
         }
     };
-    finish_events(start, ending, watch, body, writer).await;
+    let per_token = pace.per_token(time::now(), &watch, &writer);
+    let speed = Speed::Streamed { first: start.ttfb, per_token };
+    finish_events(start, ending, watch, speed, body, writer).await;
 }
 
-async fn finish_events(start: Start, ending: Ending, watch: StreamWatch, body: UpstreamBody, writer: Writer) {
-    let Start { order, mut books, lease, status, upstream_id, ttfb } = start;
+async fn finish_events(
+    start: Start,
+    ending: Ending,
+    watch: StreamWatch,
+    speed: Speed,
+    body: UpstreamBody,
+    writer: Writer,
+) {
+    let Start { order, mut books, lease, status, upstream_id, ttfb: _ } = start;
     match ending {
         Ending::Done(tail) => {
             let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
@@ -116,7 +130,7 @@ async fn finish_events(start: Start, ending: Ending, watch: StreamWatch, body: U
                 charge,
                 upstream_id,
             });
-            lease.settle(Outcome::Served, Some(ttfb));
+            lease.settle(Outcome::Served, Some(speed));
             if books.settle(End { state: RequestState::Settled, status, usage, estimated }).await.is_ok() {
                 writer.push(tail);
                 writer.finish();
@@ -188,7 +202,8 @@ async fn relay_large(start: Start, head: Bytes, mut body: UpstreamBody, writer: 
             (RequestState::Failed, status)
         }
     };
-    lease.settle(outcome, (outcome == Outcome::Served).then_some(ttfb));
+    let speed = Speed::Streamed { first: ttfb, per_token: None };
+    lease.settle(outcome, (outcome == Outcome::Served).then_some(speed));
     let settled = books.settle(End { state, status, usage, estimated: found.is_none() }).await;
     if outcome == Outcome::Served && settled.is_ok() {
         writer.push(held);

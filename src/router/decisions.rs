@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::trust::Manner;
 use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
 use crate::domain::time::{Timestamp, WallTime};
 
@@ -34,6 +35,7 @@ pub struct Chosen {
     pub resource: ResourceName,
     pub deployment: DeploymentName,
     pub priority: u32,
+    pub manner: Manner,
     /// What was compared with the other draw: less is better.
     pub load: f64,
 }
@@ -74,6 +76,9 @@ pub enum Reason {
     NoQuota {
         until: WallTime,
     },
+    /// Its latest answer was a fault, or it comes back from worse: a second attempt goes elsewhere while it can, and
+    /// needs the retry budget when it cannot.
+    KnownBad,
     /// A tier before it could serve.
     LowerTier {
         priority: u32,
@@ -83,6 +88,11 @@ pub enum Reason {
         load: f64,
     },
     NotDrawn {
+        load: f64,
+    },
+    /// It gets less than its weight: it answers worse than its peers, or was ill a moment ago.
+    LoweredShare {
+        share: f64,
         load: f64,
     },
 }
@@ -102,6 +112,8 @@ impl Reason {
             Self::LowerTier { .. } => "lower_tier",
             Self::LostDraw { .. } => "lost_draw",
             Self::NotDrawn { .. } => "not_drawn",
+            Self::KnownBad => "known_bad",
+            Self::LoweredShare { .. } => "lowered_share",
         }
     }
 }

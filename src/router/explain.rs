@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::candidate;
 use super::decisions::{Chosen, Decision, PassedOver, Reason, SHOWN};
+use super::trust::Manner;
 use crate::balance::health::State;
+use crate::balance::share::FULL;
 use crate::domain::time::{Timestamp, WallTime};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::routes::Route;
@@ -17,6 +19,7 @@ pub(super) struct Choice<'a> {
     pub tokens: u64,
     pub tried: &'a [DeploymentId],
     pub chosen: Option<&'a Arc<Deployment>>,
+    pub manner: Manner,
     /// The other of the two that were drawn.
     pub rival: Option<DeploymentId>,
 }
@@ -27,6 +30,7 @@ pub(super) fn explain(choice: &Choice<'_>, now: Timestamp, wall: WallTime) -> De
         resource: deployment.resource.clone(),
         deployment: deployment.name.clone(),
         priority: deployment.priority,
+        manner: choice.manner,
         // Its own request is in flight by now, and was not when it was chosen.
         load: candidate(0, deployment, choice.tokens, now).with_one_less().load(),
     });
@@ -69,9 +73,16 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     if !other.quota.seems_to_fit(choice.tokens, now) {
         return Reason::NoQuota { until: wall.after(other.quota.wait(choice.tokens, now)) };
     }
+    if !choice.tried.is_empty() && gauges.is_known_bad() {
+        return Reason::KnownBad;
+    }
     if choice.chosen.is_some_and(|chosen| chosen.priority < other.priority) {
         return Reason::LowerTier { priority: other.priority };
     }
     let load = candidate(0, other, choice.tokens, now).load();
+    let share = gauges.share();
+    if share < FULL {
+        return Reason::LoweredShare { share: f64::from(share) / f64::from(FULL), load };
+    }
     if choice.rival == Some(other.id) { Reason::LostDraw { load } } else { Reason::NotDrawn { load } }
 }

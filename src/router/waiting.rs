@@ -12,7 +12,7 @@ use actix::{AsyncContext, Context, Handler, Message, ResponseFuture};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::{Refusal, Router, offer, refusal};
+use super::{Ask, Refusal, Router, offer, refusal};
 use crate::domain::demand::Demand;
 use crate::domain::ids::{KeyId, ModelName, RequestId};
 use crate::domain::time::{self, Timestamp};
@@ -106,7 +106,7 @@ impl Router {
         let mut passed = Vec::new();
         while let Some(waiter) = line.pop() {
             let Wait { request, demand, tried, .. } = &waiter.wait;
-            let offered = offer(&table, demand, tried, now, &mut self.rng);
+            let offered = offer(&table, demand, &Ask::of(demand, tried, now), &mut self.rng, &mut self.retries);
             if let Err(Refusal::Exhausted { .. }) = offered {
                 let stop = tried.is_empty();
                 passed.push(waiter);

@@ -259,7 +259,8 @@ fn listen(address: SocketAddr, surface: Surface, settings: &Settings, parts: &Pa
         let Parts { house, books, upstream, table, alarm } = &parts;
         let wire = alarm.tripwire("a router");
         let (room, decisions) = (house.waiting.clone(), house.decisions.clone());
-        let router = RouterHandle::start(&house.pool, table.clone(), room, decisions, wire);
+        let denied = house.metrics.retries_denied.clone();
+        let router = RouterHandle::start(&house.pool, table.clone(), room, decisions, denied, wire);
         let worker = Worker {
             house: house.clone(),
             router,

@@ -171,6 +171,7 @@ impl List {
             deadline_to_headers,
             stream_idle_timeout,
             attempts,
+            retry_budget,
             cooldown,
             max_wait,
             max_waiting,
@@ -181,6 +182,7 @@ impl List {
         self.duration(&["routing", "deadline_to_headers"], *deadline_to_headers);
         self.duration(&["routing", "stream_idle_timeout"], *stream_idle_timeout);
         self.plain(&["routing", "attempts"], attempts);
+        self.plain(&["routing", "retry_budget"], retry_budget);
         self.duration(&["routing", "cooldown"], *cooldown);
         self.duration(&["routing", "max_wait"], *max_wait);
         self.plain(&["routing", "max_waiting"], max_waiting);

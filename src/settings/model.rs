@@ -86,6 +86,8 @@ pub struct Routing {
     pub deadline_to_headers: Duration,
     pub stream_idle_timeout: Duration,
     pub attempts: u32,
+    /// Second attempts at deployments that are known to be bad, for each request.
+    pub retry_budget: f64,
     /// After a 429 that names no time, and the breaker's first pause.
     pub cooldown: Duration,
     /// How long a request that finds every deployment busy waits for room; zero: not at all.

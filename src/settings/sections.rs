@@ -209,6 +209,7 @@ pub(super) fn routing(section: Section<'_>) -> Routing {
         deadline_to_headers: timeout(&section, "deadline_to_headers").unwrap_or(seconds(45)),
         stream_idle_timeout: timeout(&section, "stream_idle_timeout").unwrap_or(seconds(120)),
         attempts: section.integer("attempts", 1, 10).unwrap_or(4),
+        retry_budget: section.fraction("retry_budget").unwrap_or(0.1),
         cooldown: timeout(&section, "cooldown").unwrap_or(seconds(10)),
         max_wait: bounded(&section, "max_wait", Duration::ZERO, HOUR).unwrap_or(seconds(10)),
         max_waiting: section.integer("max_waiting", 0, 1_000_000).unwrap_or(256),

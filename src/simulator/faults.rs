@@ -42,6 +42,8 @@ pub enum FaultKind {
     Refuse,
     /// The request is read, then the connection is reset.
     Reset,
+    /// The answer is whole, and slow: so long to its first byte, and so long for each token.
+    Slow { ttft_ms: u64, token_ms: u64 },
     /// Deployments admit only this share of their limits, and say so in their headers.
     Shrink { factor: f64 },
 }
@@ -104,6 +106,7 @@ impl FaultKind {
             Self::HangMidStream { .. } => "hang_mid_stream",
             Self::Refuse => "refuse",
             Self::Reset => "reset",
+            Self::Slow { .. } => "slow",
             Self::Shrink { .. } => "shrink",
         }
     }
@@ -254,6 +257,7 @@ impl Faults {
             | FaultKind::Hang
             | FaultKind::HangMidStream { .. }
             | FaultKind::Refuse
+            | FaultKind::Slow { .. }
             | FaultKind::Reset => None,
         };
         self.active.iter().filter_map(|(_, fault, _)| of(fault)).fold(1.0, f64::min)

@@ -123,6 +123,9 @@ impl Call<'_> {
                 Ok(Action::Silence)
             }
             Some(Later::Break(breaks)) => self.serve(&work, &gauge).map(|answer| spoil(answer, breaks)),
+            Some(Later::Slow { first, pace }) => {
+                self.serve(&work, &gauge).map(|answer| Action::Answer(Box::new(slowed(answer, first, pace))))
+            }
             None => self.serve(&work, &gauge).map(|answer| Action::Answer(Box::new(answer))),
         }
     }
@@ -188,6 +191,10 @@ impl Call<'_> {
             FaultKind::Refuse | FaultKind::Shrink { .. } => Spoilt::Instead(Action::Close),
             FaultKind::Reset => Spoilt::Instead(Action::Reset),
             FaultKind::Hang => Spoilt::Admitted(Later::Silence),
+            FaultKind::Slow { ttft_ms, token_ms } => Spoilt::Admitted(Later::Slow {
+                first: Duration::from_millis(ttft_ms),
+                pace: Duration::from_millis(token_ms),
+            }),
             FaultKind::Cut { after, ending } => Spoilt::Admitted(Later::Break(Break::Cut(after, ending))),
             FaultKind::HangMidStream { after_chunks } => Spoilt::Admitted(Later::Break(Break::Hang { after_chunks })),
         }
@@ -314,11 +321,22 @@ enum Spoilt {
 enum Later {
     Silence,
     Break(Break),
+    Slow { first: Duration, pace: Duration },
 }
 
 fn spoil(mut answer: Answer, breaks: Break) -> Action {
     answer.breaks = Some(breaks);
     Action::Answer(Box::new(answer))
+}
+
+fn slowed(mut answer: Answer, first: Duration, pace: Duration) -> Answer {
+    let tokens = match answer.body {
+        Body::Events(_) => 0,
+        Body::Sized(_) | Body::Chunked(_) => u32::try_from(answer.tokens).unwrap_or(u32::MAX),
+    };
+    answer.wait = first.saturating_add(pace.saturating_mul(tokens));
+    answer.token_pace = pace;
+    answer
 }
 
 fn annotations(family: &Family, knobs: &Knobs) -> Annotations {

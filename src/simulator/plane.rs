@@ -113,6 +113,8 @@ struct Posted {
     after_bytes: Option<usize>,
     ending: Option<Ending>,
     factor: Option<f64>,
+    ttft_ms: Option<u64>,
+    token_ms: Option<u64>,
 }
 
 fn inject(shared: &Shared, body: &[u8]) -> Answer {
@@ -151,13 +153,16 @@ impl Posted {
                 Some(after_chunks) => FaultKind::HangMidStream { after_chunks },
                 None => FaultKind::Hang,
             },
+            "slow" => {
+                FaultKind::Slow { ttft_ms: self.ttft_ms.unwrap_or(3_000), token_ms: self.token_ms.unwrap_or(200) }
+            }
             "refuse" => FaultKind::Refuse,
             "reset" => FaultKind::Reset,
             "shrink" => FaultKind::Shrink { factor: self.factor.unwrap_or(0.5) },
             other => {
                 return Err(format!(
-                    "kind is throttle, fail, cut, hang (with after_chunks: inside the stream), refuse, reset, shrink \
-                     or heal, not '{other}'"
+                    "kind is throttle, fail, cut, hang (with after_chunks: inside the stream), slow, refuse, reset, \
+                     shrink or heal, not '{other}'"
                 ));
             }
         };

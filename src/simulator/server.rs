@@ -139,6 +139,7 @@ fn resource_itself(shared: &Shared, request: &Request, route: &Route) -> Reply {
             FaultKind::Throttle { .. }
             | FaultKind::Cut { .. }
             | FaultKind::HangMidStream { .. }
+            | FaultKind::Slow { .. }
             | FaultKind::Shrink { .. },
         )
         | None => {}

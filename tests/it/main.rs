@@ -9,6 +9,7 @@ mod edge;
 mod errors;
 mod failover;
 mod fallback;
+mod health;
 mod hostile;
 mod identity;
 mod keys;

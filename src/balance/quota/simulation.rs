@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 use super::*;
 use crate::azure::headers::Figure;
 use crate::balance::select::{self, Candidate};
+use crate::balance::share::FULL;
 
 const GATEWAYS: usize = 3;
 const MINUTES: u64 = 2;
@@ -188,7 +189,7 @@ fn play(rule: Minute, load: f64, seed: u64) -> Sum {
                         let view = quota.view(time(now));
                         let headroom = view.tokens_left.min(view.requests_left.saturating_mul(tokens));
                         let latency = Duration::from_millis(500);
-                        fits.then_some(Candidate { index, weight: 100, in_flight: 0, latency, headroom })
+                        fits.then_some(Candidate { index, weight: 100, share: FULL, in_flight: 0, latency, headroom })
                     })
                     .collect();
                 match select::pick(&candidates, |below| random.u64(..below)).map(|picked| picked.index) {

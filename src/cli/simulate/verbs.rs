@@ -50,6 +50,17 @@ pub(super) enum Verb {
         #[arg(long, value_name = "N")]
         after_chunks: Option<usize>,
     },
+    /// Answer whole and slowly
+    Slow {
+        #[command(flatten)]
+        target: Target,
+        /// Milliseconds to the first byte of an answer
+        #[arg(long, value_name = "MS", default_value_t = 3_000)]
+        ttft_ms: u64,
+        /// Milliseconds per output token
+        #[arg(long, value_name = "MS", default_value_t = 200)]
+        token_ms: u64,
+    },
     /// Close connections as soon as they are accepted
     Refuse {
         #[command(flatten)]
@@ -106,6 +117,9 @@ impl Verb {
                 "ending": ending,
             })),
             Self::Hang { target, after_chunks } => target.fault(json!({"kind": "hang", "after_chunks": after_chunks})),
+            Self::Slow { target, ttft_ms, token_ms } => {
+                target.fault(json!({"kind": "slow", "ttft_ms": ttft_ms, "token_ms": token_ms}))
+            }
             Self::Refuse { target } => target.fault(json!({"kind": "refuse"})),
             Self::Reset { target } => target.fault(json!({"kind": "reset"})),
             Self::Heal { url, deployment } => (url, json!({"kind": "heal", "deployment": deployment})),
@@ -188,6 +202,11 @@ mod tests {
         assert_eq!(url, "http://127.0.0.1:9");
         let expected = (&json!("throttle"), &json!("30s"), &json!("d"));
         assert_eq!((&posted["kind"], &posted["for"], &posted["deployment"]), expected);
+        let (_, posted) = fault("slow http://127.0.0.1:9 --ttft-ms 900").unwrap();
+        assert_eq!(
+            (&posted["kind"], &posted["ttft_ms"], &posted["token_ms"]),
+            (&json!("slow"), &json!(900), &json!(200))
+        );
         assert!(fault("cut http://127.0.0.1:9 --after-chunks 1 --after-bytes 2").is_err());
         assert!(fault("fail http://127.0.0.1:9 --status 99").is_err());
     }

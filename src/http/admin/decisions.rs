@@ -50,6 +50,7 @@ fn view(decision: &Decision) -> Value {
     if let Some(chosen) = &decision.chosen {
         view["priority"] = json!(chosen.priority);
         view["load"] = json!(chosen.load);
+        view["manner"] = json!(chosen.manner.label());
     }
     if decision.not_shown > 0 {
         view["not_shown"] = json!(decision.not_shown);
@@ -73,7 +74,11 @@ fn passed_over(PassedOver { resource, deployment, reason }: &PassedOver) -> Valu
         }
         Reason::LowerTier { priority } => view["priority"] = json!(priority),
         Reason::LostDraw { load } | Reason::NotDrawn { load } => view["load"] = json!(load),
-        Reason::AlreadyTried | Reason::Drained | Reason::BeingProbed | Reason::NoCredential => {}
+        Reason::LoweredShare { share, load } => {
+            view["share"] = json!(share);
+            view["load"] = json!(load);
+        }
+        Reason::AlreadyTried | Reason::Drained | Reason::BeingProbed | Reason::NoCredential | Reason::KnownBad => {}
     }
     view
 }

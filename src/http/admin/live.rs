@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::balance::health::State;
+use crate::balance::share::FULL;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp, WallTime};
 use crate::fleet::deployment::Deployment;
@@ -39,10 +40,12 @@ pub(super) struct DeploymentView {
     pub priority: u32,
     pub weight: u32,
     pub max_in_flight: Option<u32>,
-    /// `ok`, `cooling`, `failing` or `quarantined`.
+    /// `ok`, `impaired`, `cooling`, `failing` or `quarantined`.
     pub health: &'static str,
     /// `closed`, `open`, or `half_open`: then one request at a time finds out.
     pub breaker: &'static str,
+    /// How much of its weight it gets: less while it recovers, or answers worse than its peers.
+    pub weight_share: f64,
     /// When it may be asked again, if not now.
     pub cooldown_until: Option<String>,
     pub consecutive_faults: u32,
@@ -80,6 +83,7 @@ impl DeploymentView {
             max_in_flight: deployment.max_in_flight,
             health,
             breaker,
+            weight_share: f64::from(gauges.share()) / f64::from(FULL),
             cooldown_until: waits.then(|| moment.text(gauges.ready_at())),
             consecutive_faults: gauges.consecutive_faults(),
             in_flight: gauges.in_flight(),
@@ -103,6 +107,8 @@ pub(super) fn condition(deployment: &Deployment, moment: Moment) -> (&'static st
     match deployment.gauges.state() {
         // A lease met a 429, and the owner is about to hear of it.
         State::Closed if waits => ("cooling", breaker),
+        // Its tokens drip, its first byte is late or its answers break, and those of its peers do not.
+        State::Closed if deployment.gauges.share_among_peers() < FULL => ("impaired", "closed"),
         State::Closed => ("ok", "closed"),
         State::Cooling => ("cooling", breaker),
         State::Open => ("failing", breaker),

@@ -167,16 +167,18 @@ fn play_broken(recordings: Vec<Recording>) -> (usize, usize) {
             End::Fin => vec![Cutting::At(length / 2)],
         };
         for cutting in cuttings {
-            let (dialect, usage) = SURFACES[cases.len() / 2 % SURFACES.len()];
+            let (dialect, usage) = SURFACES[cases.len() / 3 % SURFACES.len()];
             cases.push(Case { recording: index, cutting, dialect, usage });
-            // One good answer between two broken ones, or the deployment would be left alone.
-            cases.push(Case { recording: good, cutting: Cutting::Chunks(cases.len()), dialect, usage });
+            // Two good answers for a broken one, or the deployment would be left alone.
+            for _ in 0..2 {
+                cases.push(Case { recording: good, cutting: Cutting::Chunks(cases.len()), dialect, usage });
+            }
         }
     }
     player.play_one_by_one(&cases);
     check_rows(&player, &cases);
     let cut = cases.iter().filter(|case| matches!(player.fate(case), Fate::Cut(_))).count();
-    (cases.len() / 2, cut)
+    (cases.len() / 3, cut)
 }
 
 /// What the ledger says of each case is what the recording reports.

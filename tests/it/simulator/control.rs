@@ -96,6 +96,10 @@ async fn the_verbs_of_the_command_line_break_and_heal() {
     assert_eq!(verb(&format!("heal {url}")), success);
     assert_eq!(verb(&format!("cut {url}/ --after-bytes 10 --count 1")), success);
     assert_eq!(ask(&simulator, &chat("hi")).body.len(), 10);
+    assert_eq!(verb(&format!("slow {url} --ttft-ms 150 --token-ms 1 --count 1")), success);
+    let began = std::time::Instant::now();
+    assert_eq!(ask(&simulator, &chat("hi")).status(), 200);
+    assert!(began.elapsed() >= Duration::from_millis(210), "150 ms to the first byte and 60 tokens");
     assert_eq!(verb(&format!("throttle {url} --for 1m30s --deployment gpt-4o-mini")), success);
     assert_eq!(ask(&simulator, &chat("hi")).number("retry-after"), 90);
     simulator.stop().await;

@@ -154,7 +154,6 @@ trusted_proxies = ["10.0.0.0/8"]
 [accounting]
 keep_requests = "90d"
 [routing]
-retry_budget = 0.1
 affinity = true
 [defaults.limits]
 tpm = 1_000_000
@@ -176,20 +175,15 @@ warning: `accounting.keep_requests` is not in effect in this version: request ro
    |
  4 | keep_requests = "90d"
    | ^^^^^^^^^^^^^
-warning: `routing.retry_budget` is not in effect in this version: `routing.attempts` alone bounds the attempts
+warning: `routing.affinity` is not in effect in this version: requests go where there is most room
   --> settings/20-x.toml:6:1
    |
- 6 | retry_budget = 0.1
-   | ^^^^^^^^^^^^
-warning: `routing.affinity` is not in effect in this version: requests go where there is most room
-  --> settings/20-x.toml:7:1
-   |
- 7 | affinity = true
+ 6 | affinity = true
    | ^^^^^^^^
 warning: `defaults.limits.tpm` is not in effect in this version: keys are limited in requests and concurrency only
-  --> settings/20-x.toml:9:1
+  --> settings/20-x.toml:8:1
    |
- 9 | tpm = 1_000_000
+ 8 | tpm = 1_000_000
    | ^^^
 "#,
     );

@@ -1,0 +1,92 @@
+//! Requests that do not simply go where there is most room: second attempts, trials, and the last resort.
+//!
+//! - A **second attempt** goes to a deployment that is not known to be bad, whatever its tier; to one that is, only while
+//!   the retry budget has something left ([`crate::balance::retry_budget`]).
+//! - A **trial** finds out whether a deployment whose share is lowered still deserves that ([`crate::balance::gray`]).
+//! - The **last resort**: where nobody else could serve a request, one whose breaker is open is asked before its time
+//!   ([`crate::balance::health`]). Whoever asked for a pause, is quarantined, drained, full or without quota is not asked
+//!   even then. For second attempts it needs the budget, too.
+
+use super::{Ask, is_candidate};
+use crate::balance::retry_budget::RetryBudget;
+use crate::balance::select::Candidate;
+use crate::balance::share::FULL;
+use crate::domain::time::Timestamp;
+use crate::fleet::deployment::Deployment;
+use crate::fleet::lease::Lease;
+use crate::fleet::routes::{Route, Tier};
+
+/// How a deployment came to be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Drawn, by room and load.
+    Drawn,
+    Trial,
+    LastResort,
+}
+
+impl Manner {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Drawn => "drawn",
+            Self::Trial => "trial",
+            Self::LastResort => "last_resort",
+        }
+    }
+}
+
+/// Who may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Anyone,
+    /// Not those that are known to be bad.
+    Good,
+}
+
+impl Trust {
+    pub(super) fn includes(self, deployment: &Deployment) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Good => !deployment.gauges.is_known_bad(),
+        }
+    }
+}
+
+/// The one of these candidates that this request is to try, if any is due.
+pub(super) fn trial(candidates: &[Candidate], tier: &Tier, ask: &Ask<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
+    let mut lowered = candidates.iter().filter(|candidate| candidate.share < FULL && ask.tried.is_empty());
+    let due = lowered.find(|candidate| {
+        let gauges = &tier.deployments[candidate.index].gauges;
+        gauges.claim_trial(ask.now, |below| rng.u64(..below))
+    });
+    due.map(|candidate| candidate.index)
+}
+
+/// One whose breaker is open, when there is nobody else.
+pub(super) fn last_resort(route: &Route, ask: &Ask<'_>) -> Option<Lease> {
+    let mut open = route.deployments().filter(|deployment| is_able(deployment, ask));
+    open.find_map(|deployment| {
+        let claimed = deployment.gauges.claim_last_resort(ask.now);
+        claimed.then(|| Lease::take(deployment, ask.tokens, ask.now)).flatten()
+    })
+}
+
+/// As far as anything but its breaker goes.
+fn is_able(deployment: &Deployment, ask: &Ask<'_>) -> bool {
+    !deployment.gauges.is_drained()
+        && deployment.has_room()
+        && deployment.credential.is_usable(ask.now)
+        && deployment.quota.seems_to_fit(ask.tokens, ask.now)
+        && !ask.tried.contains(&deployment.id)
+}
+
+/// Whether a second attempt was not made for want of budget.
+pub(super) fn is_denied<'t>(mut routes: impl Iterator<Item = &'t Route>, ask: &Ask<'_>, budget: &RetryBudget) -> bool {
+    let is_there = |deployment: &Deployment, now: Timestamp| {
+        is_candidate(deployment, ask, Trust::Anyone)
+            || (is_able(deployment, ask) && deployment.gauges.last_resort_at().is_some_and(|at| now >= at))
+    };
+    !ask.tried.is_empty()
+        && !budget.allows()
+        && routes.any(|route| route.deployments().any(|deployment| is_there(deployment, ask.now)))
+}

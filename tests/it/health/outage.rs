@@ -1,0 +1,176 @@
+//! When some or all are out: what clients see, how many calls an outage costs, and when its end is noticed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use aoai_gateway::balance::health::State;
+use serde_json::{Value, json};
+
+use super::{deployment, failing, metric, side_by_side, start};
+use crate::support::answers::{QUESTION, STREAMED_QUESTION, answered};
+use crate::support::fake_azure::{FakeAzure, Reply, Script};
+use crate::support::gateway::{TestGateway, eventually, eventually_within};
+
+/// Much less than the breaker's pause, which is ten seconds at least.
+const SOON: Duration = Duration::from_secs(6);
+
+/// An upstream that fails until the switch is turned.
+fn until_healed(healed: &Arc<AtomicBool>) -> FakeAzure {
+    let healed = healed.clone();
+    FakeAzure::start(Script::each(move |_| if healed.load(Relaxed) { answered() } else { failing() }))
+}
+
+fn calls(azures: &[FakeAzure]) -> usize {
+    azures.iter().map(|azure| azure.requests().len()).sum()
+}
+
+/// The newest request as the admin plane shows it.
+fn newest(gateway: &TestGateway) -> Value {
+    gateway.settle();
+    let id = gateway.rows()[0].id;
+    gateway.admin("GET", &format!("/requests/{id}"), "").expect(200).json()
+}
+
+#[test]
+fn a_fresh_fault_on_two_of_three_is_invisible_and_costs_no_budget() {
+    let azures = start(&[failing(), answered(), failing()]);
+    let gateway = side_by_side(&azures, |estate| estate.0.routing.retry_budget = 0.0);
+    for _ in 0..100 {
+        gateway.chat(QUESTION).expect(200);
+    }
+    assert_eq!(metric(&gateway, "aoai_gateway_upstream_retries_denied_total"), 0.0);
+}
+
+#[test]
+fn a_total_outage_costs_hardly_a_call_and_its_end_is_noticed_at_once() {
+    const REQUESTS: usize = 300;
+    let healed = Arc::new(AtomicBool::new(false));
+    let azures = [until_healed(&healed), until_healed(&healed), until_healed(&healed)];
+    let gateway = side_by_side(&azures, |_| {});
+    for _ in 0..REQUESTS {
+        assert_eq!(gateway.chat(QUESTION).expect(503).code(), "upstream_unavailable");
+    }
+    let calls = calls(&azures);
+    assert!(calls * 10 <= REQUESTS * 11, "{calls} calls for {REQUESTS} requests");
+    for name in ["r0", "r1", "r2"] {
+        assert_eq!(deployment(&gateway, name).gauges.state(), State::Open);
+    }
+    let told = gateway.chat(QUESTION).expect(503).header("retry-after-ms").unwrap().parse::<u64>().unwrap();
+    assert!(told <= 1_000, "somebody is asked within a second, whatever the pauses: {told}");
+    healed.store(true, Relaxed);
+    eventually_within(SOON, || match gateway.chat(QUESTION).status {
+        200 => Ok(()),
+        status => Err(format!("still {status}")),
+    });
+    gateway.settle();
+    let row = gateway.rows().into_iter().find(|row| row.state == "settled").unwrap();
+    let request = gateway.admin("GET", &format!("/requests/{}", row.id), "").expect(200).json();
+    assert_eq!(request["attempts"][0]["decision"]["manner"], "last_resort", "{request}");
+}
+
+#[test]
+fn second_attempts_at_those_that_just_failed_have_a_budget() {
+    const REQUESTS: usize = 200;
+    let azures = start(&[failing(), failing(), failing()]);
+    let gateway = side_by_side(&azures, |estate| {
+        // Pauses so short that somebody may always be asked: only the budget is left to bound the calls.
+        estate.0.routing.cooldown = Duration::from_micros(1);
+    });
+    for number in 0..REQUESTS {
+        let question = if number % 2 == 0 { QUESTION } else { STREAMED_QUESTION };
+        gateway.chat(question).expect(503);
+        gateway.settle();
+    }
+    let calls = calls(&azures);
+    println!("{calls} calls for {REQUESTS} requests");
+    assert!(calls * 10 <= REQUESTS * 11, "{calls} calls for {REQUESTS} requests");
+    assert!(metric(&gateway, "aoai_gateway_upstream_retries_denied_total") > 0.0);
+}
+
+#[test]
+fn a_second_attempt_goes_to_one_that_works_even_in_a_later_tier() {
+    let azures = start(&[failing(), failing(), answered()]);
+    let gateway = TestGateway::with(|estate| {
+        for (index, azure) in azures.iter().enumerate() {
+            estate.tier(u32::try_from(index).unwrap(), &format!("r{index}"), azure.address());
+        }
+    });
+    gateway.chat(QUESTION).expect(200);
+    gateway.settle();
+    eventually(|| match deployment(&gateway, "r1").gauges.is_known_bad() {
+        true => Ok(()),
+        false => Err("nobody knows yet that r1 is bad".to_owned()),
+    });
+    gateway.chat(QUESTION).expect(200);
+    let request = newest(&gateway);
+    let attempts = request["attempts"].as_array().unwrap();
+    assert_eq!((attempts.len(), &attempts[1]["resource"]), (2, &json!("r2")), "{request}");
+    let passed = attempts[1]["decision"]["passed_over"].as_array().unwrap();
+    let of = |name: &str| passed.iter().find(|one| one["resource"] == name).unwrap()["reason"].clone();
+    assert_eq!((of("r0"), of("r1")), (json!("already_tried"), json!("known_bad")), "{request}");
+}
+
+#[test]
+fn a_pause_that_was_asked_for_is_kept_when_nobody_else_is_left() {
+    let throttled = Reply::json(429, "{}").with_header("retry-after-ms: 60000");
+    let healed = Arc::new(AtomicBool::new(false));
+    let azures = [until_healed(&healed), FakeAzure::start(Script::always(throttled))];
+    let gateway = side_by_side(&azures, |_| {});
+    eventually(|| {
+        gateway.chat(QUESTION);
+        match deployment(&gateway, "r0").gauges.state() {
+            State::Open => Ok(()),
+            state => Err(format!("r0 is {state:?}")),
+        }
+    });
+    healed.store(true, Relaxed);
+    eventually_within(SOON, || match gateway.chat(QUESTION).status {
+        200 => Ok(()),
+        status => Err(format!("still {status}")),
+    });
+    assert_eq!(azures[1].requests().len(), 1, "it had asked for a minute");
+}
+
+#[test]
+fn a_rate_of_faults_opens_the_breaker_though_good_answers_come_between() {
+    let flapping = Script::each(|request| if request.index % 2 == 0 { failing() } else { answered() });
+    let azures = [FakeAzure::start(flapping), FakeAzure::start(Script::always(answered()))];
+    let gateway = side_by_side(&azures, |_| {});
+    let r0 = deployment(&gateway, "r0");
+    eventually(|| {
+        for _ in 0..10 {
+            gateway.chat(QUESTION).expect(200);
+        }
+        match r0.gauges.state() {
+            State::Open => Ok(()),
+            state => Err(format!("r0 is {state:?} after {} requests", azures[0].requests().len())),
+        }
+    });
+    assert!(azures[0].requests().len() >= 20, "a rate needs some volume");
+}
+
+#[test]
+fn neither_clients_mistakes_nor_clients_who_leave_make_anybody_ill() {
+    let mistaken = Reply::json(400, r#"{"error":{"code":"context_length_exceeded","message":"too long"}}"#);
+    let azures = start(&[mistaken]);
+    let gateway = side_by_side(&azures, |_| {});
+    for _ in 0..60 {
+        gateway.chat(QUESTION).expect(400);
+    }
+    let r0 = deployment(&gateway, "r0");
+    assert_eq!((r0.gauges.state(), r0.gauges.share(), r0.gauges.consecutive_faults()), (State::Closed, 1_000, 0));
+    drop(gateway);
+    let azures = start(&[Reply::silence()]);
+    let gateway = side_by_side(&azures, |_| {});
+    for number in 1..=8 {
+        let mut client = gateway.client();
+        client.send(gateway.chat_request(QUESTION));
+        azures[0].wait_for(|seen| seen.requests.len() == number);
+        client.leave();
+        azures[0].wait_for(|seen| seen.hang_ups == number);
+    }
+    gateway.settle();
+    let r0 = deployment(&gateway, "r0");
+    assert_eq!((r0.gauges.state(), r0.gauges.share(), r0.gauges.consecutive_faults()), (State::Closed, 1_000, 0));
+}
