@@ -17,7 +17,7 @@ use crate::balance::health::State;
 use crate::balance::select::{self, Candidate};
 use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
-use crate::domain::ids::{KeyId, ModelName, RequestId};
+use crate::domain::ids::{KeyId, RequestId};
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
@@ -27,7 +27,7 @@ use crate::tripwire::Tripwire;
 use decisions::{Budget, Decisions, Occasion};
 use explain::{Choice, explain};
 
-use waiting::Waiter;
+use waiting::{Queue, Waiter};
 pub use waiting::{Wait, WaitingRoom};
 
 /// Asks for the right to send one request.
@@ -103,6 +103,11 @@ impl RouterHandle {
         self.table.borrow().clone()
     }
 
+    /// Whether anyone may serve such a request, now or later.
+    pub fn could_serve(&self, demand: &Demand) -> bool {
+        able(&self.table.borrow(), demand).any(|deployment| !deployment.gauges.is_drained())
+    }
+
     pub async fn acquire(&self, acquire: Acquire) -> Result<Result<Lease, Refusal>, MailboxError> {
         self.router.send(acquire).await
     }
@@ -119,8 +124,8 @@ pub struct Router {
     table: Rc<RefCell<Arc<RouteTable>>>,
     pool: Addr<Pool>,
     rng: fastrand::Rng,
-    /// Those who wait, by model; none is empty between two messages.
-    lines: HashMap<ModelName, Line<KeyId, Waiter>>,
+    /// Those who wait, by what they wait for; none is empty between two messages.
+    lines: HashMap<Queue, Line<KeyId, Waiter>>,
     /// Whether the lines are looked at again soon.
     ticking: bool,
     budget: Budget,
@@ -158,7 +163,7 @@ impl Handler<Acquire> for Router {
         let Acquire { request, demand, tried, turn } = acquire;
         let now = time::now();
         let table = self.table.borrow().clone();
-        let offered = if turn == Turn::BehindTheLine && !self.move_line(&demand.model) {
+        let offered = if turn == Turn::BehindTheLine && !self.line_before(&demand) {
             Err(refusal(&table, &demand, &tried, now))
         } else {
             offer(&table, &demand, &tried, now, &mut self.rng)
@@ -187,7 +192,7 @@ impl Router {
         let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
         let tokens = demand.counted_tokens();
         let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
-        let decision = explain(&Choice { route, tokens, tried, chosen, rival }, now, time::wall_now());
+        let decision = explain(&Choice { route, demand, tokens, tried, chosen, rival }, now, time::wall_now());
         let chosen = decision.chosen.as_ref().map(tracing::field::display);
         tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
         self.decisions.keep(request, decision);
@@ -213,7 +218,7 @@ fn offer<'t>(
 ) -> Result<Offer<'t>, Refusal> {
     let tokens = demand.counted_tokens();
     for route in routes(table, demand) {
-        if let Some((lease, rival)) = choose(route, tokens, tried, now, rng) {
+        if let Some((lease, rival)) = choose(route, demand, tokens, tried, now, rng) {
             return Ok(Offer { lease, rival, route });
         }
     }
@@ -226,10 +231,16 @@ fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item =
     names.filter_map(|name| table.model(name.as_str())).map(Arc::as_ref)
 }
 
+/// Those that may serve a request at all, in order of preference.
+fn able<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item = &'t Arc<Deployment>> {
+    routes(table, demand).flat_map(Route::deployments).filter(|deployment| deployment.may_serve(demand))
+}
+
 /// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a
 /// candidate away, so this ends. With the lease comes the other deployment that was drawn.
 fn choose(
     route: &Route,
+    demand: &Demand,
     tokens: u64,
     tried: &[DeploymentId],
     now: Timestamp,
@@ -241,7 +252,7 @@ fn choose(
                 .deployments
                 .iter()
                 .enumerate()
-                .filter(|(_, deployment)| is_candidate(deployment, tokens, tried, now))
+                .filter(|(_, deployment)| deployment.may_serve(demand) && is_candidate(deployment, tokens, tried, now))
                 .map(|(index, deployment)| candidate(index, deployment, tokens, now))
                 .collect();
             let Some(picked) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
@@ -279,10 +290,7 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
         return Refusal::UnknownModel;
     }
     let tokens = demand.counted_tokens();
-    let open = || {
-        let deployments = routes(table, demand).flat_map(Route::deployments);
-        deployments.filter(|deployment| !deployment.gauges.is_drained())
-    };
+    let open = || able(table, demand).filter(|deployment| !deployment.gauges.is_drained());
     let ready = |deployment: &Deployment| deployment.gauges.ready_at().since(now);
     let waits = open().map(|deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {
         // It has failed this request, and the next one may fare better.

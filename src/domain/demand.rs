@@ -3,6 +3,8 @@
 use smallvec::SmallVec;
 
 use super::ids::ModelName;
+use super::regions::Regions;
+use super::sku::Skus;
 
 /// An inference operation that a deployment can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +57,9 @@ pub struct Demand {
     pub output_tokens: u32,
     /// Whether Azure's admission counts the output too: it does for a cap that the request sets, and knows no other.
     pub cap: OutputCap,
+    /// From where the caller may be served, by whichever model.
+    pub regions: Regions,
+    pub skus: Skus,
 }
 
 /// Where a demand's `output_tokens` come from.

@@ -7,6 +7,8 @@ pub mod ids;
 pub mod money;
 pub mod outbound;
 pub mod outcome;
+pub mod regions;
 pub mod secret;
+pub mod sku;
 pub mod time;
 pub mod usage;

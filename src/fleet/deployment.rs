@@ -13,7 +13,10 @@ use super::resource::Settled;
 use super::tally::Tally;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::balance::quota::Start;
+use crate::domain::demand::Demand;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
+use crate::domain::regions::RegionCode;
+use crate::domain::sku::Sku;
 use crate::settings::model;
 
 /// Tells deployments apart also across reloads, when names come back.
@@ -27,7 +30,11 @@ pub struct Deployment {
     pub resource: ResourceName,
     pub name: DeploymentName,
     pub model: ModelName,
+    /// As the settings write it.
     pub region: Option<Region>,
+    /// The same as keys name it.
+    pub place: Option<RegionCode>,
+    pub sku: Sku,
     pub kind: Kind,
     pub endpoint: Arc<Endpoint>,
     pub api_version: ApiVersion,
@@ -56,6 +63,7 @@ impl Deployment {
     ) -> Vec<Arc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let endpoint = Arc::new(resource.endpoint.clone());
+        let place = resource.region.as_ref().map(|region| RegionCode::of(region.as_str()));
         resource
             .deployments
             .iter()
@@ -66,6 +74,8 @@ impl Deployment {
                     name: deployment.clone(),
                     model: spec.model.clone(),
                     region: resource.region.clone(),
+                    place: place.clone(),
+                    sku: spec.sku,
                     kind: resource.kind,
                     endpoint: endpoint.clone(),
                     api_version: resource.api_version.clone(),
@@ -81,6 +91,11 @@ impl Deployment {
                 })
             })
             .collect()
+    }
+
+    /// Whether it may serve such a request at all, at whatever time.
+    pub fn may_serve(&self, demand: &Demand) -> bool {
+        demand.regions.allow(self.place.as_ref()) && demand.skus.allow(self.sku)
     }
 
     pub fn has_room(&self) -> bool {

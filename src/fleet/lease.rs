@@ -52,6 +52,11 @@ impl Lease {
         self.deployment.quota.heard(&self.ticket, figures, time::now());
     }
 
+    /// Azure refused the request before it counted it; before the lease is settled.
+    pub fn uncounted(&self) {
+        self.deployment.quota.give_back(&self.ticket, time::now());
+    }
+
     /// Gives the place back and tells the deployment's owner how it went; `ttfb` feeds its latency.
     pub fn settle(mut self, outcome: Outcome, ttfb: Option<Duration>) {
         self.end(outcome, ttfb);

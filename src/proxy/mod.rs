@@ -1,7 +1,8 @@
 //! The exchange with the upstream, on the worker's thread: who is asked, how often, and what reaches the client.
 //!
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `relay` the streamed rest of an answer, `books`
-//! what the ledger and the metrics are told, `pipe` what actix polls of a relay.
+//! what the ledger and the metrics are told, `pipe` what actix polls of a relay, `spill` when a refusal
+//! is not the client's own.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -12,3 +13,4 @@ pub mod exchange;
 pub mod headers;
 pub mod pipe;
 pub mod relay;
+pub mod spill;

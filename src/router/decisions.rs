@@ -50,6 +50,10 @@ pub struct PassedOver {
 pub enum Reason {
     /// This request was sent to it before.
     AlreadyTried,
+    /// The caller's key keeps its requests to other regions, or it is not known where this one is.
+    RegionNotAllowed,
+    /// It is provisioned, and one like it has refused this prompt as too long.
+    PromptTooLong,
     /// By an operator.
     Drained,
     /// It asked for a pause.
@@ -91,6 +95,8 @@ impl Reason {
     pub fn label(self) -> &'static str {
         match self {
             Self::AlreadyTried => "already_tried",
+            Self::RegionNotAllowed => "region_not_allowed",
+            Self::PromptTooLong => "prompt_too_long",
             Self::Drained => "drained",
             Self::Cooling { .. } => "cooling",
             Self::BreakerOpen { .. } => "breaker_open",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::candidate;
 use super::decisions::{Chosen, Decision, PassedOver, Reason, SHOWN};
 use crate::balance::health::State;
+use crate::domain::demand::Demand;
 use crate::domain::time::{Timestamp, WallTime};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::routes::Route;
@@ -13,6 +14,7 @@ use crate::fleet::routes::Route;
 /// What the router knows of its choice.
 pub(super) struct Choice<'a> {
     pub route: &'a Route,
+    pub demand: &'a Demand,
     /// What the request needs of a deployment's quota.
     pub tokens: u64,
     pub tried: &'a [DeploymentId],
@@ -43,6 +45,12 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     let gauges = &other.gauges;
     if choice.tried.contains(&other.id) {
         return Reason::AlreadyTried;
+    }
+    if !choice.demand.regions.allow(other.place.as_ref()) {
+        return Reason::RegionNotAllowed;
+    }
+    if !choice.demand.skus.allow(other.sku) {
+        return Reason::PromptTooLong;
     }
     if gauges.is_drained() {
         return Reason::Drained;

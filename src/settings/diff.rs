@@ -17,6 +17,7 @@ use crate::azure::entra::{Entra, Identity};
 use crate::domain::money::Price;
 use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
+use crate::domain::sku::Sku;
 
 /// One value in effect.
 #[derive(Clone, Debug, PartialEq)]
@@ -240,9 +241,12 @@ impl List {
         self.plain(&["resources", name, "weight"], weight);
         self.plain(&["resources", name, "enabled"], enabled);
         for (deployment, settings) in deployments {
-            let Deployment { model, priority: own, max_in_flight, tpm, rpm } = settings;
+            let Deployment { model, sku, priority: own, max_in_flight, tpm, rpm } = settings;
             let at = |key| ["resources", name, "deployments", deployment.as_str(), key];
             self.text(&at("model"), model.as_str());
+            if *sku != Sku::default() {
+                self.text(&at("sku"), sku.label());
+            }
             if own != priority {
                 self.plain(&at("priority"), own);
             }

@@ -10,6 +10,7 @@ use crate::azure::entra::Entra;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
 use crate::domain::secret::Secret;
+use crate::domain::sku::Sku;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -141,7 +142,8 @@ pub enum Credential {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deployment {
     pub model: ModelName,
-    /// The resource's, unless the deployment sets its own.
+    pub sku: Sku,
+    /// The resource's, unless the deployment sets its own; 0 for provisioned capacity that sets none.
     pub priority: u32,
     pub max_in_flight: Option<u32>,
     /// Tokens and requests per minute until Azure's answers name others.
@@ -152,7 +154,7 @@ pub struct Deployment {
 impl Deployment {
     /// Of the model, with nothing else said.
     pub fn of(model: ModelName) -> Self {
-        Self { model, priority: 1, max_in_flight: None, tpm: None, rpm: None }
+        Self { model, sku: Sku::Standard, priority: 1, max_in_flight: None, tpm: None, rpm: None }
     }
 }
 
