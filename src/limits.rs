@@ -14,6 +14,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use std::num::NonZeroU32;
 
+use crate::domain::class::Class;
 use crate::domain::ids::{KeyId, ModelName, UserId};
 use crate::domain::regions::Regions;
 use crate::domain::time::WallTime;
@@ -34,6 +35,7 @@ pub struct Grant {
     pub models: Option<Vec<ModelName>>,
     /// From where it may be served.
     pub regions: Regions,
+    pub class: Class,
     pub expires_at: Option<WallTime>,
     /// The key's own limits with the defaults filled in.
     pub limits: Limits,
@@ -204,8 +206,8 @@ fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
         burst: defaults.burst.filter(|_| row.limits.rpm == Limit::Inherit),
     };
     let user_id = row.user.map(|user| user.id);
-    let KeyRow { id: key_id, name, hash, models, regions, expires_at, .. } = row;
-    (hash, Grant { key_id, user_id, name, models, regions, expires_at, limits })
+    let KeyRow { id: key_id, name, hash, models, regions, class, expires_at, .. } = row;
+    (hash, Grant { key_id, user_id, name, models, regions, class, expires_at, limits })
 }
 
 #[cfg(test)]
@@ -214,8 +216,8 @@ mod tests {
     use crate::storage::secret_key::hash;
 
     fn grant(limits: Limits) -> Grant {
-        let (key_id, regions) = (KeyId::generate(), Regions::default());
-        Grant { key_id, user_id: None, name: "test".into(), models: None, regions, expires_at: None, limits }
+        let (key_id, regions, class) = (KeyId::generate(), Regions::default(), Class::default());
+        Grant { key_id, user_id: None, name: "test".into(), models: None, regions, class, expires_at: None, limits }
     }
 
     const UNLIMITED: Limits = Limits { rpm: None, concurrency: None, burst: None };

@@ -252,7 +252,9 @@ fn choose(
                 .deployments
                 .iter()
                 .enumerate()
-                .filter(|(_, deployment)| deployment.may_serve(demand) && is_candidate(deployment, tokens, tried, now))
+                .filter(|(_, deployment)| {
+                    able_now(deployment, demand, now) && is_candidate(deployment, tokens, tried, now)
+                })
                 .map(|(index, deployment)| candidate(index, deployment, tokens, now))
                 .collect();
             let Some(picked) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
@@ -275,6 +277,11 @@ fn candidate(index: usize, deployment: &Deployment, tokens: u64, now: Timestamp)
     Candidate { index, weight: deployment.weight, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }
 }
 
+/// Whether it may serve such a request, and may do so now as far as urgency goes.
+fn able_now(deployment: &Deployment, demand: &Demand, now: Timestamp) -> bool {
+    deployment.may_serve(demand) && deployment.leaves_room(demand, now)
+}
+
 fn is_candidate(deployment: &Deployment, tokens: u64, tried: &[DeploymentId], now: Timestamp) -> bool {
     !deployment.gauges.is_drained()
         && deployment.has_room()
@@ -292,7 +299,7 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
     let tokens = demand.counted_tokens();
     let open = || able(table, demand).filter(|deployment| !deployment.gauges.is_drained());
     let ready = |deployment: &Deployment| deployment.gauges.ready_at().since(now);
-    let waits = open().map(|deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {
+    let waits = open().map(|deployment| match ready(deployment).max(deployment.quota_wait(demand, now)) {
         // It has failed this request, and the next one may fare better.
         Duration::ZERO if tried.contains(&deployment.id) => SOON,
         wait => wait,
@@ -301,7 +308,10 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
     let busy = open().any(|deployment| match deployment.gauges.state() {
         State::Cooling => true,
         State::Closed => {
-            !deployment.has_room() || !ready(deployment).is_zero() || !deployment.quota.seems_to_fit(tokens, now)
+            !deployment.has_room()
+                || !deployment.leaves_room(demand, now)
+                || !ready(deployment).is_zero()
+                || !deployment.quota.seems_to_fit(tokens, now)
         }
         State::Open | State::Quarantined => false,
     });

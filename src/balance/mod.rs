@@ -4,13 +4,14 @@
 //! for a time that doubles; after either, one request at a time probes it. Among the rest, the lowest tier with a
 //! candidate serves, and inside a tier two weighted draws are compared by load (`select`). What Azure would refuse is
 //! not sent: `quota` keeps a model of each deployment's counters that its answers correct. When all are busy, requests
-//! wait in a line that is fair among callers (`waiting`).
+//! wait in a line that is fair among callers (`waiting`). Batch jobs leave a part of each deployment free (`share`).
 
 pub mod health;
 pub mod latency;
 pub mod quota;
 pub mod request_window;
 pub mod select;
+pub mod share;
 mod slots;
 pub mod token_window;
 pub mod utilisation;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::print;
+use crate::domain::class::Class;
 use crate::domain::regions::Regions;
 use crate::domain::time::{WallTime, wall_now};
 use crate::settings::model::Settings;
@@ -47,6 +48,9 @@ pub struct Add {
     /// The regions it may be served from, separated by commas, as in `swedencentral,germanywestcentral`; all if left out
     #[arg(long, value_delimiter = ',')]
     pub regions: Option<Vec<String>>,
+    /// `batch` for jobs that nobody waits for: they leave a part of each deployment to the others, and wait after them
+    #[arg(long, value_name = "interactive|batch", default_value_t = Class::Interactive)]
+    pub class: Class,
     /// Requests per minute, or `unlimited`; the settings' default if left out
     #[arg(long, value_name = "N|unlimited")]
     pub rpm: Option<LimitArg>,
@@ -126,6 +130,7 @@ fn add(args: &Add, settings: &Settings, open: impl Fn() -> Result<Store, Storage
         secret,
         models: args.models.as_ref().map(|models| models.iter().map(|model| model.trim().into()).collect()),
         regions,
+        class: args.class,
         limits: KeyLimits {
             rpm: args.rpm.map_or(Limit::Inherit, |LimitArg(limit)| limit),
             concurrency: args.concurrency.map_or(Limit::Inherit, |LimitArg(limit)| limit),
@@ -188,6 +193,7 @@ fn list(args: &Ls, store: &Store) -> Result<ExitCode, StorageError> {
                 shown_prefix(key),
                 models(key),
                 key.regions.to_string().replace(' ', ""),
+                key.class.to_string(),
                 limit(key.limits.rpm),
                 limit(key.limits.concurrency),
                 rfc3339(key.created_at),
@@ -195,7 +201,7 @@ fn list(args: &Ls, store: &Store) -> Result<ExitCode, StorageError> {
         })
         .collect();
     print::table(
-        &["ID", "NAME", "USER", "STATE", "SECRET", "MODELS", "REGIONS", "RPM", "CONCURRENCY", "CREATED"],
+        &["ID", "NAME", "USER", "STATE", "SECRET", "MODELS", "REGIONS", "CLASS", "RPM", "CONCURRENCY", "CREATED"],
         &rows,
     );
     if keys.is_empty() {
@@ -217,6 +223,7 @@ fn show(key: &KeyRow, args: &One) -> ExitCode {
         ("secret", shown_prefix(key)),
         ("models", models(key)),
         ("regions", key.regions.to_string().replace(' ', "")),
+        ("class", key.class.to_string()),
         ("rpm", limit(key.limits.rpm)),
         ("concurrency", limit(key.limits.concurrency)),
         ("created", rfc3339(key.created_at)),

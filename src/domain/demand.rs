@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::class::Class;
 use super::ids::ModelName;
 use super::regions::Regions;
 use super::sku::Skus;
@@ -60,6 +61,9 @@ pub struct Demand {
     /// From where the caller may be served, by whichever model.
     pub regions: Regions,
     pub skus: Skus,
+    pub class: Class,
+    /// Of each deployment, what of it may be in use when a batch job is sent there, from 0 to 1.
+    pub batch_share: f64,
 }
 
 /// Where a demand's `output_tokens` come from.

@@ -13,10 +13,13 @@ use super::resource::Settled;
 use super::tally::Tally;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::balance::quota::Start;
+use crate::balance::share::InUse;
+use crate::domain::class::Class;
 use crate::domain::demand::Demand;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::regions::RegionCode;
 use crate::domain::sku::Sku;
+use crate::domain::time::Timestamp;
 use crate::settings::model;
 
 /// Tells deployments apart also across reloads, when names come back.
@@ -100,5 +103,29 @@ impl Deployment {
 
     pub fn has_room(&self) -> bool {
         self.max_in_flight.is_none_or(|most| self.gauges.in_flight() < most)
+    }
+
+    /// Whether enough of it is free for chats, should this be a batch job. Looks under the quota's lock then; two workers
+    /// that look at the same moment may both find enough.
+    pub fn leaves_room(&self, demand: &Demand, now: Timestamp) -> bool {
+        match demand.class {
+            Class::Interactive => true,
+            Class::Batch => self.in_use(now).leaves_room(demand.counted_tokens(), demand.batch_share),
+        }
+    }
+
+    /// How long until its quota has room for such a request, and for what a batch job leaves free.
+    pub fn quota_wait(&self, demand: &Demand, now: Timestamp) -> Duration {
+        let tokens = demand.counted_tokens();
+        let wanted = match demand.class {
+            Class::Batch if !self.leaves_room(demand, now) => self.in_use(now).room_wanted(tokens, demand.batch_share),
+            Class::Batch | Class::Interactive => tokens,
+        };
+        self.quota.wait(wanted, now)
+    }
+
+    fn in_use(&self, now: Timestamp) -> InUse {
+        let (in_flight, max_in_flight) = (self.gauges.in_flight(), self.max_in_flight);
+        InUse { in_flight, max_in_flight, quota: self.quota.standing(now) }
     }
 }

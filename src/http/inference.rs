@@ -61,6 +61,8 @@ pub async fn serve(
         cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },
         regions: caller.grant.regions.clone(),
         skus: Skus::Any,
+        class: caller.grant.class,
+        batch_share: table.settings.routing.batch_share,
     };
     let entry = worker.recorder.admit(Intent {
         id: label.id(),

@@ -78,6 +78,10 @@ pub enum Reason {
     NoQuota {
         until: WallTime,
     },
+    /// It has room, and a batch job is to leave that to chats.
+    BatchShare {
+        share: f64,
+    },
     /// A tier before it could serve.
     LowerTier {
         priority: u32,
@@ -105,6 +109,7 @@ impl Reason {
             Self::NoRoom { .. } => "no_room",
             Self::NoCredential => "no_credential",
             Self::NoQuota { .. } => "no_quota",
+            Self::BatchShare { .. } => "batch_share",
             Self::LowerTier { .. } => "lower_tier",
             Self::LostDraw { .. } => "lost_draw",
             Self::NotDrawn { .. } => "not_drawn",

@@ -77,6 +77,9 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     if !other.quota.seems_to_fit(choice.tokens, now) {
         return Reason::NoQuota { until: wall.after(other.quota.wait(choice.tokens, now)) };
     }
+    if !other.leaves_room(choice.demand, now) {
+        return Reason::BatchShare { share: choice.demand.batch_share };
+    }
     if choice.chosen.is_some_and(|chosen| chosen.priority < other.priority) {
         return Reason::LowerTier { priority: other.priority };
     }

@@ -1,7 +1,7 @@
 //! Waiting for room: how many may, for how long, and when the line moves.
 //!
-//! A router keeps lines for each model of its thread, one for each choice of regions that callers are limited to; the
-//! waiting room is one for all. Lines move when somebody asks, and every few milliseconds while anyone stands in one: a
+//! A router keeps lines for each model of its thread, one for each choice of regions that callers are limited to, and
+//! further ones for batch jobs, which come after all others; the waiting room is one for all. Lines move when somebody asks, and every few milliseconds while anyone stands in one: a
 //! cooldown that ends and a slot that another thread gave back send no message. Who is next in a line is decided in
 //! [`crate::balance::waiting`].
 
@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{Refusal, Router, offer, refusal};
+use crate::domain::class::Class;
 use crate::domain::demand::Demand;
 use crate::domain::ids::{KeyId, ModelName, RequestId};
 use crate::domain::regions::Regions;
@@ -42,12 +43,13 @@ pub struct Wait {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Queue {
     model: ModelName,
+    class: Class,
     regions: Regions,
 }
 
 impl Queue {
     fn of(demand: &Demand) -> Self {
-        Self { model: demand.model.clone(), regions: demand.regions.clone() }
+        Self { model: demand.model.clone(), class: demand.class, regions: demand.regions.clone() }
     }
 }
 
@@ -113,14 +115,15 @@ impl Router {
         if self.lines.is_empty() {
             return true;
         }
-        self.move_lines(|queue| queue.model == demand.model);
+        self.move_lines(|queue| queue.model == demand.model && queue.class <= demand.class);
         !self.lines.contains_key(&Queue::of(demand))
     }
 
-    /// In no order, so that none is always the first.
+    /// Chats before batch jobs, and else in no order, so that none is always the first.
     fn move_lines(&mut self, which: impl Fn(&Queue) -> bool) {
         let mut queues: SmallVec<[Queue; 4]> = self.lines.keys().filter(|queue| which(queue)).cloned().collect();
         self.rng.shuffle(&mut queues);
+        queues.sort_by_key(|queue| queue.class);
         for queue in &queues {
             self.move_line(queue);
         }

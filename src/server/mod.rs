@@ -15,6 +15,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, web};
 
 use crate::accounting::{self, Books};
+use crate::domain::class::Class;
 use crate::domain::money::Tariff;
 use crate::domain::regions::Regions;
 use crate::domain::time;
@@ -307,8 +308,8 @@ impl Gateway {
     pub async fn add_key(&self, name: &str, limits: KeyLimits) -> Result<String, StartError> {
         let secret = KeySecret::generate()?;
         let text = secret.text.clone();
-        let (name, regions) = (name.to_owned(), Regions::default());
-        let new = NewKey { name, user: None, secret, models: None, regions, limits, expires_at: None };
+        let (name, regions, class) = (name.to_owned(), Regions::default(), Class::default());
+        let new = NewKey { name, user: None, secret, models: None, regions, class, limits, expires_at: None };
         let store = self.house.store.clone();
         web::block(move || store.create_key(&new)).await.map_err(|_| StartError::Died("the blocking pool"))??;
         self.house.reload_callers().await?;

@@ -175,6 +175,7 @@ impl List {
             cooldown,
             max_wait,
             max_waiting,
+            batch_share,
         } = routing;
         self.duration(&["routing", "connect_timeout"], *connect_timeout);
         self.duration(&["routing", "first_byte_timeout"], *first_byte_timeout);
@@ -185,6 +186,7 @@ impl List {
         self.duration(&["routing", "cooldown"], *cooldown);
         self.duration(&["routing", "max_wait"], *max_wait);
         self.plain(&["routing", "max_waiting"], max_waiting);
+        self.plain(&["routing", "batch_share"], batch_share);
     }
 
     fn limits(&mut self, limits: Limits) {

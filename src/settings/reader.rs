@@ -203,6 +203,24 @@ impl<'a> Section<'a> {
         number
     }
 
+    /// A part of a whole, from 0 to 1.
+    pub(super) fn fraction(&self, key: &'static str) -> Option<f64> {
+        let value = self.value(key)?;
+        let path = self.path.child(key);
+        let number = if let ValueKind::Float(number) = &value.kind {
+            Some(*number)
+        } else if let ValueKind::I64(number) = &value.kind {
+            Some(*number as f64)
+        } else {
+            self.spelt_out(&path, value).and_then(|text| text.parse().ok())
+        };
+        let number = number.filter(|number| (0.0..=1.0).contains(number));
+        if number.is_none() {
+            self.wrong_plain(&path, "a number from 0 to 1 such as 0.1", &value.kind);
+        }
+        number
+    }
+
     /// A list of texts; from the environment, separated by commas.
     pub(super) fn list(&self, key: &'static str) -> Option<Vec<(KeyPath, String)>> {
         let value = self.value(key)?;

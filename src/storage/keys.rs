@@ -11,6 +11,7 @@ use super::page::{Cursor, Page, PageSize, wall_text, wall_text_opt};
 use super::schema::{keys, users};
 use super::secret_key::{self, KeySecret};
 use super::{StorageError, Store, meta};
+use crate::domain::class::Class;
 use crate::domain::ids::{KeyId, ModelName, UserId};
 use crate::domain::regions::{RegionCode, Regions};
 use crate::domain::time::{WallTime, wall_now};
@@ -32,6 +33,8 @@ pub struct KeyRow {
     /// Null where it is served from everywhere.
     #[serde(serialize_with = "region_codes")]
     pub regions: Regions,
+    #[serde(serialize_with = "super::page::display")]
+    pub class: Class,
     pub limits: KeyLimits,
     #[serde(serialize_with = "wall_text_opt")]
     pub expires_at: Option<WallTime>,
@@ -75,6 +78,7 @@ pub struct NewKey {
     pub secret: KeySecret,
     pub models: Option<Vec<ModelName>>,
     pub regions: Regions,
+    pub class: Class,
     pub limits: KeyLimits,
     pub expires_at: Option<WallTime>,
 }
@@ -99,6 +103,7 @@ type Columns = (
     Option<i64>,
     Option<i64>,
     Option<String>,
+    String,
     Option<(Vec<u8>, String)>,
 );
 
@@ -117,6 +122,7 @@ macro_rules! select_rows {
             keys::expires_at,
             keys::revoked_at,
             keys::regions,
+            keys::class,
             (users::id, users::name).nullable(),
         ))
     };
@@ -182,6 +188,7 @@ impl Store {
                     keys::created_at.eq(now.0),
                     keys::expires_at.eq(new.expires_at.map(|at| at.0)),
                     keys::regions.eq(regions),
+                    keys::class.eq(new.class.label()),
                 ))
                 .execute(connection)?;
             meta::raise_keys_version(connection)?;
@@ -193,6 +200,7 @@ impl Store {
                 prefix: new.secret.prefix.clone(),
                 models: new.models.clone(),
                 regions: new.regions.clone(),
+                class: new.class,
                 limits: new.limits,
                 expires_at: new.expires_at,
                 revoked_at: None,
@@ -237,8 +245,21 @@ fn find_or_create_user(connection: &mut SqliteConnection, name: &str, now: WallT
 
 impl KeyRow {
     fn read(columns: Columns) -> Result<Self, StorageError> {
-        let (id, name, hash, prefix, models, rpm, concurrency, created_at, expires_at, revoked_at, regions, user) =
-            columns;
+        let (
+            id,
+            name,
+            hash,
+            prefix,
+            models,
+            rpm,
+            concurrency,
+            created_at,
+            expires_at,
+            revoked_at,
+            regions,
+            class,
+            user,
+        ) = columns;
         let unreadable =
             |place, cause: &dyn std::fmt::Display| StorageError::Unreadable { place, cause: cause.to_string() };
         let list = |column: Option<String>, place| -> Result<Option<Vec<String>>, StorageError> {
@@ -257,6 +278,7 @@ impl KeyRow {
             models: models.map(|models| models.into_iter().map(ModelName::from).collect()),
             regions: regions
                 .map_or_else(Regions::default, |names| Regions::only(names.iter().map(|name| RegionCode::of(name)))),
+            class: class.parse().map_err(|error| unreadable("keys.class", &error))?,
             limits: KeyLimits { rpm: Limit::read(rpm), concurrency: Limit::read(concurrency) },
             expires_at: expires_at.map(WallTime),
             revoked_at: revoked_at.map(WallTime),

@@ -29,6 +29,7 @@ diesel::table! {
         expires_at -> Nullable<BigInt>,
         revoked_at -> Nullable<BigInt>,
         regions -> Nullable<Text>,
+        class -> Text,
     }
 }
 

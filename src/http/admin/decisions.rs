@@ -71,6 +71,7 @@ fn passed_over(PassedOver { resource, deployment, reason }: &PassedOver) -> Valu
             view["in_flight"] = json!(in_flight);
             view["max_in_flight"] = json!(most);
         }
+        Reason::BatchShare { share } => view["batch_share"] = json!(share),
         Reason::LowerTier { priority } => view["priority"] = json!(priority),
         Reason::LostDraw { load } | Reason::NotDrawn { load } => view["load"] = json!(load),
         Reason::AlreadyTried

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Query;
 use super::problem::{FieldError, Problem, did_you_mean};
 use super::queries::{blocking, page};
+use crate::domain::class::{Class, UnknownClass};
 use crate::domain::ids::{KeyId, ModelName};
 use crate::domain::regions::Regions;
 use crate::domain::time::WallTime;
@@ -94,7 +95,7 @@ fn no_such_key(id: KeyId) -> Problem {
 
 /// Reads the body member by member, so that every mistake is named in one answer. With the key come warnings.
 fn read_new_key(body: &[u8], settings: &Settings) -> Result<(NewKey, Vec<String>), Problem> {
-    const FIELDS: [&str; 7] = ["name", "user", "secret", "models", "regions", "limits", "expires_at"];
+    const FIELDS: [&str; 8] = ["name", "user", "secret", "models", "regions", "class", "limits", "expires_at"];
     let value: Value =
         serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
     let Value::Object(members) = value else { return Err(Problem::bad_request("the body must be a JSON object")) };
@@ -115,6 +116,14 @@ fn read_new_key(body: &[u8], settings: &Settings) -> Result<(NewKey, Vec<String>
     };
     let models = reader.models(&members);
     let regions = reader.regions(&members, settings);
+    let class = match reader.text(&members, "class").map(|text| text.parse()) {
+        None => Class::default(),
+        Some(Ok(class)) => class,
+        Some(Err(UnknownClass)) => {
+            reader.wrong("/class", &UnknownClass.to_string());
+            Class::default()
+        }
+    };
     let limits = reader.limits(&members);
     let expires_at = reader.text(&members, "expires_at").and_then(|text| match text.parse::<jiff::Timestamp>() {
         Ok(at) => Some(WallTime(at.as_microsecond())),
@@ -126,7 +135,7 @@ fn read_new_key(body: &[u8], settings: &Settings) -> Result<(NewKey, Vec<String>
     match reader.errors.is_empty() {
         true => {
             let name = name.unwrap_or_default();
-            Ok((NewKey { name, user, secret, models, regions, limits, expires_at }, reader.warnings))
+            Ok((NewKey { name, user, secret, models, regions, class, limits, expires_at }, reader.warnings))
         }
         false => Err(Problem::invalid(reader.errors)),
     }
