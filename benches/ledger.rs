@@ -14,7 +14,7 @@ use aoai_gateway::accounting::recorder::Recorder;
 use aoai_gateway::accounting::{self};
 use aoai_gateway::domain::demand::Operation;
 use aoai_gateway::domain::ids::{DeploymentName, KeyId, ModelName, RequestId, ResourceName};
-use aoai_gateway::domain::money::{Cost, Price};
+use aoai_gateway::domain::money::{Cost, Tariff};
 use aoai_gateway::domain::time::wall_now;
 use aoai_gateway::domain::usage::{Charge, Usage};
 use aoai_gateway::settings::model::Durability;
@@ -65,6 +65,7 @@ impl Samples {
             usage,
             estimated: false,
             cost: Cost(45_000_000),
+            flat_cost: false,
             ttfb: Some(Duration::from_millis(3)),
             duration: Duration::from_millis(5),
             attempts: smallvec![AttemptRecord {
@@ -122,7 +123,7 @@ fn actors(criterion: &mut Criterion) {
         let system = actix::System::new();
         let books = system.block_on(async {
             let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).expect("a store");
-            accounting::start(&store, &Alarm::default(), |_| Price::default(), |_| ()).expect("the books")
+            accounting::start(&store, &Alarm::default(), |_| Tariff::Flat, |_| ()).expect("the books")
         });
         let recorder = system.block_on(async { books.recorder() });
         let (mut rows, mut cpu) = (0_u64, Duration::ZERO);

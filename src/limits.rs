@@ -14,7 +14,9 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use std::num::NonZeroU32;
 
+use crate::domain::class::Class;
 use crate::domain::ids::{KeyId, ModelName, UserId};
+use crate::domain::regions::Regions;
 use crate::domain::time::WallTime;
 use crate::settings::model::Limits;
 use crate::storage::keys::{KeyRow, Limit};
@@ -31,6 +33,9 @@ pub struct Grant {
     pub name: String,
     /// Canonical names or aliases; `None` = every model.
     pub models: Option<Vec<ModelName>>,
+    /// From where it may be served.
+    pub regions: Regions,
+    pub class: Class,
     pub expires_at: Option<WallTime>,
     /// The key's own limits with the defaults filled in.
     pub limits: Limits,
@@ -201,10 +206,8 @@ fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
         burst: defaults.burst.filter(|_| row.limits.rpm == Limit::Inherit),
     };
     let user_id = row.user.map(|user| user.id);
-    (
-        row.hash,
-        Grant { key_id: row.id, user_id, name: row.name, models: row.models, expires_at: row.expires_at, limits },
-    )
+    let KeyRow { id: key_id, name, hash, models, regions, class, expires_at, .. } = row;
+    (hash, Grant { key_id, user_id, name, models, regions, class, expires_at, limits })
 }
 
 #[cfg(test)]
@@ -213,7 +216,8 @@ mod tests {
     use crate::storage::secret_key::hash;
 
     fn grant(limits: Limits) -> Grant {
-        Grant { key_id: KeyId::generate(), user_id: None, name: "test".into(), models: None, expires_at: None, limits }
+        let (key_id, regions, class) = (KeyId::generate(), Regions::default(), Class::default());
+        Grant { key_id, user_id: None, name: "test".into(), models: None, regions, class, expires_at: None, limits }
     }
 
     const UNLIMITED: Limits = Limits { rpm: None, concurrency: None, burst: None };

@@ -20,7 +20,7 @@ use crate::balance::select::{self, Candidate, Picked};
 use crate::balance::share::FULL;
 use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
-use crate::domain::ids::{KeyId, ModelName, RequestId};
+use crate::domain::ids::{KeyId, RequestId};
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
@@ -33,7 +33,7 @@ use prometheus::IntCounter;
 use trust::Trust;
 
 pub use trust::Manner;
-use waiting::Waiter;
+use waiting::{Queue, Waiter};
 pub use waiting::{Wait, WaitingRoom};
 
 /// Asks for the right to send one request.
@@ -112,6 +112,11 @@ impl RouterHandle {
         self.table.borrow().clone()
     }
 
+    /// Whether anyone may serve such a request, now or later.
+    pub fn could_serve(&self, demand: &Demand) -> bool {
+        able(&self.table.borrow(), demand).any(|deployment| !deployment.gauges.is_drained())
+    }
+
     pub async fn acquire(&self, acquire: Acquire) -> Result<Result<Lease, Refusal>, MailboxError> {
         self.router.send(acquire).await
     }
@@ -128,8 +133,8 @@ pub struct Router {
     table: Rc<RefCell<Arc<RouteTable>>>,
     pool: Addr<Pool>,
     rng: fastrand::Rng,
-    /// Those who wait, by model; none is empty between two messages.
-    lines: HashMap<ModelName, Line<KeyId, Waiter>>,
+    /// Those who wait, by what they wait for; none is empty between two messages.
+    lines: HashMap<Queue, Line<KeyId, Waiter>>,
     /// Whether the lines are looked at again soon.
     ticking: bool,
     budget: Budget,
@@ -173,7 +178,7 @@ impl Handler<Acquire> for Router {
         if tried.is_empty() {
             self.retries.earn(table.settings.routing.retry_budget);
         }
-        let offered = if turn == Turn::BehindTheLine && !self.move_line(&demand.model) {
+        let offered = if turn == Turn::BehindTheLine && !self.line_before(&demand) {
             Err(refusal(&table, &demand, &tried, now))
         } else {
             let ask = Ask::of(&demand, &tried, now);
@@ -208,7 +213,7 @@ impl Router {
         let tokens = demand.counted_tokens();
         let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
         let manner = offer.map_or(Manner::Drawn, |offer| offer.manner);
-        let decision = explain(&Choice { route, tokens, tried, chosen, manner, rival }, now, time::wall_now());
+        let decision = explain(&Choice { route, demand, tokens, tried, chosen, manner, rival }, now, time::wall_now());
         let chosen = decision.chosen.as_ref().map(tracing::field::display);
         tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
         self.decisions.keep(request, decision);
@@ -217,14 +222,15 @@ impl Router {
 
 /// What a choice depends on, beside the deployments.
 struct Ask<'a> {
+    demand: &'a Demand,
     tokens: u64,
     tried: &'a [DeploymentId],
     now: Timestamp,
 }
 
 impl<'a> Ask<'a> {
-    fn of(demand: &Demand, tried: &'a [DeploymentId], now: Timestamp) -> Self {
-        Self { tokens: demand.counted_tokens(), tried, now }
+    fn of(demand: &'a Demand, tried: &'a [DeploymentId], now: Timestamp) -> Self {
+        Self { demand, tokens: demand.counted_tokens(), tried, now }
     }
 }
 
@@ -280,6 +286,11 @@ fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item =
     names.filter_map(|name| table.model(name.as_str())).map(Arc::as_ref)
 }
 
+/// Those that may serve a request at all, in order of preference.
+fn able<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item = &'t Arc<Deployment>> {
+    routes(table, demand).flat_map(Route::deployments).filter(|deployment| deployment.may_serve(demand))
+}
+
 /// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a
 /// candidate away, so this ends. With the lease comes the other deployment that was drawn.
 fn choose<'t>(route: &'t Route, ask: &Ask<'_>, trust: Trust, rng: &mut fastrand::Rng) -> Option<Offer<'t>> {
@@ -321,9 +332,15 @@ fn candidate(index: usize, deployment: &Deployment, tokens: u64, now: Timestamp)
     Candidate { index, weight, share, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }
 }
 
+/// Whether it may serve such a request, and may do so now as far as urgency goes.
+fn able_now(deployment: &Deployment, ask: &Ask<'_>) -> bool {
+    deployment.may_serve(ask.demand) && deployment.leaves_room(ask.demand, ask.now)
+}
+
 fn is_candidate(deployment: &Deployment, ask: &Ask<'_>, trust: Trust) -> bool {
-    let &Ask { tokens, tried, now } = ask;
-    !deployment.gauges.is_drained()
+    let &Ask { tokens, tried, now, .. } = ask;
+    able_now(deployment, ask)
+        && !deployment.gauges.is_drained()
         && deployment.has_room()
         && deployment.credential.is_usable(now)
         && deployment.gauges.may_ask(now)
@@ -338,16 +355,13 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
         return Refusal::UnknownModel;
     }
     let tokens = demand.counted_tokens();
-    let open = || {
-        let deployments = routes(table, demand).flat_map(Route::deployments);
-        deployments.filter(|deployment| !deployment.gauges.is_drained())
-    };
+    let open = || able(table, demand).filter(|deployment| !deployment.gauges.is_drained());
     // One whose breaker is open may be somebody's last resort before its time.
     let ready = |deployment: &Deployment| {
         let gauges = &deployment.gauges;
         gauges.last_resort_at().unwrap_or_else(|| gauges.ready_at()).since(now)
     };
-    let waits = open().map(|deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {
+    let waits = open().map(|deployment| match ready(deployment).max(deployment.quota_wait(demand, now)) {
         // It has failed this request, and the next one may fare better.
         Duration::ZERO if tried.contains(&deployment.id) => SOON,
         wait => wait,
@@ -358,7 +372,10 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
         // What has not failed this request would serve it, but for want of room or for those in line before it.
         State::Closed if !tried.contains(&deployment.id) => deployment.credential.is_usable(now),
         State::Closed => {
-            !deployment.has_room() || !ready(deployment).is_zero() || !deployment.quota.seems_to_fit(tokens, now)
+            !deployment.has_room()
+                || !deployment.leaves_room(demand, now)
+                || !ready(deployment).is_zero()
+                || !deployment.quota.seems_to_fit(tokens, now)
         }
         State::Open | State::Quarantined => false,
     });

@@ -18,10 +18,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use crate::domain::ids::ModelName;
-use crate::domain::money::Price;
+use crate::domain::money::Tariff;
 use crate::domain::time;
-use crate::storage::{StorageError, Store};
+use crate::storage::{Bound, StorageError, Store};
 use crate::tripwire::Alarm;
 use checkpoints::Checkpoints;
 use gauges::Gauges;
@@ -42,14 +41,14 @@ pub struct Books {
 
 /// Closes what a crash left open and starts the actors. Inside an actix system; blocks while it recovers.
 ///
-/// `price` is asked for the models of recovered requests, `observe_commit` is told how long each group took to write.
+/// `tariff` is asked for recovered requests, `observe_commit` is told how long each group took to write.
 pub fn start(
     store: &Store,
     alarm: &Alarm,
-    price: impl Fn(&ModelName) -> Price,
+    tariff: impl Fn(&Bound) -> Tariff,
     observe_commit: impl Fn(Duration) + Send + Sync + 'static,
 ) -> Result<Books, StorageError> {
-    let recovered = store.recover(price)?;
+    let recovered = store.recover(tariff)?;
     if recovered > 0 {
         tracing::warn!(requests = recovered, "requests left open by an unclean end were closed with estimates");
     }

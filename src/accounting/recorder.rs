@@ -177,6 +177,7 @@ impl OpenEntry {
             usage,
             estimated,
             cost: self.price.cost(usage),
+            flat_cost: false,
             ttfb: None,
             duration,
             attempts,

@@ -38,11 +38,21 @@ pub fn classify(status: u16) -> Verdict {
 /// Whether Azure bills the prompt of a request that it refused with this body: the content filter has read it. Source:
 /// <https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter>
 pub fn bills_the_prompt(body: &[u8]) -> bool {
+    says(body, "content_filter")
+}
+
+/// Whether a refusal with this body is about the prompt's length.
+pub fn is_too_long(body: &[u8]) -> bool {
+    says(body, "context_length_exceeded")
+}
+
+/// Whether it is an error of that code.
+fn says(body: &[u8], code: &str) -> bool {
     let member = |span: &Range<usize>, name: &str| {
         json::members_at(body, span).into_iter().find(|member| json::key_text(body, member) == name)
     };
-    let code = member(&(0..body.len()), "error").and_then(|error| member(&error.value, "code"));
-    code.is_some_and(|code| json::string_at(body, &code.value).as_deref() == Some("content_filter"))
+    let found = member(&(0..body.len()), "error").and_then(|error| member(&error.value, "code"));
+    found.is_some_and(|found| json::string_at(body, &found.value).as_deref() == Some(code))
 }
 
 /// What Azure bills for a failure of this status: nothing for refusals, and nobody knows for a timeout and the rest.
@@ -67,6 +77,16 @@ mod tests {
         }
         assert_eq!(classify(400), Verdict::Reject);
         assert_eq!(classify(431), Verdict::Reject);
+    }
+
+    #[test]
+    fn a_prompts_length_is_the_code_and_not_a_word_of_the_text() {
+        let long = br#"{"error":{"message":"x","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
+        assert!(is_too_long(long));
+        let other: &[u8] = br#"{"error":{"code":"invalid_value","message":"context_length_exceeded"}}"#;
+        for other in [other, br#"{"error":{"code":null}}"#, br#"{"error":{"code":"context_length_exceeded""#, b""] {
+            assert!(!is_too_long(other), "{}", String::from_utf8_lossy(other));
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! recovered gets its own back slowly (`share`). Among the rest, the lowest tier with a candidate serves, and inside a
 //! tier two weighted draws are compared by load (`select`). What Azure would refuse is not sent: `quota` keeps a model
 //! of each deployment's counters that its answers correct. When all are busy, requests wait in a line that is fair among
-//! callers (`waiting`). Whose fault a failure was is told in `blame`, and how many second attempts the known bad ones
-//! are worth in `retry_budget`.
+//! callers (`waiting`). Batch jobs leave a part of each deployment free (`batch`). Whose fault a failure was is told in
+//! `blame`, and how many second attempts the known bad ones are worth in `retry_budget`.
 
+pub mod batch;
 pub mod blame;
 pub mod gray;
 pub mod health;

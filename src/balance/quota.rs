@@ -136,10 +136,11 @@ impl Quota {
         }
     }
 
-    /// The request never reached Azure.
+    /// The request never reached Azure, or was refused before it counted.
     pub fn give_back(&mut self, ticket: &Ticket) {
         self.requests.give_back(&ticket.requests);
         self.tokens.give_back(&ticket.tokens);
+        self.utilisation.give_back(&ticket.utilisation);
     }
 
     fn roll(&mut self, now: Timestamp) {

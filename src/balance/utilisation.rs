@@ -40,6 +40,8 @@ struct Heard {
 pub struct Mark {
     at: Timestamp,
     number: u64,
+    /// The request's own, and those of all up to it.
+    own: u64,
     tokens: u64,
     level: f64,
     corrected: f64,
@@ -69,7 +71,14 @@ impl Utilisation {
         self.level += self.per_token * tokens as f64;
         self.tokens = self.tokens.saturating_add(tokens);
         self.taken += 1;
-        Mark { at: now, number: self.taken, tokens: self.tokens, level: self.level, corrected: self.corrected }
+        Mark {
+            at: now,
+            number: self.taken,
+            own: tokens,
+            tokens: self.tokens,
+            level: self.level,
+            corrected: self.corrected,
+        }
     }
 
     /// The answer to the request of `mark` says how full the bucket was with it.
@@ -91,6 +100,15 @@ impl Utilisation {
         let sample = grown.max(0.0) / mark.tokens.saturating_sub(before.mark.tokens).max(1) as f64;
         self.per_token =
             if sample > self.per_token { sample } else { self.per_token * (1.0 - FORGIVE) + sample * FORGIVE };
+    }
+
+    /// The request of `mark` added nothing: it never arrived, or was refused before it counted. An answer to it or to a
+    /// later one has told that already.
+    pub fn give_back(&mut self, mark: &Mark) {
+        self.tokens = self.tokens.saturating_sub(mark.own);
+        if self.heard.is_none_or(|heard| heard.mark.number < mark.number) {
+            self.correct(-self.per_token * mark.own as f64);
+        }
     }
 
     /// Azure refused because the bucket was full, and has room again after `wait`.
@@ -155,6 +173,25 @@ mod tests {
         assert!(utilisation.level().unwrap() < 0.06, "the estimate was too high");
         utilisation.heard(&old, 0.9);
         assert!(utilisation.level().unwrap() < 0.06, "older than what is known");
+    }
+
+    #[test]
+    fn what_azure_did_not_count_leaves_no_trace() {
+        let mut utilisation = Utilisation::default();
+        for (number, level) in [(0, 0.1), (1, 0.2)] {
+            let mark = take(&mut utilisation, 100, number).unwrap();
+            utilisation.heard(&mark, level);
+        }
+        let before = utilisation.level().unwrap();
+        let long = take(&mut utilisation, 100_000, 2).unwrap();
+        assert!(take(&mut utilisation, 1, 2).is_none(), "it was believed to fill the bucket");
+        utilisation.give_back(&long);
+        assert!((utilisation.level().unwrap() - before).abs() < 0.001);
+        // An answer that came meanwhile had told it all: nothing is given back twice.
+        let (long, next) = (take(&mut utilisation, 500, 3).unwrap(), take(&mut utilisation, 100, 3).unwrap());
+        utilisation.heard(&next, 0.3);
+        utilisation.give_back(&long);
+        assert!((utilisation.level().unwrap() - 0.3).abs() < 0.001);
     }
 
     #[test]

@@ -6,8 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::print;
+use crate::domain::class::Class;
+use crate::domain::regions::Regions;
 use crate::domain::time::{WallTime, wall_now};
 use crate::settings::model::Settings;
+use crate::settings::regions;
 use crate::storage::keys::{KeyLimits, KeyRow, Limit, NewKey, Revoked};
 use crate::storage::page::{PageSize, rfc3339};
 use crate::storage::secret_key::KeySecret;
@@ -42,6 +45,12 @@ pub struct Add {
     /// The models it may use, separated by commas; all if left out
     #[arg(long, value_delimiter = ',')]
     pub models: Option<Vec<String>>,
+    /// The regions it may be served from, separated by commas, as in `swedencentral,germanywestcentral`; all if left out
+    #[arg(long, value_delimiter = ',')]
+    pub regions: Option<Vec<String>>,
+    /// `batch` for jobs that nobody waits for: they leave a part of each deployment to the others, and wait after them
+    #[arg(long, value_name = "interactive|batch", default_value_t = Class::Interactive)]
+    pub class: Class,
     /// Requests per minute, or `unlimited`; the settings' default if left out
     #[arg(long, value_name = "N|unlimited")]
     pub rpm: Option<LimitArg>,
@@ -95,7 +104,7 @@ pub fn run(args: &Args, settings: &Settings) -> ExitCode {
     let open = || Store::beside(&settings.database.path, settings.accounting.durability);
     let existing = || Store::existing(&settings.database.path, settings.accounting.durability);
     let done = match &args.command {
-        Command::Add(add) => return self::add(add, open),
+        Command::Add(add) => return self::add(add, settings, open),
         Command::Ls(args) => existing().and_then(|store| list(args, &store)),
         Command::Show(one) => existing().and_then(|store| with_one(one, &store, |key| Ok(show(key, one)))),
         Command::Revoke(one) => existing().and_then(|store| with_one(one, &store, |key| revoke(key, one, &store))),
@@ -103,7 +112,7 @@ pub fn run(args: &Args, settings: &Settings) -> ExitCode {
     done.unwrap_or_else(|error| print::failed(print::FAILED, &error))
 }
 
-fn add(args: &Add, open: impl Fn() -> Result<Store, StorageError>) -> ExitCode {
+fn add(args: &Add, settings: &Settings, open: impl Fn() -> Result<Store, StorageError>) -> ExitCode {
     let secret = match args.secret.as_deref().map_or_else(KeySecret::generate, KeySecret::chosen) {
         Ok(secret) => secret,
         Err(error) => return print::failed(print::USAGE, &error),
@@ -111,11 +120,17 @@ fn add(args: &Add, open: impl Fn() -> Result<Store, StorageError>) -> ExitCode {
     if args.name.trim().is_empty() || args.user.as_deref().is_some_and(|user| user.trim().is_empty()) {
         return print::failed(print::USAGE, &"a key and its user need names that are not empty");
     }
+    let regions = match limited_to(args, settings) {
+        Ok(regions) => regions,
+        Err(mistake) => return print::failed(print::USAGE, &mistake),
+    };
     let new = NewKey {
         name: args.name.clone(),
         user: args.user.clone(),
         secret,
         models: args.models.as_ref().map(|models| models.iter().map(|model| model.trim().into()).collect()),
+        regions,
+        class: args.class,
         limits: KeyLimits {
             rpm: args.rpm.map_or(Limit::Inherit, |LimitArg(limit)| limit),
             concurrency: args.concurrency.map_or(Limit::Inherit, |LimitArg(limit)| limit),
@@ -138,6 +153,16 @@ fn add(args: &Add, open: impl Fn() -> Result<Store, StorageError>) -> ExitCode {
         print::note(&format!("made {} `{}`; the secret above is shown only this once", key.id, key.name));
     }
     ExitCode::SUCCESS
+}
+
+/// The regions that were named; what is odd about them is said.
+fn limited_to(args: &Add, settings: &Settings) -> Result<Regions, String> {
+    let Some(names) = &args.regions else { return Ok(Regions::default()) };
+    let named = names.iter().map(|name| regions::named(name, settings)).collect::<Result<Vec<_>, _>>()?;
+    for warning in named.iter().filter_map(|named| named.warning.as_ref()) {
+        print::note(&format!("warning: {warning}"));
+    }
+    Ok(Regions::only(named.into_iter().map(|named| named.code)))
 }
 
 fn list(args: &Ls, store: &Store) -> Result<ExitCode, StorageError> {
@@ -167,13 +192,18 @@ fn list(args: &Ls, store: &Store) -> Result<ExitCode, StorageError> {
                 state(key, now).to_owned(),
                 shown_prefix(key),
                 models(key),
+                key.regions.to_string().replace(' ', ""),
+                key.class.to_string(),
                 limit(key.limits.rpm),
                 limit(key.limits.concurrency),
                 rfc3339(key.created_at),
             ]
         })
         .collect();
-    print::table(&["ID", "NAME", "USER", "STATE", "SECRET", "MODELS", "RPM", "CONCURRENCY", "CREATED"], &rows);
+    print::table(
+        &["ID", "NAME", "USER", "STATE", "SECRET", "MODELS", "REGIONS", "CLASS", "RPM", "CONCURRENCY", "CREATED"],
+        &rows,
+    );
     if keys.is_empty() {
         print::note("no keys yet; make one with `aoai-gateway keys add NAME`");
     }
@@ -192,6 +222,8 @@ fn show(key: &KeyRow, args: &One) -> ExitCode {
         ("state", state(key, wall_now()).to_owned()),
         ("secret", shown_prefix(key)),
         ("models", models(key)),
+        ("regions", key.regions.to_string().replace(' ', "")),
+        ("class", key.class.to_string()),
         ("rpm", limit(key.limits.rpm)),
         ("concurrency", limit(key.limits.concurrency)),
         ("created", rfc3339(key.created_at)),

@@ -106,6 +106,7 @@ fn columns(usage: &[UsageView], filter: &UsageFilter) -> (Vec<&'static str>, Vec
     columns.push(("errors", |row| row.errors.to_string()));
     columns.push(("cancelled", |row| row.cancelled.to_string()));
     columns.push(("estimated", |row| row.estimated.to_string()));
+    columns.push(("flat_cost", |row| row.flat_cost.to_string()));
     let rows = usage.iter().map(|row| columns.iter().map(|(_, cell)| cell(row)).collect()).collect();
     (columns.into_iter().map(|(heading, _)| heading).collect(), rows)
 }

@@ -2,7 +2,10 @@
 
 use smallvec::SmallVec;
 
+use super::class::Class;
 use super::ids::ModelName;
+use super::regions::Regions;
+use super::sku::Skus;
 
 /// An inference operation that a deployment can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +58,12 @@ pub struct Demand {
     pub output_tokens: u32,
     /// Whether Azure's admission counts the output too: it does for a cap that the request sets, and knows no other.
     pub cap: OutputCap,
+    /// From where the caller may be served, by whichever model.
+    pub regions: Regions,
+    pub skus: Skus,
+    pub class: Class,
+    /// Of each deployment, what of it may be in use when a batch job is sent there, from 0 to 1.
+    pub batch_share: f64,
 }
 
 /// Where a demand's `output_tokens` come from.

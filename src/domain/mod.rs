@@ -2,11 +2,14 @@
 //!
 //! What lives here has no I/O, knows no actor and no wire format, and decides nothing but its own arithmetic.
 
+pub mod class;
 pub mod demand;
 pub mod ids;
 pub mod money;
 pub mod outbound;
 pub mod outcome;
+pub mod regions;
 pub mod secret;
+pub mod sku;
 pub mod time;
 pub mod usage;

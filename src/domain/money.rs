@@ -1,5 +1,6 @@
 //! Money is integers: 1e-12 US dollars (picodollars), so that a price per million tokens is whole per token.
 
+use super::sku::Sku;
 use super::usage::Usage;
 
 /// An amount in picodollars.
@@ -34,6 +35,38 @@ impl Price {
                 .saturating_add(self.cached_input.saturating_mul(i64::from(cached)))
                 .saturating_add(self.output.saturating_mul(i64::from(usage.output_tokens))),
         )
+    }
+}
+
+/// What the tokens of one deployment cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tariff {
+    PerToken(Price),
+    /// Nothing on top of what its capacity costs anyway.
+    Flat,
+}
+
+impl Tariff {
+    /// `price` is the model's.
+    pub fn of(sku: Sku, price: Price) -> Self {
+        match sku {
+            Sku::Standard => Self::PerToken(price),
+            Sku::Provisioned => Self::Flat,
+        }
+    }
+
+    pub fn cost(self, usage: Usage) -> Cost {
+        match self {
+            Self::PerToken(price) => price.cost(usage),
+            Self::Flat => Cost::default(),
+        }
+    }
+
+    pub fn is_flat(self) -> bool {
+        match self {
+            Self::PerToken(_) => false,
+            Self::Flat => true,
+        }
     }
 }
 

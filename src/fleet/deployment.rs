@@ -13,8 +13,14 @@ use super::resource::{Paced, Settled};
 use super::tally::Tally;
 use super::vitals::SharedVitals;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
+use crate::balance::batch::InUse;
 use crate::balance::quota::Start;
+use crate::domain::class::Class;
+use crate::domain::demand::Demand;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
+use crate::domain::regions::RegionCode;
+use crate::domain::sku::Sku;
+use crate::domain::time::Timestamp;
 use crate::settings::model;
 
 /// Tells deployments apart also across reloads, when names come back.
@@ -28,7 +34,11 @@ pub struct Deployment {
     pub resource: ResourceName,
     pub name: DeploymentName,
     pub model: ModelName,
+    /// As the settings write it.
     pub region: Option<Region>,
+    /// The same as keys name it.
+    pub place: Option<RegionCode>,
+    pub sku: Sku,
     pub kind: Kind,
     pub endpoint: Arc<Endpoint>,
     pub api_version: ApiVersion,
@@ -66,6 +76,7 @@ impl Deployment {
     ) -> Vec<Arc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let endpoint = Arc::new(resource.endpoint.clone());
+        let place = resource.region.as_ref().map(|region| RegionCode::of(region.as_str()));
         resource
             .deployments
             .iter()
@@ -76,6 +87,8 @@ impl Deployment {
                     name: deployment.clone(),
                     model: spec.model.clone(),
                     region: resource.region.clone(),
+                    place: place.clone(),
+                    sku: spec.sku,
                     kind: resource.kind,
                     endpoint: endpoint.clone(),
                     api_version: resource.api_version.clone(),
@@ -94,7 +107,36 @@ impl Deployment {
             .collect()
     }
 
+    /// Whether it may serve such a request at all, at whatever time.
+    pub fn may_serve(&self, demand: &Demand) -> bool {
+        demand.regions.allow(self.place.as_ref()) && demand.skus.allow(self.sku)
+    }
+
     pub fn has_room(&self) -> bool {
         self.max_in_flight.is_none_or(|most| self.gauges.in_flight() < most)
+    }
+
+    /// Whether enough of it is free for chats, should this be a batch job. Looks under the quota's lock then; two workers
+    /// that look at the same moment may both find enough.
+    pub fn leaves_room(&self, demand: &Demand, now: Timestamp) -> bool {
+        match demand.class {
+            Class::Interactive => true,
+            Class::Batch => self.in_use(now).leaves_room(demand.counted_tokens(), demand.batch_share),
+        }
+    }
+
+    /// How long until its quota has room for such a request, and for what a batch job leaves free.
+    pub fn quota_wait(&self, demand: &Demand, now: Timestamp) -> Duration {
+        let tokens = demand.counted_tokens();
+        let wanted = match demand.class {
+            Class::Batch if !self.leaves_room(demand, now) => self.in_use(now).room_wanted(tokens, demand.batch_share),
+            Class::Batch | Class::Interactive => tokens,
+        };
+        self.quota.wait(wanted, now)
+    }
+
+    fn in_use(&self, now: Timestamp) -> InUse {
+        let (in_flight, max_in_flight) = (self.gauges.in_flight(), self.max_in_flight);
+        InUse { in_flight, max_in_flight, quota: self.quota.standing(now) }
     }
 }

@@ -63,6 +63,11 @@ impl Lease {
         let _ = self.deployment.owner.paced.try_send(paced);
     }
 
+    /// Azure refused the request before it counted it; before the lease is settled.
+    pub fn uncounted(&self) {
+        self.deployment.quota.give_back(&self.ticket, time::now());
+    }
+
     /// Gives the place back and tells the deployment's owner how it went; `speed` feeds its latency, and what it is
     /// compared with its peers by.
     pub fn settle(mut self, outcome: Outcome, speed: Option<Speed>) {

@@ -8,6 +8,7 @@ use actix::Message;
 use super::deployment::Deployment;
 use crate::domain::ids::{ModelName, ResourceName};
 use crate::domain::money::Price;
+use crate::domain::regions::Regions;
 use crate::settings::model::{self, Settings};
 
 /// The pool's word to every router: from now on, this table.
@@ -49,6 +50,11 @@ pub struct Tier {
 impl Route {
     pub fn deployments(&self) -> impl Iterator<Item = &Arc<Deployment>> {
         self.tiers.iter().flat_map(|tier| &tier.deployments)
+    }
+
+    /// Whether any of its deployments is where a caller may be served from.
+    pub fn is_in(&self, regions: &Regions) -> bool {
+        regions.named().is_none() || self.deployments().any(|deployment| regions.allow(deployment.place.as_ref()))
     }
 }
 

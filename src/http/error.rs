@@ -9,6 +9,7 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::body::BodyError;
 use crate::accounting::recorder::LedgerFull;
+use crate::domain::regions::Regions;
 use crate::limits::Limited;
 use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::request::PeekError;
@@ -56,6 +57,15 @@ impl ApiError {
 
     pub fn model_not_allowed(model: &str, usable: &str) -> Self {
         let message = format!("This key may not use the model `{}`. It may use: {usable}.", shown(model));
+        Self::invalid(StatusCode::FORBIDDEN, "model_not_allowed", message).about("model")
+    }
+
+    /// The model is deployed, and nowhere in the key's regions.
+    pub fn region_not_allowed(model: &str, regions: &Regions, usable: &str) -> Self {
+        let message = format!(
+            "The model `{}` is not deployed in the regions that this key is limited to ({regions}). It may use: {usable}.",
+            shown(model)
+        );
         Self::invalid(StatusCode::FORBIDDEN, "model_not_allowed", message).about("model")
     }
 

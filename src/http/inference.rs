@@ -21,6 +21,7 @@ use super::{auth, body, models};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, OutputCap};
 use crate::domain::ids::ModelName;
+use crate::domain::sku::Skus;
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::{Caller, Limited};
@@ -58,6 +59,10 @@ pub async fn serve(
         input_tokens,
         output_tokens: output_cap(&route, &peek, target.operation.has_output_tokens()),
         cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },
+        regions: caller.grant.regions.clone(),
+        skus: Skus::Any,
+        class: caller.grant.class,
+        batch_share: table.settings.routing.batch_share,
     };
     let entry = worker.recorder.admit(Intent {
         id: label.id(),
@@ -139,6 +144,9 @@ fn find_model<'t>(
     };
     match route {
         Some(route) if models::may_use(caller, route, name) => Ok(route),
+        Some(route) if !route.is_in(&caller.grant.regions) => {
+            Err(ApiError::region_not_allowed(name, &caller.grant.regions, &models::usable(table, caller)))
+        }
         Some(_) => Err(ApiError::model_not_allowed(name, &models::usable(table, caller))),
         None => Err(ApiError::model_not_found(name, &models::usable(table, caller))),
     }

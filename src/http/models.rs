@@ -28,8 +28,11 @@ pub fn retrieve(request: &HttpRequest, worker: &Worker, id: &str) -> Result<Http
     }
 }
 
-/// Whether the caller's key allows this model under any of its names.
+/// Whether the caller's key allows this model under any of its names, and the model is where the key may be served from.
 pub fn may_use(caller: &Caller, route: &Route, asked: &str) -> bool {
+    if !route.is_in(&caller.grant.regions) {
+        return false;
+    }
     if caller.grant.models.is_none() {
         return true;
     }
@@ -43,6 +46,9 @@ pub fn usable(table: &RouteTable, caller: &Caller) -> String {
     const SHOWN: usize = 20;
     let names: Vec<_> = allowed(table, caller).map(|route| route.model.as_str()).collect();
     match names.len() {
+        0 if caller.grant.regions.named().is_some() => {
+            format!("no model yet, as none is deployed in its regions ({})", caller.grant.regions)
+        }
         0 => "no model yet (an admin adds a region to the settings)".to_owned(),
         1..=SHOWN => names.join(", "),
         _ => format!("{}, and {} more (GET /v1/models)", names[..SHOWN].join(", "), names.len() - SHOWN),

@@ -11,7 +11,9 @@ use smallvec::SmallVec;
 use crate::accounting::recorder::{LedgerLost, OpenEntry};
 use crate::domain::demand::Operation;
 use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
+use crate::domain::money::Tariff;
 use crate::domain::outcome::Outcome;
+use crate::domain::sku::Sku;
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::Deployment;
@@ -37,6 +39,8 @@ pub struct Books {
     rough_input: u32,
     attempts: SmallVec<[AttemptRecord; 1]>,
     open_attempt: Option<(Arc<Deployment>, Timestamp)>,
+    /// Of the newest attempt's deployment: it decides what the request costs.
+    sku: Sku,
     upstream_time: Duration,
     ttfb: Option<Duration>,
 }
@@ -91,6 +95,7 @@ impl Books {
             rough_input,
             attempts: SmallVec::new(),
             open_attempt: None,
+            sku: Sku::default(),
             upstream_time: Duration::ZERO,
             ttfb: None,
         })
@@ -123,6 +128,7 @@ impl Books {
     }
 
     pub fn begin_attempt(&mut self, deployment: &Arc<Deployment>, now: Timestamp) {
+        self.sku = deployment.sku;
         self.open_attempt = Some((deployment.clone(), now));
     }
 
@@ -195,7 +201,8 @@ impl Books {
 
     fn close(&mut self, end: End) -> Option<(OpenEntry, Box<Settlement>)> {
         let entry = self.entry.take()?;
-        let cost = self.route.price.cost(end.usage);
+        let tariff = Tariff::of(self.sku, self.route.price);
+        let cost = tariff.cost(end.usage);
         let duration = time::now().since(self.started);
         self.count(&end, cost.dollars(), duration);
         let settlement = Box::new(Settlement {
@@ -204,6 +211,7 @@ impl Books {
             usage: end.usage,
             estimated: end.estimated,
             cost,
+            flat_cost: tariff.is_flat(),
             ttfb: self.ttfb,
             duration,
             attempts: std::mem::take(&mut self.attempts),

@@ -11,7 +11,7 @@ use super::attempt::{self, Answer, Failure, Order, Rest};
 use super::books::{AttemptEnd, Books, End};
 use super::estimate;
 use super::pipe::Reader;
-use super::relay;
+use super::{relay, spill};
 use crate::azure::reply;
 use crate::balance::blame;
 use crate::balance::gray::Speed;
@@ -87,7 +87,12 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
         let deployment = lease.deployment().clone();
         answer_as(&mut exchange, &deployment);
         exchange.books.begin_attempt(&deployment, lease.began());
-        match attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await {
+        let ended = attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await;
+        let ended = match ended {
+            Ok(answer) => spill::elsewhere(answer, &mut exchange, outcomes.len(), &lease).map_err(|failure| *failure),
+            Err(failure) => Err(failure),
+        };
+        match ended {
             Ok(answer) => {
                 lease.heard(&answer.figures);
                 return send(exchange.order, exchange.books, lease, answer).await;

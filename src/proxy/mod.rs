@@ -1,7 +1,8 @@
 //! The exchange with the upstream, on the worker's thread: who is asked, how often, and what reaches the client.
 //!
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `relay` the streamed rest of an answer, `books`
-//! what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how quickly a stream came.
+//! what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how quickly a stream came,
+//! `spill` when a refusal is not the client's own.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -13,3 +14,4 @@ pub mod headers;
 mod pace;
 pub mod pipe;
 pub mod relay;
+pub mod spill;

@@ -52,6 +52,10 @@ pub struct PassedOver {
 pub enum Reason {
     /// This request was sent to it before.
     AlreadyTried,
+    /// The caller's key keeps its requests to other regions, or it is not known where this one is.
+    RegionNotAllowed,
+    /// It is provisioned, and one like it has refused this prompt as too long.
+    PromptTooLong,
     /// By an operator.
     Drained,
     /// It asked for a pause.
@@ -79,6 +83,10 @@ pub enum Reason {
     /// Its latest answer was a fault, or it comes back from worse: a second attempt goes elsewhere while it can, and
     /// needs the retry budget when it cannot.
     KnownBad,
+    /// It has room, and a batch job is to leave that to chats.
+    BatchShare {
+        share: f64,
+    },
     /// A tier before it could serve.
     LowerTier {
         priority: u32,
@@ -101,6 +109,8 @@ impl Reason {
     pub fn label(self) -> &'static str {
         match self {
             Self::AlreadyTried => "already_tried",
+            Self::RegionNotAllowed => "region_not_allowed",
+            Self::PromptTooLong => "prompt_too_long",
             Self::Drained => "drained",
             Self::Cooling { .. } => "cooling",
             Self::BreakerOpen { .. } => "breaker_open",
@@ -109,6 +119,7 @@ impl Reason {
             Self::NoRoom { .. } => "no_room",
             Self::NoCredential => "no_credential",
             Self::NoQuota { .. } => "no_quota",
+            Self::BatchShare { .. } => "batch_share",
             Self::LowerTier { .. } => "lower_tier",
             Self::LostDraw { .. } => "lost_draw",
             Self::NotDrawn { .. } => "not_drawn",

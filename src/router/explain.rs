@@ -8,6 +8,7 @@ use super::decisions::{Chosen, Decision, PassedOver, Reason, SHOWN};
 use super::trust::Manner;
 use crate::balance::health::State;
 use crate::balance::share::FULL;
+use crate::domain::demand::Demand;
 use crate::domain::time::{Timestamp, WallTime};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::routes::Route;
@@ -15,6 +16,7 @@ use crate::fleet::routes::Route;
 /// What the router knows of its choice.
 pub(super) struct Choice<'a> {
     pub route: &'a Route,
+    pub demand: &'a Demand,
     /// What the request needs of a deployment's quota.
     pub tokens: u64,
     pub tried: &'a [DeploymentId],
@@ -48,6 +50,12 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     if choice.tried.contains(&other.id) {
         return Reason::AlreadyTried;
     }
+    if !choice.demand.regions.allow(other.place.as_ref()) {
+        return Reason::RegionNotAllowed;
+    }
+    if !choice.demand.skus.allow(other.sku) {
+        return Reason::PromptTooLong;
+    }
     if gauges.is_drained() {
         return Reason::Drained;
     }
@@ -75,6 +83,9 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     }
     if !choice.tried.is_empty() && gauges.is_known_bad() {
         return Reason::KnownBad;
+    }
+    if !other.leaves_room(choice.demand, now) {
+        return Reason::BatchShare { share: choice.demand.batch_share };
     }
     if choice.chosen.is_some_and(|chosen| chosen.priority < other.priority) {
         return Reason::LowerTier { priority: other.priority };

@@ -7,7 +7,7 @@
 //!   ([`crate::balance::health`]). Whoever asked for a pause, is quarantined, drained, full or without quota is not asked
 //!   even then. For second attempts it needs the budget, too.
 
-use super::{Ask, is_candidate};
+use super::{Ask, able_now, is_candidate};
 use crate::balance::retry_budget::RetryBudget;
 use crate::balance::select::Candidate;
 use crate::balance::share::FULL;
@@ -73,7 +73,8 @@ pub(super) fn last_resort(route: &Route, ask: &Ask<'_>) -> Option<Lease> {
 
 /// As far as anything but its breaker goes.
 fn is_able(deployment: &Deployment, ask: &Ask<'_>) -> bool {
-    !deployment.gauges.is_drained()
+    able_now(deployment, ask)
+        && !deployment.gauges.is_drained()
         && deployment.has_room()
         && deployment.credential.is_usable(ask.now)
         && deployment.quota.seems_to_fit(ask.tokens, ask.now)

@@ -1,8 +1,9 @@
 //! Waiting for room: how many may, for how long, and when the line moves.
 //!
-//! A router keeps a line for each model of its thread; the waiting room is one for all. The line moves when somebody
-//! asks, and every few milliseconds while anyone stands in it: a cooldown that ends and a slot that another thread gave
-//! back send no message. Who is next is decided in [`crate::balance::waiting`].
+//! A router keeps lines for each model of its thread, one for each choice of regions that callers are limited to, and
+//! further ones for batch jobs, which come after all others; the waiting room is one for all. Lines move when somebody asks, and every few milliseconds while anyone stands in one: a
+//! cooldown that ends and a slot that another thread gave back send no message. Who is next in a line is decided in
+//! [`crate::balance::waiting`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -13,8 +14,10 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{Ask, Refusal, Router, offer, refusal};
+use crate::domain::class::Class;
 use crate::domain::demand::Demand;
 use crate::domain::ids::{KeyId, ModelName, RequestId};
+use crate::domain::regions::Regions;
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::DeploymentId;
 use crate::fleet::lease::Lease;
@@ -33,6 +36,21 @@ pub struct Wait {
     pub caller: KeyId,
     /// Refused then.
     pub until: Timestamp,
+}
+
+/// What those in one line wait for: whoever is served first, the others can use the same deployments. Who may use only
+/// some of them stands apart, and holds up nobody who may use the others too.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Queue {
+    model: ModelName,
+    class: Class,
+    regions: Regions,
+}
+
+impl Queue {
+    fn of(demand: &Demand) -> Self {
+        Self { model: demand.model.clone(), class: demand.class, regions: demand.regions.clone() }
+    }
 }
 
 pub(super) struct Waiter {
@@ -71,7 +89,7 @@ impl Handler<Wait> for Router {
 
     fn handle(&mut self, wait: Wait, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, answered) = oneshot::channel();
-        self.lines.entry(wait.demand.model.clone()).or_default().push(wait.caller, Waiter { wait, answer });
+        self.lines.entry(Queue::of(&wait.demand)).or_default().push(wait.caller, Waiter { wait, answer });
         if !self.ticking {
             self.ticking = true;
             ctx.run_later(TICK, Self::tick);
@@ -83,19 +101,37 @@ impl Handler<Wait> for Router {
 
 impl Router {
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        let models: Vec<ModelName> = self.lines.keys().cloned().collect();
-        for model in models {
-            self.move_line(&model);
-        }
+        self.move_lines(|_| true);
         self.ticking = !self.lines.is_empty();
         if self.ticking {
             ctx.run_later(TICK, Self::tick);
         }
     }
 
-    /// Serves those in line whom anyone can serve; true when nobody stands in it any more.
-    pub(super) fn move_line(&mut self, model: &ModelName) -> bool {
-        let Some(mut line) = self.lines.remove(model) else { return true };
+    /// Serves those first who wait for the same model; true when nobody is left in the line that this request would
+    /// join. The other lines come first too: who is limited to few deployments would never get one of them if others
+    /// did not stand back.
+    pub(super) fn line_before(&mut self, demand: &Demand) -> bool {
+        if self.lines.is_empty() {
+            return true;
+        }
+        self.move_lines(|queue| queue.model == demand.model && queue.class <= demand.class);
+        !self.lines.contains_key(&Queue::of(demand))
+    }
+
+    /// Chats before batch jobs, and else in no order, so that none is always the first.
+    fn move_lines(&mut self, which: impl Fn(&Queue) -> bool) {
+        let mut queues: SmallVec<[Queue; 4]> = self.lines.keys().filter(|queue| which(queue)).cloned().collect();
+        self.rng.shuffle(&mut queues);
+        queues.sort_by_key(|queue| queue.class);
+        for queue in &queues {
+            self.move_line(queue);
+        }
+    }
+
+    /// Serves those in line whom anyone can serve.
+    fn move_line(&mut self, queue: &Queue) {
+        let Some(mut line) = self.lines.remove(queue) else { return };
         let table = self.table.borrow().clone();
         let now = time::now();
         for Waiter { wait, answer } in line.leave(|waiter| waiter.answer.is_closed() || waiter.wait.until <= now) {
@@ -122,10 +158,8 @@ impl Router {
         for waiter in passed.into_iter().rev() {
             line.push_front(waiter.wait.caller, waiter);
         }
-        let empty = line.is_empty();
-        if !empty {
-            self.lines.insert(model.clone(), line);
+        if !line.is_empty() {
+            self.lines.insert(queue.clone(), line);
         }
-        empty
     }
 }

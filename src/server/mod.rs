@@ -15,6 +15,9 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, web};
 
 use crate::accounting::{self, Books};
+use crate::domain::class::Class;
+use crate::domain::money::Tariff;
+use crate::domain::regions::Regions;
 use crate::domain::time;
 use crate::fleet::pool::{Inspect, Pool, Reload};
 use crate::fleet::routes::{Publish, RouteTable};
@@ -30,7 +33,7 @@ use crate::settings::model::{AdminListen, Settings};
 use crate::settings::{ContentHash, Source};
 use crate::storage::keys::{KeyLimits, NewKey};
 use crate::storage::secret_key::{KeySecret, UnusableSecret};
-use crate::storage::{StorageError, Store};
+use crate::storage::{Bound, StorageError, Store};
 use crate::tripwire::Alarm;
 use crate::upstream::client::{UpstreamClient, UpstreamConfig};
 use crate::upstream::credentials::Credentials;
@@ -96,11 +99,14 @@ impl Gateway {
         let alarm = Alarm::default();
         let store = Store::open(&settings.database.path, settings.accounting.durability)?;
         let books = {
-            let (models, metrics) = (settings.models.clone(), metrics.clone());
-            let price = move |model: &crate::domain::ids::ModelName| {
-                models.get(model).map(|model| model.price).unwrap_or_default()
+            let (present, metrics) = (settings.clone(), metrics.clone());
+            let tariff = move |Bound { model, resource, deployment }: &Bound| {
+                let price = present.models.get(model).map(|model| model.price).unwrap_or_default();
+                let deployments = present.resources.get(resource).map(|resource| &resource.deployments);
+                let sku = deployments.and_then(|all| all.get(deployment)).map(|deployment| deployment.sku);
+                Tariff::of(sku.unwrap_or_default(), price)
             };
-            accounting::start(&store, &alarm, price, move |took| metrics.observe_commit(took))?
+            accounting::start(&store, &alarm, tariff, move |took| metrics.observe_commit(took))?
         };
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
         let callers = Arc::new(Callers::default());
@@ -303,7 +309,8 @@ impl Gateway {
     pub async fn add_key(&self, name: &str, limits: KeyLimits) -> Result<String, StartError> {
         let secret = KeySecret::generate()?;
         let text = secret.text.clone();
-        let new = NewKey { name: name.to_owned(), user: None, secret, models: None, limits, expires_at: None };
+        let (name, regions, class) = (name.to_owned(), Regions::default(), Class::default());
+        let new = NewKey { name, user: None, secret, models: None, regions, class, limits, expires_at: None };
         let store = self.house.store.clone();
         web::block(move || store.create_key(&new)).await.map_err(|_| StartError::Died("the blocking pool"))??;
         self.house.reload_callers().await?;

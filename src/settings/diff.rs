@@ -17,6 +17,7 @@ use crate::azure::entra::{Entra, Identity};
 use crate::domain::money::Price;
 use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
+use crate::domain::sku::Sku;
 
 /// One value in effect.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,6 +176,7 @@ impl List {
             cooldown,
             max_wait,
             max_waiting,
+            batch_share,
         } = routing;
         self.duration(&["routing", "connect_timeout"], *connect_timeout);
         self.duration(&["routing", "first_byte_timeout"], *first_byte_timeout);
@@ -186,6 +188,7 @@ impl List {
         self.duration(&["routing", "cooldown"], *cooldown);
         self.duration(&["routing", "max_wait"], *max_wait);
         self.plain(&["routing", "max_waiting"], max_waiting);
+        self.plain(&["routing", "batch_share"], batch_share);
     }
 
     fn limits(&mut self, limits: Limits) {
@@ -242,9 +245,12 @@ impl List {
         self.plain(&["resources", name, "weight"], weight);
         self.plain(&["resources", name, "enabled"], enabled);
         for (deployment, settings) in deployments {
-            let Deployment { model, priority: own, max_in_flight, tpm, rpm } = settings;
+            let Deployment { model, sku, priority: own, max_in_flight, tpm, rpm } = settings;
             let at = |key| ["resources", name, "deployments", deployment.as_str(), key];
             self.text(&at("model"), model.as_str());
+            if *sku != Sku::default() {
+                self.text(&at("sku"), sku.label());
+            }
             if own != priority {
                 self.plain(&at("priority"), own);
             }

@@ -21,6 +21,7 @@ use super::values::{self, PriceError};
 use crate::azure::endpoint::Kind;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
+use crate::domain::sku::Sku;
 
 const MOST: u32 = 1_000_000;
 const MOST_PER_MINUTE: u32 = 1_000_000_000;
@@ -148,7 +149,7 @@ fn resource(section: Section<'_>) -> Option<Resource> {
     let credential = reach::credential(&section, missing, kind, &way);
     let version = reach::version(&section, kind);
     let region = section.parsed("region", "a short label such as \"eastus2\"", |text| {
-        values::is_model_name(text).then(|| Region::from(text))
+        values::is_region_label(text).then(|| Region::from(text))
     });
     let priority = section.integer("priority", 0, MOST);
     let weight = section.integer("weight", 1, 10_000).unwrap_or(100);
@@ -219,18 +220,17 @@ fn deployment_table(section: Section<'_>, inherited: Option<u32>) -> Option<Depl
         let tip = format!("say which model it is: {:?} = {{ model = \"gpt-4o-mini\" }}", section.path.last());
         section.reader.note_missing(section.reader.error(&section.path, Target::Key, message).tip(tip));
     }
-    let provisioned = section.parsed("sku", "\"standard\" or \"provisioned\"", |text| match text {
-        "standard" => Some(false),
-        "provisioned" => Some(true),
-        _ => None,
+    let sku = section.parsed("sku", "\"standard\" or \"provisioned\"", |text| {
+        [Sku::Standard, Sku::Provisioned].into_iter().find(|sku| sku.label() == text)
     });
+    let sku = sku.unwrap_or_default();
     // Capacity that is paid for anyway comes first.
-    let own = section.integer("priority", 0, MOST).or((provisioned == Some(true)).then_some(0));
+    let own = section.integer("priority", 0, MOST).or((sku == Sku::Provisioned).then_some(0));
     // Asked for also when there is no model, so that they are known keys.
     let max_in_flight = section.integer("max_in_flight", 1, MOST);
     let (tpm, rpm) = (section.integer("tpm", 1, MOST_PER_MINUTE), section.integer("rpm", 1, MOST_PER_MINUTE));
     let priority = own.or(inherited).unwrap_or(1);
-    let deployment = model.map(|model| Deployment { model, priority, max_in_flight, tpm, rpm });
+    let deployment = model.map(|model| Deployment { model, sku, priority, max_in_flight, tpm, rpm });
     section.finish();
     deployment
 }

@@ -22,6 +22,7 @@ mod problem;
 mod proxy;
 mod reach;
 mod reader;
+pub mod regions;
 mod secrets;
 mod sections;
 mod suggest;

@@ -10,6 +10,7 @@ use crate::azure::entra::Entra;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
 use crate::domain::secret::Secret;
+use crate::domain::sku::Sku;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -94,6 +95,8 @@ pub struct Routing {
     pub max_wait: Duration,
     /// Requests that wait at once, over all.
     pub max_waiting: u32,
+    /// How much of a deployment may be in use, at most, when a batch job is sent there, from 0 to 1.
+    pub batch_share: f64,
 }
 
 /// Per key; `None` lifts a limit.
@@ -143,7 +146,8 @@ pub enum Credential {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deployment {
     pub model: ModelName,
-    /// The resource's, unless the deployment sets its own.
+    pub sku: Sku,
+    /// The resource's, unless the deployment sets its own; 0 for provisioned capacity that sets none.
     pub priority: u32,
     pub max_in_flight: Option<u32>,
     /// Tokens and requests per minute until Azure's answers name others.
@@ -154,7 +158,7 @@ pub struct Deployment {
 impl Deployment {
     /// Of the model, with nothing else said.
     pub fn of(model: ModelName) -> Self {
-        Self { model, priority: 1, max_in_flight: None, tpm: None, rpm: None }
+        Self { model, sku: Sku::Standard, priority: 1, max_in_flight: None, tpm: None, rpm: None }
     }
 }
 

@@ -104,6 +104,11 @@ pub(super) fn is_deployment_name(name: &str) -> bool {
         && !name.bytes().all(|byte| byte == b'.')
 }
 
+/// A region as people and portals write it: "eastus2" or "East US 2".
+pub(super) fn is_region_label(label: &str) -> bool {
+    is_model_name(&label.replace(' ', "_")) && label.trim() == label
+}
+
 /// Printable ASCII without spaces, quotes and backslashes (`ft:gpt-4o-mini:acme::7p4lURel`).
 pub(super) fn is_model_name(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'\\`".contains(&byte))

@@ -11,7 +11,9 @@ use super::page::{Cursor, Page, PageSize, wall_text, wall_text_opt};
 use super::schema::{keys, users};
 use super::secret_key::{self, KeySecret};
 use super::{StorageError, Store, meta};
+use crate::domain::class::Class;
 use crate::domain::ids::{KeyId, ModelName, UserId};
+use crate::domain::regions::{RegionCode, Regions};
 use crate::domain::time::{WallTime, wall_now};
 
 /// A key as the gateway's table and the lists need it. Serialises without its hash.
@@ -28,6 +30,11 @@ pub struct KeyRow {
     /// None: every model.
     #[serde(serialize_with = "names")]
     pub models: Option<Vec<ModelName>>,
+    /// Null where it is served from everywhere.
+    #[serde(serialize_with = "region_codes")]
+    pub regions: Regions,
+    #[serde(serialize_with = "super::page::display")]
+    pub class: Class,
     pub limits: KeyLimits,
     #[serde(serialize_with = "wall_text_opt")]
     pub expires_at: Option<WallTime>,
@@ -70,6 +77,8 @@ pub struct NewKey {
     pub user: Option<String>,
     pub secret: KeySecret,
     pub models: Option<Vec<ModelName>>,
+    pub regions: Regions,
+    pub class: Class,
     pub limits: KeyLimits,
     pub expires_at: Option<WallTime>,
 }
@@ -93,6 +102,8 @@ type Columns = (
     i64,
     Option<i64>,
     Option<i64>,
+    Option<String>,
+    String,
     Option<(Vec<u8>, String)>,
 );
 
@@ -110,6 +121,8 @@ macro_rules! select_rows {
             keys::created_at,
             keys::expires_at,
             keys::revoked_at,
+            keys::regions,
+            keys::class,
             (users::id, users::name).nullable(),
         ))
     };
@@ -157,9 +170,9 @@ impl Store {
         let id = KeyId::generate();
         let now = wall_now();
         let hash = secret_key::hash(&new.secret.text);
-        let models = new.models.as_ref().map(|models| {
-            serde_json::Value::from(models.iter().map(ModelName::as_str).collect::<Vec<_>>()).to_string()
-        });
+        let list = |names: Vec<&str>| serde_json::Value::from(names).to_string();
+        let models = new.models.as_ref().map(|models| list(models.iter().map(ModelName::as_str).collect()));
+        let regions = new.regions.named().map(|codes| list(codes.iter().map(RegionCode::as_str).collect()));
         self.write(|connection| {
             let user = new.user.as_deref().map(|name| find_or_create_user(connection, name, now)).transpose()?;
             diesel::insert_into(keys::table)
@@ -174,6 +187,8 @@ impl Store {
                     keys::concurrency.eq(new.limits.concurrency.column()),
                     keys::created_at.eq(now.0),
                     keys::expires_at.eq(new.expires_at.map(|at| at.0)),
+                    keys::regions.eq(regions),
+                    keys::class.eq(new.class.label()),
                 ))
                 .execute(connection)?;
             meta::raise_keys_version(connection)?;
@@ -184,6 +199,8 @@ impl Store {
                 hash,
                 prefix: new.secret.prefix.clone(),
                 models: new.models.clone(),
+                regions: new.regions.clone(),
+                class: new.class,
                 limits: new.limits,
                 expires_at: new.expires_at,
                 revoked_at: None,
@@ -228,13 +245,28 @@ fn find_or_create_user(connection: &mut SqliteConnection, name: &str, now: WallT
 
 impl KeyRow {
     fn read(columns: Columns) -> Result<Self, StorageError> {
-        let (id, name, hash, prefix, models, rpm, concurrency, created_at, expires_at, revoked_at, user) = columns;
+        let (
+            id,
+            name,
+            hash,
+            prefix,
+            models,
+            rpm,
+            concurrency,
+            created_at,
+            expires_at,
+            revoked_at,
+            regions,
+            class,
+            user,
+        ) = columns;
         let unreadable =
             |place, cause: &dyn std::fmt::Display| StorageError::Unreadable { place, cause: cause.to_string() };
-        let models: Option<Vec<String>> = models
-            .map(|text| serde_json::from_str(&text))
-            .transpose()
-            .map_err(|error| unreadable("keys.models", &error))?;
+        let list = |column: Option<String>, place| -> Result<Option<Vec<String>>, StorageError> {
+            let names = column.map(|text| serde_json::from_str(&text)).transpose();
+            names.map_err(|error| unreadable(place, &error))
+        };
+        let (models, regions) = (list(models, "keys.models")?, list(regions, "keys.regions")?);
         Ok(Self {
             id: KeyId(read_id(&id, "keys.id")?),
             name,
@@ -244,6 +276,9 @@ impl KeyRow {
             hash: hash.try_into().map_err(|_| unreadable("keys.hash", &"not 32 bytes"))?,
             prefix,
             models: models.map(|models| models.into_iter().map(ModelName::from).collect()),
+            regions: regions
+                .map_or_else(Regions::default, |names| Regions::only(names.iter().map(|name| RegionCode::of(name)))),
+            class: class.parse().map_err(|error| unreadable("keys.class", &error))?,
             limits: KeyLimits { rpm: Limit::read(rpm), concurrency: Limit::read(concurrency) },
             expires_at: expires_at.map(WallTime),
             revoked_at: revoked_at.map(WallTime),
@@ -281,6 +316,10 @@ impl Serialize for Limit {
 
 fn names<S: serde::Serializer>(models: &Option<Vec<ModelName>>, serializer: S) -> Result<S::Ok, S::Error> {
     models.as_ref().map(|models| models.iter().map(ModelName::as_str).collect::<Vec<_>>()).serialize(serializer)
+}
+
+fn region_codes<S: serde::Serializer>(regions: &Regions, serializer: S) -> Result<S::Ok, S::Error> {
+    regions.named().map(|codes| codes.iter().map(RegionCode::as_str).collect::<Vec<_>>()).serialize(serializer)
 }
 
 pub(super) fn read_id(bytes: &[u8], place: &'static str) -> Result<Uuid, StorageError> {

@@ -46,6 +46,8 @@ pub struct Settlement {
     pub usage: Usage,
     pub estimated: bool,
     pub cost: Cost,
+    /// The last attempt was at capacity that is paid for at a flat rate, and so costs nothing.
+    pub flat_cost: bool,
     pub ttfb: Option<Duration>,
     pub duration: Duration,
     /// In order; the last one is the one that served, if any did.

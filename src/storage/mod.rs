@@ -30,6 +30,7 @@ use std::time::Duration;
 pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;
+pub use recovery::Bound;
 pub use store::Store;
 
 /// A span of time as columns hold it.

@@ -34,6 +34,8 @@ pub struct RequestView {
     pub output_tokens: i64,
     pub reasoning_tokens: i64,
     pub cost_usd: f64,
+    /// The last attempt was at capacity that is paid for at a flat rate, and so costs nothing.
+    pub flat_cost: bool,
     #[serde(serialize_with = "wall_text")]
     pub started_at: WallTime,
     pub ttfb_ms: Option<f64>,
@@ -101,6 +103,7 @@ struct Row {
     attempt_us: Option<i64>,
     charge: Option<String>,
     upstream_id: Option<String>,
+    flat_cost: bool,
 }
 
 #[derive(Queryable, Selectable)]
@@ -226,6 +229,7 @@ impl RequestView {
             output_tokens: row.output_tokens,
             reasoning_tokens: row.reasoning_tokens,
             cost_usd: Cost(row.cost).dollars(),
+            flat_cost: row.flat_cost,
             started_at: WallTime(row.started_at),
             ttfb_ms: row.ttfb_us.map(millis),
             duration_ms: row.duration_us.map(millis),

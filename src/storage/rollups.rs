@@ -24,6 +24,7 @@ pub(super) struct Sums {
     pub(super) errors: i64,
     pub(super) cancelled: i64,
     pub(super) estimated: i64,
+    pub(super) flat_cost: i64,
 }
 
 /// Which row of the roll-ups a request belongs to.
@@ -76,6 +77,7 @@ impl<'a> Rollups<'a> {
         sums.errors += one.errors;
         sums.cancelled += one.cancelled;
         sums.estimated += one.estimated;
+        sums.flat_cost += one.flat_cost;
     }
 
     /// One statement per cell (two for a new one), in the order of the table's key.

@@ -79,7 +79,7 @@ statement! {
     pub(super) struct FileClosed<'a> {
         "INSERT INTO requests (id, request_id, key_id, user_id, endpoint, model, stream, started_at, state, status, \
          estimated, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, ttfb_us, duration_us, \
-         attempts, resource, deployment, attempt_status, reason, attempt_us, charge, upstream_id) VALUES ("
+         attempts, resource, deployment, attempt_status, reason, attempt_us, charge, upstream_id, flat_cost) VALUES ("
         id: &'a [u8] => Binary,
         ", " request_id: Option<&'a str> => Nullable<Text>,
         ", " key_id: &'a [u8] => Binary,
@@ -106,6 +106,7 @@ statement! {
         ", " attempt_us: Option<i64> => Nullable<BigInt>,
         ", " charge: Option<&'a str> => Nullable<Text>,
         ", " upstream_id: Option<&'a str> => Nullable<Text>,
+        ", " flat_cost: bool => Bool,
     }
     ") ON CONFLICT (id) DO NOTHING"
 }
@@ -141,6 +142,7 @@ impl<'a> FileClosed<'a> {
             attempt_us: last.map(|attempt| micros(attempt.duration)),
             charge: last.map(|attempt| attempt.charge.label()),
             upstream_id: last.and_then(|attempt| attempt.upstream_id.as_deref()),
+            flat_cost: settlement.flat_cost,
         }
     }
 
@@ -161,6 +163,7 @@ impl<'a> FileClosed<'a> {
             errors: i64::from(super::rollups::is_error(settlement.state, settlement.status)),
             cancelled: i64::from(settlement.state == RequestState::Cancelled),
             estimated: i64::from(self.estimated),
+            flat_cost: i64::from(self.flat_cost),
         }
     }
 }
@@ -186,6 +189,7 @@ statement! {
         ", attempt_us = " attempt_us: Option<i64> => Nullable<BigInt>,
         ", charge = " charge: Option<&'a str> => Nullable<Text>,
         ", upstream_id = " upstream_id: Option<&'a str> => Nullable<Text>,
+        ", flat_cost = " flat_cost: bool => Bool,
         " WHERE id = " id: &'a [u8] => Binary,
     }
     " AND state = 'open'"
@@ -212,6 +216,7 @@ impl<'a> From<&FileClosed<'a>> for CloseOpen<'a> {
             attempt_us: row.attempt_us,
             charge: row.charge,
             upstream_id: row.upstream_id,
+            flat_cost: row.flat_cost,
             id: row.id,
         }
     }
@@ -272,6 +277,7 @@ macro_rules! rollup {
             errors: $sums.errors,
             cancelled: $sums.cancelled,
             estimated: $sums.estimated,
+            flat_cost: $sums.flat_cost,
             hour: $cell.hour,
             key_id: $cell.key_id,
             user_id: $cell.user_id,
@@ -293,6 +299,7 @@ statement! {
         ", errors = errors + " errors: i64 => BigInt,
         ", cancelled = cancelled + " cancelled: i64 => BigInt,
         ", estimated = estimated + " estimated: i64 => BigInt,
+        ", flat_cost = flat_cost + " flat_cost: i64 => BigInt,
         " WHERE hour = " hour: i64 => BigInt,
         " AND key_id = " key_id: &'a [u8] => Binary,
         " AND user_id = " user_id: &'a [u8] => Binary,
@@ -312,7 +319,7 @@ statement! {
     /// Begins a cell of the roll-ups.
     pub(super) struct BeginRollup<'a> {
         "INSERT INTO usage_hourly (requests, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, \
-         cost, errors, cancelled, estimated, hour, key_id, user_id, model, resource) VALUES ("
+         cost, errors, cancelled, estimated, flat_cost, hour, key_id, user_id, model, resource) VALUES ("
         requests: i64 => BigInt,
         ", " input_tokens: i64 => BigInt,
         ", " cached_input_tokens: i64 => BigInt,
@@ -322,6 +329,7 @@ statement! {
         ", " errors: i64 => BigInt,
         ", " cancelled: i64 => BigInt,
         ", " estimated: i64 => BigInt,
+        ", " flat_cost: i64 => BigInt,
         ", " hour: i64 => BigInt,
         ", " key_id: &'a [u8] => Binary,
         ", " user_id: &'a [u8] => Binary,

@@ -45,6 +45,7 @@ pub(super) fn settlement(output_tokens: u32) -> Settlement {
         usage,
         estimated: false,
         cost: Cost(i64::from(output_tokens) * 600_000),
+        flat_cost: false,
         ttfb: Some(Duration::from_millis(3)),
         duration: Duration::from_millis(20),
         attempts: smallvec![attempt("eastus2", usage, Charge::Exact)],
@@ -80,11 +81,11 @@ pub(super) fn dump(store: &super::Store) -> Vec<String> {
             "SELECT 'request ' || json_array(hex(id), request_id, hex(key_id), hex(user_id), endpoint, model, stream, \
              started_at, state, status, estimated, input_tokens, cached_input_tokens, output_tokens, \
              reasoning_tokens, cost, ttfb_us, duration_us, attempts, resource, deployment, attempt_status, reason, \
-             attempt_us, charge, upstream_id) AS line FROM requests \
+             attempt_us, charge, upstream_id, flat_cost) AS line FROM requests \
              UNION ALL SELECT 'attempt ' || json_array(hex(request), n, resource, deployment, status, reason, \
              duration_us, input_tokens, output_tokens, charge, upstream_id) FROM attempts \
              UNION ALL SELECT 'roll-up ' || json_array(hour, hex(key_id), hex(user_id), model, resource, requests, \
-             input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, errors, cancelled, estimated) \
+             input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, errors, cancelled, estimated, flat_cost) \
              FROM usage_hourly ORDER BY 1",
         ),
         &mut *store.reader().unwrap(),

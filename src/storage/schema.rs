@@ -28,6 +28,8 @@ diesel::table! {
         created_at -> BigInt,
         expires_at -> Nullable<BigInt>,
         revoked_at -> Nullable<BigInt>,
+        regions -> Nullable<Text>,
+        class -> Text,
     }
 }
 
@@ -59,6 +61,7 @@ diesel::table! {
         attempt_us -> Nullable<BigInt>,
         charge -> Nullable<Text>,
         upstream_id -> Nullable<Text>,
+        flat_cost -> Bool,
     }
 }
 
@@ -96,6 +99,7 @@ diesel::table! {
         errors -> BigInt,
         cancelled -> BigInt,
         estimated -> BigInt,
+        flat_cost -> BigInt,
     }
 }
 

@@ -288,6 +288,34 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_an_older_version_keeps_its_keys_and_a_younger_one_gives_none_away() {
+        use crate::domain::class::Class;
+        use crate::domain::regions::{RegionCode, Regions};
+        use crate::storage::keys::{KeyLimits, NewKey};
+        use crate::storage::secret_key::KeySecret;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.db");
+        let store = Store::open(&path, Durability::Process).unwrap();
+        let make = |name: &str, regions: Regions| {
+            let (secret, limits) = (KeySecret::generate().unwrap(), KeyLimits::default());
+            let class = Class::Interactive;
+            let (name, user, models) = (name.to_owned(), None, None);
+            store.create_key(&NewKey { name, user, secret, models, regions, class, limits, expires_at: None }).unwrap()
+        };
+        let everywhere = make("everywhere", Regions::default());
+        let limited = make("limited", Regions::only([RegionCode::of("swedencentral")]));
+        let mut connection = store.writer().unwrap();
+        // Down to the first schema, which knows no regions, and up again.
+        while connection.applied_migrations().unwrap().len() > 1 {
+            connection.revert_last_migration(MIGRATIONS).unwrap();
+        }
+        migrate(&path, &mut connection).unwrap();
+        assert_eq!(store.key(everywhere.id).unwrap(), Some(everywhere));
+        let limited = store.key(limited.id).unwrap().unwrap();
+        assert!(limited.revoked_at.is_some() && limited.regions == Regions::default(), "{limited:?}");
+    }
+
+    #[test]
     fn readers_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();

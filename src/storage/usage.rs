@@ -68,6 +68,8 @@ pub struct UsageView {
     pub errors: i64,
     pub cancelled: i64,
     pub estimated: i64,
+    /// Whose last attempt was at capacity that is paid for at a flat rate: their tokens are counted, and cost nothing.
+    pub flat_cost: i64,
 }
 
 /// One statement for every grouping: what is not asked for is null, and nulls are one group. The sum of money is
@@ -89,7 +91,7 @@ const SUMS: &str = "
             SUM(requests) AS requests, SUM(input_tokens) AS input_tokens,
             SUM(cached_input_tokens) AS cached_input_tokens, SUM(output_tokens) AS output_tokens,
             SUM(reasoning_tokens) AS reasoning_tokens, TOTAL(cost) AS cost, SUM(errors) AS errors,
-            SUM(cancelled) AS cancelled, SUM(estimated) AS estimated
+            SUM(cancelled) AS cancelled, SUM(estimated) AS estimated, SUM(flat_cost) AS flat_cost
         FROM usage_hourly
         WHERE hour >= ?6 AND hour < ?7
         GROUP BY 1, 2, 3, 4, 5
@@ -132,6 +134,8 @@ struct Row {
     cancelled: i64,
     #[diesel(sql_type = BigInt)]
     estimated: i64,
+    #[diesel(sql_type = BigInt)]
+    flat_cost: i64,
 }
 
 impl Store {
@@ -187,6 +191,7 @@ impl UsageView {
             errors: row.errors,
             cancelled: row.cancelled,
             estimated: row.estimated,
+            flat_cost: row.flat_cost,
         })
     }
 }

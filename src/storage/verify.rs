@@ -35,7 +35,7 @@ pub struct Rule {
 }
 
 /// Each statement yields one text per violation.
-const RULES: [(&str, &str, &str); 8] = [
+const RULES: [(&str, &str, &str); 9] = [
     (
         "file",
         "the database file is whole",
@@ -74,12 +74,17 @@ const RULES: [(&str, &str, &str); 8] = [
          (SELECT 1 FROM attempts AS a WHERE a.request = r.id AND a.charge <> 'none')",
     ),
     (
+        "flat cost",
+        "a request that capacity of a flat rate served costs nothing",
+        "SELECT 'req_' || lower(hex(id)) AS example FROM requests WHERE flat_cost <> 0 AND cost > 0",
+    ),
+    (
         "not negative",
         "no count of tokens and no amount of money is below zero, or more cached than there is",
         "SELECT 'req_' || lower(hex(id)) AS example FROM requests WHERE MIN(input_tokens, cached_input_tokens, \
          output_tokens, reasoning_tokens, cost, attempts) < 0 \
          UNION ALL SELECT 'roll-up of hour ' || hour FROM usage_hourly WHERE MIN(requests, input_tokens, \
-         cached_input_tokens, output_tokens, reasoning_tokens, cost, errors, cancelled, estimated) < 0",
+         cached_input_tokens, output_tokens, reasoning_tokens, cost, errors, cancelled, estimated, flat_cost) < 0",
     ),
     (
         "roll-ups",
@@ -87,16 +92,16 @@ const RULES: [(&str, &str, &str); 8] = [
         "SELECT 'hour ' || datetime(hour / 1000000, 'unixepoch') || ', key key_' || lower(hex(key_id)) || ', model ' \
          || model || ', resource ' || resource AS example FROM ( \
          SELECT hour, key_id, user_id, model, resource, requests, input_tokens, cached_input_tokens, output_tokens, \
-         reasoning_tokens, cost, errors, cancelled, estimated FROM usage_hourly \
+         reasoning_tokens, cost, errors, cancelled, estimated, flat_cost FROM usage_hourly \
          UNION ALL \
          SELECT started_at - started_at % 3600000000, key_id, COALESCE(user_id, x''), model, resource, -1, \
          -input_tokens, -cached_input_tokens, -output_tokens, -reasoning_tokens, -cost, \
-         -(state = 'failed' OR (state = 'settled' AND status >= 400)), -(state = 'cancelled'), -estimated \
+         -(state = 'failed' OR (state = 'settled' AND status >= 400)), -(state = 'cancelled'), -estimated, -flat_cost \
          FROM requests WHERE state <> 'open') \
          GROUP BY hour, key_id, user_id, model, resource \
          HAVING SUM(requests) <> 0 OR SUM(input_tokens) <> 0 OR SUM(cached_input_tokens) <> 0 \
          OR SUM(output_tokens) <> 0 OR SUM(reasoning_tokens) <> 0 OR SUM(cost) <> 0 OR SUM(errors) <> 0 \
-         OR SUM(cancelled) <> 0 OR SUM(estimated) <> 0",
+         OR SUM(cancelled) <> 0 OR SUM(estimated) <> 0 OR SUM(flat_cost) <> 0",
     ),
 ];
 
@@ -203,6 +208,8 @@ mod tests {
         check("UPDATE requests SET started_at = 1 WHERE state = 'open'", &["recovered"]);
         check("UPDATE requests SET output_tokens = 6 WHERE state = 'settled'", &["roll-ups"]);
         check("UPDATE usage_hourly SET resource = 'x'", &["roll-ups"]);
+        check("UPDATE usage_hourly SET flat_cost = 1", &["roll-ups"]);
+        check("UPDATE requests SET flat_cost = 1 WHERE state = 'settled'", &["flat cost", "roll-ups"]);
         check("UPDATE requests SET status = NULL", &["closed once"]);
         check("UPDATE requests SET attempts = 3", &["attempts"]);
         check("UPDATE requests SET charge = 'none' WHERE state = 'settled'", &["charged once"]);

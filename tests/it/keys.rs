@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aoai_gateway::domain::class::Class;
+use aoai_gateway::domain::regions::{RegionCode, Regions};
 use aoai_gateway::domain::time::WallTime;
 use aoai_gateway::limits::Callers;
 use aoai_gateway::settings::Settings;
@@ -22,6 +24,8 @@ fn new_key(name: &str) -> NewKey {
         user: None,
         secret: KeySecret::generate().unwrap(),
         models: None,
+        regions: Regions::default(),
+        class: Class::Interactive,
         limits: KeyLimits::default(),
         expires_at: None,
     }
@@ -34,6 +38,8 @@ fn a_key_reads_back_as_it_was_made_and_its_secret_is_nowhere_in_the_file() {
     let new = NewKey {
         user: Some("Ada".to_owned()),
         models: Some(vec!["gpt-4o-mini".into(), "gpt-4.1".into()]),
+        class: Class::Batch,
+        regions: Regions::only(["Sweden Central", "germanywestcentral"].map(RegionCode::of)),
         limits: KeyLimits { rpm: Limit::Of(60), concurrency: Limit::Unlimited },
         expires_at: Some(WallTime(4_000_000_000_000_000)),
         ..new_key("laptop")
@@ -49,6 +55,9 @@ fn a_key_reads_back_as_it_was_made_and_its_secret_is_nowhere_in_the_file() {
     let json = serde_json::to_value(&made).unwrap();
     assert_eq!(json["limits"], serde_json::json!({"rpm": 60, "concurrency": "unlimited"}));
     assert_eq!(json["models"], serde_json::json!(["gpt-4o-mini", "gpt-4.1"]));
+    assert_eq!(json["regions"], serde_json::json!(["germanywestcentral", "swedencentral"]));
+    assert_eq!(json["class"], "batch");
+    assert_eq!(serde_json::to_value(&second).unwrap()["regions"], serde_json::Value::Null);
     assert_eq!(json["expires_at"], "2096-10-02T07:06:40.000000Z");
     assert!(json["id"].as_str().unwrap().starts_with("key_") && json.get("hash").is_none());
 

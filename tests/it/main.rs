@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
 mod chat;
+mod classes;
 mod container;
 mod crash;
 mod edge;
@@ -17,7 +18,9 @@ mod ledger;
 mod live;
 mod operating;
 mod ops;
+mod provisioned;
 mod quota;
+mod regions;
 mod relay;
 mod replay;
 mod scenario;

@@ -72,13 +72,20 @@ fn passed_over(PassedOver { resource, deployment, reason }: &PassedOver) -> Valu
             view["in_flight"] = json!(in_flight);
             view["max_in_flight"] = json!(most);
         }
+        Reason::BatchShare { share } => view["batch_share"] = json!(share),
         Reason::LowerTier { priority } => view["priority"] = json!(priority),
         Reason::LostDraw { load } | Reason::NotDrawn { load } => view["load"] = json!(load),
         Reason::LoweredShare { share, load } => {
             view["share"] = json!(share);
             view["load"] = json!(load);
         }
-        Reason::AlreadyTried | Reason::Drained | Reason::BeingProbed | Reason::NoCredential | Reason::KnownBad => {}
+        Reason::AlreadyTried
+        | Reason::RegionNotAllowed
+        | Reason::PromptTooLong
+        | Reason::Drained
+        | Reason::BeingProbed
+        | Reason::NoCredential
+        | Reason::KnownBad => {}
     }
     view
 }

@@ -7,9 +7,13 @@ use serde_json::{Map, Value, json};
 use super::Query;
 use super::problem::{FieldError, Problem, did_you_mean};
 use super::queries::{blocking, page};
+use crate::domain::class::{Class, UnknownClass};
 use crate::domain::ids::{KeyId, ModelName};
+use crate::domain::regions::Regions;
 use crate::domain::time::WallTime;
 use crate::http::state::House;
+use crate::settings::Settings;
+use crate::settings::regions;
 use crate::storage::keys::{KeyLimits, Limit, NewKey, Revoked};
 use crate::storage::secret_key::KeySecret;
 
@@ -44,7 +48,7 @@ pub(super) async fn revoke(house: &House, id: &str) -> Result<HttpResponse, Prob
 
 /// 201 with the secret, which is shown this once.
 pub(super) async fn create(house: &House, body: &[u8], request: &HttpRequest) -> Result<HttpResponse, Problem> {
-    let new = read_new_key(body)?;
+    let (new, warnings) = read_new_key(body, &house.settings())?;
     let secret = new.secret.text.clone();
     let store = house.store.clone();
     let created = actix_web::web::block(move || store.create_key(&new)).await.map_err(|_| Problem::shutting_down())?;
@@ -57,6 +61,9 @@ pub(super) async fn create(house: &House, body: &[u8], request: &HttpRequest) ->
     let mut answer = serde_json::to_value(&key).map_err(|_| Problem::shutting_down())?;
     answer["secret"] = json!(secret);
     answer["share"] = share(&secret, request);
+    if !warnings.is_empty() {
+        answer["warnings"] = json!(warnings);
+    }
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(answer))
 }
 
@@ -86,13 +93,13 @@ fn no_such_key(id: KeyId) -> Problem {
     Problem::not_found(format!("there is no key {id}"))
 }
 
-/// Reads the body member by member, so that every mistake is named in one answer.
-fn read_new_key(body: &[u8]) -> Result<NewKey, Problem> {
-    const FIELDS: [&str; 6] = ["name", "user", "secret", "models", "limits", "expires_at"];
+/// Reads the body member by member, so that every mistake is named in one answer. With the key come warnings.
+fn read_new_key(body: &[u8], settings: &Settings) -> Result<(NewKey, Vec<String>), Problem> {
+    const FIELDS: [&str; 8] = ["name", "user", "secret", "models", "regions", "class", "limits", "expires_at"];
     let value: Value =
         serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
     let Value::Object(members) = value else { return Err(Problem::bad_request("the body must be a JSON object")) };
-    let mut reader = Reader { errors: Vec::new() };
+    let mut reader = Reader { errors: Vec::new(), warnings: Vec::new() };
     reader.only(&members, "", &FIELDS);
     let name = reader.text(&members, "name");
     if name.as_deref().is_none_or(|name| name.trim().is_empty() || name.len() > 200) {
@@ -108,6 +115,15 @@ fn read_new_key(body: &[u8]) -> Result<NewKey, Problem> {
         }
     };
     let models = reader.models(&members);
+    let regions = reader.regions(&members, settings);
+    let class = match reader.text(&members, "class").map(|text| text.parse()) {
+        None => Class::default(),
+        Some(Ok(class)) => class,
+        Some(Err(UnknownClass)) => {
+            reader.wrong("/class", &UnknownClass.to_string());
+            Class::default()
+        }
+    };
     let limits = reader.limits(&members);
     let expires_at = reader.text(&members, "expires_at").and_then(|text| match text.parse::<jiff::Timestamp>() {
         Ok(at) => Some(WallTime(at.as_microsecond())),
@@ -117,13 +133,17 @@ fn read_new_key(body: &[u8]) -> Result<NewKey, Problem> {
         }
     });
     match reader.errors.is_empty() {
-        true => Ok(NewKey { name: name.unwrap_or_default(), user, secret, models, limits, expires_at }),
+        true => {
+            let name = name.unwrap_or_default();
+            Ok((NewKey { name, user, secret, models, regions, class, limits, expires_at }, reader.warnings))
+        }
         false => Err(Problem::invalid(reader.errors)),
     }
 }
 
 struct Reader {
     errors: Vec<FieldError>,
+    warnings: Vec<String>,
 }
 
 impl Reader {
@@ -159,6 +179,32 @@ impl Reader {
             self.wrong("/models", "expected a list of model names, or nothing for every model");
         }
         names
+    }
+
+    fn regions(&mut self, members: &Map<String, Value>, settings: &Settings) -> Regions {
+        let Some(value) = members.get("regions").filter(|value| !value.is_null()) else { return Regions::default() };
+        let names: Option<Vec<&str>> = value
+            .as_array()
+            .and_then(|names| names.iter().map(Value::as_str).collect())
+            .filter(|names: &Vec<_>| !names.is_empty());
+        let Some(names) = names else {
+            self.wrong(
+                "/regions",
+                "expected a list of regions such as [\"swedencentral\"], or nothing for every region",
+            );
+            return Regions::default();
+        };
+        let mut codes = Vec::new();
+        for (index, name) in names.into_iter().enumerate() {
+            match regions::named(name, settings) {
+                Ok(named) => {
+                    codes.push(named.code);
+                    self.warnings.extend(named.warning);
+                }
+                Err(mistake) => self.wrong(&format!("/regions/{index}"), &mistake),
+            }
+        }
+        Regions::only(codes)
     }
 
     fn limits(&mut self, members: &Map<String, Value>) -> KeyLimits {

@@ -37,6 +37,8 @@ impl Moment {
 pub(super) struct DeploymentView {
     pub name: String,
     pub model: String,
+    /// `standard` or `provisioned`.
+    pub sku: &'static str,
     pub priority: u32,
     pub weight: u32,
     pub max_in_flight: Option<u32>,
@@ -78,6 +80,7 @@ impl DeploymentView {
         Self {
             name: deployment.name.to_string(),
             model: deployment.model.to_string(),
+            sku: deployment.sku.label(),
             priority: deployment.priority,
             weight: deployment.weight,
             max_in_flight: deployment.max_in_flight,

@@ -37,6 +37,7 @@ fn view(table: &RouteTable, name: &str, moment: Moment) -> Value {
             "resource": deployment.resource.as_str(),
             "deployment": deployment.name.as_str(),
             "region": deployment.region.as_ref().map(|region| region.as_str()),
+            "sku": deployment.sku.label(),
             "priority": deployment.priority,
             "weight": deployment.weight,
             "health": if deployment.gauges.is_drained() { "drained" } else { live::condition(deployment, moment).0 },

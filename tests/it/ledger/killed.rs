@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use aoai_gateway::accounting::recorder::{OpenEntry, Recorder};
 use aoai_gateway::domain::ids::RequestId;
+use aoai_gateway::domain::money::Tariff;
 use aoai_gateway::settings::model::Durability;
 use aoai_gateway::storage::Store;
 use aoai_gateway::storage::ledger::Progress;
@@ -88,7 +89,7 @@ fn killed_at_any_moment_it_keeps_everything_it_confirmed_once() {
         }
     }
     let store = Store::open(&path, Durability::Process).unwrap();
-    recovered += store.recover(|_| PRICE).unwrap();
+    recovered += store.recover(|_| Tariff::PerToken(PRICE)).unwrap();
     assert!(confirmed.len() > 1_000 && recovered > 0, "{} confirmed, {recovered} recovered", confirmed.len());
     for (id, tokens) in &confirmed {
         let view = store.request(*id).unwrap().unwrap_or_else(|| panic!("{id} was confirmed and is lost"));

@@ -10,7 +10,7 @@ use aoai_gateway::accounting::recorder::Recorder;
 use aoai_gateway::accounting::{self, Books};
 use aoai_gateway::domain::demand::Operation;
 use aoai_gateway::domain::ids::{KeyId, RequestId, UserId};
-use aoai_gateway::domain::money::{Cost, Price};
+use aoai_gateway::domain::money::{Cost, Price, Tariff};
 use aoai_gateway::domain::time::wall_now;
 use aoai_gateway::domain::usage::{Charge, Usage};
 use aoai_gateway::settings::model::Durability;
@@ -65,6 +65,7 @@ fn settlement(output_tokens: u32) -> Box<Settlement> {
         usage,
         estimated: false,
         cost: PRICE.cost(usage),
+        flat_cost: false,
         ttfb: Some(Duration::from_millis(3)),
         duration: Duration::from_millis(5),
         attempts: smallvec![attempt(usage)],
@@ -76,7 +77,7 @@ fn open(folder: &Path) -> Store {
 }
 
 fn start(store: &Store, alarm: &Alarm) -> Books {
-    accounting::start(store, alarm, |_| PRICE, |_| ()).unwrap()
+    accounting::start(store, alarm, |_| Tariff::PerToken(PRICE), |_| ()).unwrap()
 }
 
 /// Runs a test inside an actix system; whatever waits for too long fails it.
@@ -276,7 +277,7 @@ fn a_panic_in_the_ledger_raises_the_alarm_and_confirms_nothing_more() {
     actix::System::new().block_on(async {
         let alarm = Alarm::default();
         let store = open(folder.path());
-        let books = accounting::start(&store, &alarm, |_| PRICE, |_| panic!("on purpose")).unwrap();
+        let books = accounting::start(&store, &alarm, |_| Tariff::PerToken(PRICE), |_| panic!("on purpose")).unwrap();
         let recorder = books.recorder();
         let end = recorder.admit(intent()).unwrap().settle(settlement(5));
         assert!(tokio::time::timeout(PATIENCE, end).await.unwrap().is_err());

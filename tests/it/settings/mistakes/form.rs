@@ -82,6 +82,23 @@ error: unknown setting `colour`
 }
 
 #[test]
+fn a_share_is_a_part_of_a_whole() {
+    assert_said(
+        r#"
+[routing]
+batch_share = 50
+"#,
+        r#"
+error: `routing.batch_share` must be a number from 0 to 1 such as 0.1, not the number 50
+  --> settings/20-x.toml:2:15
+   |
+ 2 | batch_share = 50
+   |               ^^
+"#,
+    );
+}
+
+#[test]
 fn toml_that_is_not_valid() {
     assert_said(
         r#"
