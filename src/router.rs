@@ -17,7 +17,7 @@ use crate::balance::health::State;
 use crate::balance::select::{self, Candidate};
 use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
-use crate::domain::ids::{KeyId, ModelName, RequestId};
+use crate::domain::ids::{KeyId, RequestId};
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
@@ -27,7 +27,7 @@ use crate::tripwire::Tripwire;
 use decisions::{Budget, Decisions, Occasion};
 use explain::{Choice, explain};
 
-use waiting::Waiter;
+use waiting::{Queue, Waiter};
 pub use waiting::{Wait, WaitingRoom};
 
 /// Asks for the right to send one request.
@@ -119,8 +119,8 @@ pub struct Router {
     table: Rc<RefCell<Arc<RouteTable>>>,
     pool: Addr<Pool>,
     rng: fastrand::Rng,
-    /// Those who wait, by model; none is empty between two messages.
-    lines: HashMap<ModelName, Line<KeyId, Waiter>>,
+    /// Those who wait, by what they wait for; none is empty between two messages.
+    lines: HashMap<Queue, Line<KeyId, Waiter>>,
     /// Whether the lines are looked at again soon.
     ticking: bool,
     budget: Budget,
@@ -158,7 +158,7 @@ impl Handler<Acquire> for Router {
         let Acquire { request, demand, tried, turn } = acquire;
         let now = time::now();
         let table = self.table.borrow().clone();
-        let offered = if turn == Turn::BehindTheLine && !self.move_line(&demand.model) {
+        let offered = if turn == Turn::BehindTheLine && !self.line_before(&demand) {
             Err(refusal(&table, &demand, &tried, now))
         } else {
             offer(&table, &demand, &tried, now, &mut self.rng)
@@ -187,7 +187,8 @@ impl Router {
         let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
         let tokens = demand.counted_tokens();
         let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
-        let decision = explain(&Choice { route, tokens, tried, chosen, rival }, now, time::wall_now());
+        let decision =
+            explain(&Choice { route, tokens, tried, pin: demand.pin.as_ref(), chosen, rival }, now, time::wall_now());
         let chosen = decision.chosen.as_ref().map(tracing::field::display);
         tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
         self.decisions.keep(request, decision);
@@ -213,7 +214,7 @@ fn offer<'t>(
 ) -> Result<Offer<'t>, Refusal> {
     let tokens = demand.counted_tokens();
     for route in routes(table, demand) {
-        if let Some((lease, rival)) = choose(route, tokens, tried, now, rng) {
+        if let Some((lease, rival)) = choose(route, demand, tokens, tried, now, rng) {
             return Ok(Offer { lease, rival, route });
         }
     }
@@ -230,6 +231,7 @@ fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item =
 /// candidate away, so this ends. With the lease comes the other deployment that was drawn.
 fn choose(
     route: &Route,
+    demand: &Demand,
     tokens: u64,
     tried: &[DeploymentId],
     now: Timestamp,
@@ -241,6 +243,7 @@ fn choose(
                 .deployments
                 .iter()
                 .enumerate()
+                .filter(|(_, deployment)| demand.may_go_to(&deployment.resource))
                 .filter(|(_, deployment)| is_candidate(deployment, tokens, tried, now))
                 .map(|(index, deployment)| candidate(index, deployment, tokens, now))
                 .collect();
@@ -281,7 +284,7 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
     let tokens = demand.counted_tokens();
     let open = || {
         let deployments = routes(table, demand).flat_map(Route::deployments);
-        deployments.filter(|deployment| !deployment.gauges.is_drained())
+        deployments.filter(|deployment| !deployment.gauges.is_drained() && demand.may_go_to(&deployment.resource))
     };
     let ready = |deployment: &Deployment| deployment.gauges.ready_at().since(now);
     let waits = open().map(|deployment| match ready(deployment).max(deployment.quota.wait(tokens, now)) {

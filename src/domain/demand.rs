@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::ids::ModelName;
+use super::ids::{ModelName, ResourceName};
 
 /// An inference operation that a deployment can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,10 +10,12 @@ pub enum Operation {
     ChatCompletions,
     Completions,
     Embeddings,
+    /// Azure keeps the answer, and a later request may name it: see [`Demand::pin`].
+    Responses,
 }
 
 impl Operation {
-    pub const ALL: [Self; 3] = [Self::ChatCompletions, Self::Completions, Self::Embeddings];
+    pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses];
 
     /// The path below `/v1` or below `/openai/deployments/{deployment}`.
     pub fn path(self) -> &'static str {
@@ -21,6 +23,7 @@ impl Operation {
             Self::ChatCompletions => "/chat/completions",
             Self::Completions => "/completions",
             Self::Embeddings => "/embeddings",
+            Self::Responses => "/responses",
         }
     }
 
@@ -30,13 +33,14 @@ impl Operation {
             Self::ChatCompletions => "chat.completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
         }
     }
 
     /// Embeddings answer with vectors only: they produce no output tokens.
     pub fn has_output_tokens(self) -> bool {
         match self {
-            Self::ChatCompletions | Self::Completions => true,
+            Self::ChatCompletions | Self::Completions | Self::Responses => true,
             Self::Embeddings => false,
         }
     }
@@ -55,6 +59,8 @@ pub struct Demand {
     pub output_tokens: u32,
     /// Whether Azure's admission counts the output too: it does for a cap that the request sets, and knows no other.
     pub cap: OutputCap,
+    /// The only resource that can serve it: what it refers to is kept there and nowhere else.
+    pub pin: Option<ResourceName>,
 }
 
 /// Where a demand's `output_tokens` come from.
@@ -65,6 +71,10 @@ pub enum OutputCap {
 }
 
 impl Demand {
+    pub fn may_go_to(&self, resource: &ResourceName) -> bool {
+        self.pin.as_ref().is_none_or(|pin| pin == resource)
+    }
+
     /// What Azure's admission will count, by our upper estimate.
     pub fn counted_tokens(&self) -> u64 {
         let output = match self.cap {

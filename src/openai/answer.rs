@@ -5,17 +5,21 @@ use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
 
+use super::responses::{self, Failure};
 use super::{json, sse, usage};
+use crate::domain::demand::Operation;
 use crate::domain::usage::Usage;
 
-/// What one event of a completions stream means to the gateway.
+/// What one event of a stream means to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// `data: [DONE]`
+    /// The stream's last word: `data: [DONE]`, or the event that ends a response.
     Done,
+    /// The last word too, of a response that failed.
+    Failed(Failure),
     /// A top-level `error`: the upstream gave up.
     Error,
-    /// At least one choice: the answer itself has begun.
+    /// At least one choice, or part of the output: the answer itself has begun.
     Content,
     /// The chunk that only carries usage.
     Usage(Usage),
@@ -26,11 +30,21 @@ pub enum Event {
 /// What was read of a stream so far.
 #[derive(Debug, Default)]
 pub struct StreamWatch {
-    usage: Option<Usage>,
+    speaks: Speaks,
+    pub(super) usage: Option<Usage>,
+    pub(super) response: responses::Told,
     /// The generated text, escapes not decoded: for an estimate when the stream ends before its usage.
     text: Vec<u8>,
     /// Text beyond the cap, counted only.
     uncounted: usize,
+}
+
+/// Which API a stream belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Speaks {
+    #[default]
+    Completions,
+    Responses,
 }
 
 /// Enough for the longest answers of today; beyond it the estimate falls back to bytes.
@@ -43,9 +57,20 @@ static TEXT_MEMBERS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
 });
 
 impl StreamWatch {
+    pub fn of(operation: Operation) -> Self {
+        let speaks = match operation {
+            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => Speaks::Completions,
+            Operation::Responses => Speaks::Responses,
+        };
+        Self { speaks, ..Self::default() }
+    }
+
     /// Reads one event.
     pub fn read(&mut self, event: &[u8]) -> Event {
         let Some(data) = sse::data(event) else { return Event::Other };
+        if self.speaks == Speaks::Responses {
+            return responses::read_event(self, &data);
+        }
         if data.trim_ascii() == b"[DONE]" {
             return Event::Done;
         }
@@ -76,6 +101,16 @@ impl StreamWatch {
         self.usage
     }
 
+    /// The id under which the upstream keeps a response, once it was told.
+    pub fn response_id(&self) -> Option<&str> {
+        self.response.id.as_deref()
+    }
+
+    /// Why the response failed, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        self.response.failure
+    }
+
     /// A quick guess at the output so far, for progress records: four bytes a token.
     pub fn rough_output_tokens(&self) -> u32 {
         u32::try_from((self.text.len() + self.uncounted).div_ceil(4)).unwrap_or(u32::MAX)
@@ -101,13 +136,17 @@ impl StreamWatch {
                     continue;
                 }
                 let Ok(end) = json::skip_string(choices, value) else { continue };
-                let inside = &choices[value + 1..end - 1];
-                if self.text.len() + inside.len() <= TEXT_CAP {
-                    self.text.extend_from_slice(inside);
-                } else {
-                    self.uncounted += inside.len();
-                }
+                self.keep(&choices[value + 1..end - 1]);
             }
+        }
+    }
+
+    /// Keeps the inside of a string of generated text.
+    pub(super) fn keep(&mut self, inside: &[u8]) {
+        if self.text.len() + inside.len() <= TEXT_CAP {
+            self.text.extend_from_slice(inside);
+        } else {
+            self.uncounted += inside.len();
         }
     }
 }
@@ -139,8 +178,19 @@ pub fn read_whole(body: &[u8]) -> Whole {
 pub fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
     let at = memmem::rfind(tail, b"\"usage\"")? + b"\"usage\"".len();
     let value = json::skip_space(tail, json::skip_space(tail, at) + 1);
-    let end = value + memchr::memrchr(b'}', tail.get(value..)?)?;
-    usage::read(tail, &(value..end))
+    // Numbers and names of counters only: no brace stands in a string.
+    let mut depth = 0;
+    for (index, byte) in tail.get(value..)?.iter().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return usage::read(tail, &(value..value + index + 1));
+        }
+    }
+    None
 }
 
 /// The event without the `"usage":null` member that is there only because the gateway asked for usage.
@@ -236,7 +286,13 @@ mod tests {
     fn usage_at_the_end_of_a_large_answer() {
         let tail = b"0.1,0.2]}],\"model\":\"m\",\"usage\": {\"prompt_tokens\": 8, \"total_tokens\": 8}\n}";
         assert_eq!(usage_in_tail(tail).map(|usage| usage.input_tokens), Some(8));
-        assert_eq!(usage_in_tail(b"no usage here"), None);
+        let followed =
+            br#"]}],"usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":2}},"user":null,"metadata":{}}"#;
+        let expected = Usage { input_tokens: 9, cached_input_tokens: 2, ..Usage::default() };
+        assert_eq!(usage_in_tail(followed), Some(expected));
+        for none in [&b"no usage here"[..], b"\"usage\": null}", b"\"usage\":{\"prompt_tokens\":1"] {
+            assert_eq!(usage_in_tail(none), None);
+        }
     }
 
     #[test]

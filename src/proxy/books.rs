@@ -18,7 +18,9 @@ use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::Route;
 use crate::limits::Permit;
 use crate::metrics::Metrics;
+use crate::openai::responses;
 use crate::storage::ledger::{AttemptRecord, Progress, RequestState, Settlement};
+use crate::storage::pins::{Pin, RETENTION};
 
 /// The status noted for a client that left before it had one (nginx's convention).
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -39,6 +41,14 @@ pub struct Books {
     open_attempt: Option<(Arc<Deployment>, Timestamp)>,
     upstream_time: Duration,
     ttfb: Option<Duration>,
+    /// Whether it is filed where the upstream keeps the answer.
+    pinned: Pinned,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pinned {
+    Yes,
+    No,
 }
 
 /// How a request ended.
@@ -93,6 +103,7 @@ impl Books {
             open_attempt: None,
             upstream_time: Duration::ZERO,
             ttfb: None,
+            pinned: Pinned::No,
         })
     }
 
@@ -102,6 +113,24 @@ impl Books {
 
     pub fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// Files, once, that the deployment's resource keeps the answer under this id: in the commit of a settlement that
+    /// follows at once, else in one that `intent_committed` waits for.
+    pub fn pin(&mut self, response_id: &str, deployment: &Deployment) {
+        let wanted = self.pinned == Pinned::No && responses::is_id(response_id);
+        let Some(entry) = self.entry.as_mut().filter(|_| wanted) else { return };
+        self.pinned = Pinned::Yes;
+        let created_at = time::wall_now();
+        entry.pin(Box::new(Pin {
+            id: response_id.to_owned(),
+            key_id: entry.intent().key_id,
+            resource: deployment.resource.clone(),
+            deployment: deployment.name.clone(),
+            model: deployment.model.clone(),
+            created_at,
+            expires_at: created_at.after(RETENTION),
+        }));
     }
 
     /// Resolves when the request's intent is committed: from then on, its first byte may go out.

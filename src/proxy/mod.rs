@@ -1,7 +1,8 @@
 //! The exchange with the upstream, on the worker's thread: who is asked, how often, and what reaches the client.
 //!
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `relay` the streamed rest of an answer, `books`
-//! what the ledger and the metrics are told, `pipe` what actix polls of a relay.
+//! what the ledger and the metrics are told, `pipe` what actix polls of a relay. `kept` asks a resource for what it keeps
+//! of an earlier answer.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -10,5 +11,7 @@ pub mod books;
 pub mod estimate;
 pub mod exchange;
 pub mod headers;
+mod in_band;
+pub mod kept;
 pub mod pipe;
 pub mod relay;

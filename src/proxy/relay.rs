@@ -23,6 +23,7 @@ use crate::domain::usage::{Charge, Usage};
 use crate::fleet::lease::Lease;
 use crate::openai::answer::{self, Event, StreamWatch};
 use crate::openai::error::{ErrorBody, ErrorKind};
+use crate::openai::responses::Failure;
 use crate::openai::tokens;
 use crate::storage::ledger::RequestState;
 use crate::upstream::client::{UpstreamBody, UpstreamError};
@@ -46,7 +47,7 @@ pub struct Start {
 
 /// How the upstream's part ended.
 enum Ending {
-    /// `[DONE]`, to be sent when the books are closed.
+    /// The last word, to be sent when the books are closed.
     Done(Bytes),
     /// The upstream broke off, or said in an error event that it gives up; or the gateway is shutting down.
     Broken(Outcome),
@@ -78,7 +79,7 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(None) => {
                     let rest = splitter.finish();
-                    let done = watch.read(&rest) == Event::Done;
+                    let done = matches!(watch.read(&rest), Event::Done | Event::Failed(_));
                     break if done { Ending::Done(rest) } else { Ending::Broken(Outcome::Faulted(Fault::Truncated)) };
                 }
             };
@@ -105,19 +106,25 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
 
 async fn finish_events(start: Start, ending: Ending, watch: StreamWatch, body: UpstreamBody, writer: Writer) {
     let Start { order, mut books, lease, status, upstream_id, ttfb } = start;
+    if order.peek.state.store
+        && let Some(id) = watch.response_id()
+    {
+        // Done already, unless the stream began without the event that usually tells the id.
+        books.pin(id, lease.deployment());
+    }
     match ending {
         Ending::Done(tail) => {
+            let (outcome, state) = match watch.failure() {
+                None | Some(Failure::Client) => (Outcome::Served, RequestState::Settled),
+                Some(Failure::Limited | Failure::Upstream | Failure::Unsaid) => {
+                    (Outcome::Faulted(Fault::InvalidResponse), RequestState::Failed)
+                }
+            };
             let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
             let charge = if estimated { Charge::Estimated } else { Charge::Exact };
-            books.end_attempt(AttemptEnd {
-                status: Some(status),
-                outcome: Outcome::Served,
-                usage,
-                charge,
-                upstream_id,
-            });
-            lease.settle(Outcome::Served, Some(ttfb));
-            if books.settle(End { state: RequestState::Settled, status, usage, estimated }).await.is_ok() {
+            books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
+            lease.settle(outcome, (outcome == Outcome::Served).then_some(ttfb));
+            if books.settle(End { state, status, usage, estimated }).await.is_ok() {
                 writer.push(tail);
                 writer.finish();
             }
@@ -138,7 +145,7 @@ async fn finish_events(start: Start, ending: Ending, watch: StreamWatch, body: U
             });
             lease.settle(outcome, None);
             if books.settle(End { state: RequestState::Failed, status, usage, estimated: true }).await.is_ok() {
-                writer.push(Bytes::from(stream_cut().to_event()));
+                writer.push(Bytes::from(stream_cut().to_event(order.operation)));
             }
             // Dropped unfinished: the connection is aborted, and no client takes this for the whole answer.
         }
@@ -204,7 +211,10 @@ fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
 }
 
 /// The next chunk, once the client has room for it; or the reason to stop.
-async fn next(body: &mut UpstreamBody, writer: &Writer) -> Result<Option<Result<Bytes, UpstreamError>>, Stop> {
+pub(super) async fn next(
+    body: &mut UpstreamBody,
+    writer: &Writer,
+) -> Result<Option<Result<Bytes, UpstreamError>>, Stop> {
     poll_fn(|cx| match writer.poll_room(cx) {
         Poll::Ready(Ok(())) => Pin::new(&mut *body).poll_next(cx).map(Ok),
         Poll::Ready(Err(stop)) => Poll::Ready(Err(stop)),
@@ -233,7 +243,8 @@ fn sift(
         let replacement = match (&read, hide) {
             (Event::Usage(_), HideUsage::Yes) => Some(Vec::new()),
             (Event::Content | Event::Other, HideUsage::Yes) => answer::without_null_usage(event),
-            (Event::Usage(_) | Event::Content | Event::Other, HideUsage::No) | (Event::Done | Event::Error, _) => None,
+            (Event::Usage(_) | Event::Content | Event::Other, HideUsage::No)
+            | (Event::Done | Event::Failed(_) | Event::Error, _) => None,
         };
         match (&mut changed, replacement) {
             (Some(kept), Some(replacement)) => kept.extend_from_slice(&replacement),
@@ -247,7 +258,7 @@ fn sift(
             (None, None) => {}
         }
         let ended = match read {
-            Event::Done => Sifted::Done,
+            Event::Done | Event::Failed(_) => Sifted::Done,
             Event::Error => Sifted::Error,
             Event::Content | Event::Usage(_) | Event::Other => continue,
         };

@@ -48,6 +48,8 @@ pub struct PassedOver {
 /// Why a deployment was not chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reason {
+    /// What the request refers to is kept by another resource.
+    NotItsResource,
     /// This request was sent to it before.
     AlreadyTried,
     /// By an operator.
@@ -90,6 +92,7 @@ pub enum Reason {
 impl Reason {
     pub fn label(self) -> &'static str {
         match self {
+            Self::NotItsResource => "not_its_resource",
             Self::AlreadyTried => "already_tried",
             Self::Drained => "drained",
             Self::Cooling { .. } => "cooling",

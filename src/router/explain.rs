@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::candidate;
 use super::decisions::{Chosen, Decision, PassedOver, Reason, SHOWN};
 use crate::balance::health::State;
+use crate::domain::ids::ResourceName;
 use crate::domain::time::{Timestamp, WallTime};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::routes::Route;
@@ -16,6 +17,8 @@ pub(super) struct Choice<'a> {
     /// What the request needs of a deployment's quota.
     pub tokens: u64,
     pub tried: &'a [DeploymentId],
+    /// The only resource that could serve, where there is only one.
+    pub pin: Option<&'a ResourceName>,
     pub chosen: Option<&'a Arc<Deployment>>,
     /// The other of the two that were drawn.
     pub rival: Option<DeploymentId>,
@@ -41,6 +44,9 @@ pub(super) fn explain(choice: &Choice<'_>, now: Timestamp, wall: WallTime) -> De
 
 fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTime) -> Reason {
     let gauges = &other.gauges;
+    if choice.pin.is_some_and(|pin| *pin != other.resource) {
+        return Reason::NotItsResource;
+    }
     if choice.tried.contains(&other.id) {
         return Reason::AlreadyTried;
     }

@@ -1,8 +1,9 @@
 //! Waiting for room: how many may, for how long, and when the line moves.
 //!
-//! A router keeps a line for each model of its thread; the waiting room is one for all. The line moves when somebody
-//! asks, and every few milliseconds while anyone stands in it: a cooldown that ends and a slot that another thread gave
-//! back send no message. Who is next is decided in [`crate::balance::waiting`].
+//! A router keeps a line for each model of its thread, and one more for each resource that requests of it are bound to;
+//! the waiting room is one for all. The line moves when somebody asks, and every few milliseconds while anyone stands in
+//! it: a cooldown that ends and a slot that another thread gave back send no message. Who is next is decided in
+//! [`crate::balance::waiting`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{Refusal, Router, offer, refusal};
 use crate::domain::demand::Demand;
-use crate::domain::ids::{KeyId, ModelName, RequestId};
+use crate::domain::ids::{KeyId, ModelName, RequestId, ResourceName};
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::DeploymentId;
 use crate::fleet::lease::Lease;
@@ -33,6 +34,19 @@ pub struct Wait {
     pub caller: KeyId,
     /// Refused then.
     pub until: Timestamp,
+}
+
+/// What those in one line wait for: whoever is served first, the others can use the same deployments.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Queue {
+    model: ModelName,
+    pin: Option<ResourceName>,
+}
+
+impl Queue {
+    fn of(demand: &Demand) -> Self {
+        Self { model: demand.model.clone(), pin: demand.pin.clone() }
+    }
 }
 
 pub(super) struct Waiter {
@@ -71,7 +85,7 @@ impl Handler<Wait> for Router {
 
     fn handle(&mut self, wait: Wait, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, answered) = oneshot::channel();
-        self.lines.entry(wait.demand.model.clone()).or_default().push(wait.caller, Waiter { wait, answer });
+        self.lines.entry(Queue::of(&wait.demand)).or_default().push(wait.caller, Waiter { wait, answer });
         if !self.ticking {
             self.ticking = true;
             ctx.run_later(TICK, Self::tick);
@@ -83,9 +97,9 @@ impl Handler<Wait> for Router {
 
 impl Router {
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        let models: Vec<ModelName> = self.lines.keys().cloned().collect();
-        for model in models {
-            self.move_line(&model);
+        let queues: Vec<Queue> = self.lines.keys().cloned().collect();
+        for queue in queues {
+            self.move_line(&queue);
         }
         self.ticking = !self.lines.is_empty();
         if self.ticking {
@@ -93,9 +107,14 @@ impl Router {
         }
     }
 
+    /// Moves the line that a request would join; true when nobody stands in it any more.
+    pub(super) fn line_before(&mut self, demand: &Demand) -> bool {
+        self.lines.is_empty() || self.move_line(&Queue::of(demand))
+    }
+
     /// Serves those in line whom anyone can serve; true when nobody stands in it any more.
-    pub(super) fn move_line(&mut self, model: &ModelName) -> bool {
-        let Some(mut line) = self.lines.remove(model) else { return true };
+    fn move_line(&mut self, queue: &Queue) -> bool {
+        let Some(mut line) = self.lines.remove(queue) else { return true };
         let table = self.table.borrow().clone();
         let now = time::now();
         for Waiter { wait, answer } in line.leave(|waiter| waiter.answer.is_closed() || waiter.wait.until <= now) {
@@ -124,7 +143,7 @@ impl Router {
         }
         let empty = line.is_empty();
         if !empty {
-            self.lines.insert(model.clone(), line);
+            self.lines.insert(queue.clone(), line);
         }
         empty
     }

@@ -19,6 +19,7 @@ mod ops;
 mod quota;
 mod relay;
 mod replay;
+mod responses;
 mod scenario;
 mod sdk;
 mod settings;

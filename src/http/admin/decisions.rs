@@ -73,7 +73,11 @@ fn passed_over(PassedOver { resource, deployment, reason }: &PassedOver) -> Valu
         }
         Reason::LowerTier { priority } => view["priority"] = json!(priority),
         Reason::LostDraw { load } | Reason::NotDrawn { load } => view["load"] = json!(load),
-        Reason::AlreadyTried | Reason::Drained | Reason::BeingProbed | Reason::NoCredential => {}
+        Reason::NotItsResource
+        | Reason::AlreadyTried
+        | Reason::Drained
+        | Reason::BeingProbed
+        | Reason::NoCredential => {}
     }
     view
 }
