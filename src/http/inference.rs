@@ -50,13 +50,13 @@ pub async fn serve(
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
     let peek = peek(target.operation, &body).await?;
     let route = find_model(&table, &caller, &target, &peek)?.clone();
-    let pin = responses::resource_of(&peek.state, worker, &table, &caller, &route).await?;
+    let fallback = fallback(&table, &caller, &route);
+    let pin = responses::resource_of(&peek.state, worker, &table, &caller, &route, &fallback).await?;
     let input_tokens = tokens::rough_input(&body);
     let demand = Demand {
         operation: target.operation,
         model: route.model.clone(),
-        // Another model's deployments may be elsewhere.
-        fallback: if pin.is_none() { fallback(&table, &caller, &route) } else { SmallVec::new() },
+        fallback,
         input_tokens,
         output_tokens: output_cap(&route, &peek, target.operation.has_output_tokens()),
         cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },

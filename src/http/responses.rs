@@ -5,6 +5,7 @@
 //! business but the operator's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::ACCEPT;
@@ -23,13 +24,15 @@ use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::Caller;
 use crate::openai::request::State;
 use crate::openai::responses;
-use crate::proxy::exchange::Body;
+use crate::proxy::exchange::{Body, Unserved};
 use crate::proxy::headers;
 use crate::proxy::kept::{self, Errand, Fetched};
 use crate::storage::pins::Pin;
 
 /// The label of metrics.
 const ENDPOINT: &str = "responses.kept";
+/// An operator comes back to it, nobody knows when.
+const SWITCHED_OFF: Duration = Duration::from_secs(60);
 
 /// The resource that a new response must be made by, if it goes on from another. Refuses what this version does not serve.
 pub(super) async fn resource_of(
@@ -38,6 +41,7 @@ pub(super) async fn resource_of(
     table: &RouteTable,
     caller: &Caller,
     route: &Route,
+    fallback: &[ModelName],
 ) -> Result<Option<ResourceName>, ApiError> {
     if state.background {
         return Err(ApiError::unsupported("background", "Leave it out, and stream the answer if it takes long."));
@@ -48,7 +52,8 @@ pub(super) async fn resource_of(
     let Some(id) = &state.previous else { return Ok(None) };
     let pin = find(worker, caller, id).await?.ok_or_else(|| ApiError::previous_response_not_found(id))?;
     check_resource(table, &pin)?;
-    if route.deployments().any(|deployment| deployment.resource == pin.resource) {
+    let mut routes = fallback.iter().filter_map(|name| table.model(name.as_str()).map(Arc::as_ref));
+    if serves(route, &pin) || routes.any(|route| serves(route, &pin)) {
         return Ok(Some(pin.resource.clone()));
     }
     Err(ApiError::model_without_response(route.model.as_str(), id))
@@ -116,9 +121,9 @@ async fn answer(
     let routing = table.settings.routing.clone();
     let Fetched { status, headers, body, deployment } =
         kept::run(errand, &worker.router, &worker.client, &routing, &house.metrics).await?;
-    let deleted = method == Method::DELETE && (200..300).contains(&status);
-    // What the upstream has forgotten is not looked for again.
-    if (deleted || status == 404)
+    // Also where it was gone already.
+    if method == Method::DELETE
+        && (status < 300 || status == 404)
         && let Err(error) = house.pins.remove(&house.store, id).await
     {
         tracing::warn!(%error, "the place of a deleted response could not be removed and goes when it expires");
@@ -153,14 +158,21 @@ async fn find(worker: &Worker, caller: &Caller, id: &str) -> Result<Option<Arc<P
 
 /// A resource that is only switched off comes back; one that left the settings does not.
 fn check_resource(table: &RouteTable, pin: &Pin) -> Result<(), ApiError> {
-    if table.settings.resources.contains_key(&pin.resource) { Ok(()) } else { Err(ApiError::response_gone(&pin.id)) }
+    match table.settings.resources.get(&pin.resource) {
+        Some(resource) if resource.enabled => Ok(()),
+        Some(_) => Err(Unserved::PinUnavailable { retry_after: SWITCHED_OFF }.into()),
+        None => Err(ApiError::response_gone(&pin.id)),
+    }
+}
+
+fn serves(route: &Route, pin: &Pin) -> bool {
+    route.deployments().any(|deployment| deployment.resource == pin.resource)
 }
 
 /// Nothing is generated, so nothing is counted but the request. Any deployment of the resource leads to it.
 fn demand(table: &RouteTable, pin: &Pin) -> Demand {
-    let has = |route: &Route| route.deployments().any(|deployment| deployment.resource == pin.resource);
-    let own = table.model(pin.model.as_str()).filter(|route| has(route));
-    let route = own.or_else(|| table.models.iter().find(|route| has(route)));
+    let own = table.model(pin.model.as_str()).filter(|route| serves(route, pin));
+    let route = own.or_else(|| table.models.iter().find(|route| serves(route, pin)));
     Demand {
         operation: Operation::Responses,
         model: route.map_or_else(|| pin.model.clone(), |route| route.model.clone()),

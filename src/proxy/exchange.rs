@@ -210,8 +210,8 @@ impl Unserved {
         match self {
             Self::Exhausted { retry_after } => Self::PinBusy { retry_after },
             Self::Unavailable { retry_after } => Self::PinUnavailable { retry_after },
-            Self::InvalidResponse => Self::PinUnavailable { retry_after: SOON },
-            Self::PinBusy { .. } | Self::PinUnavailable { .. } | Self::UnknownModel | Self::LedgerLost => self,
+            Self::InvalidResponse | Self::UnknownModel => Self::PinUnavailable { retry_after: SOON },
+            Self::PinBusy { .. } | Self::PinUnavailable { .. } | Self::LedgerLost => self,
         }
     }
 
