@@ -70,15 +70,6 @@ pub fn kept_path(
     path
 }
 
-/// Whether a 404 says that the API is missing, and not that the deployment is: then only this operation cannot be had
-/// from the resource.
-pub fn lacks_operation(operation: Operation, body: &[u8]) -> bool {
-    match operation {
-        Operation::Responses => memchr::memmem::find(body, b"DeploymentNotFound").is_none(),
-        Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => false,
-    }
-}
-
 /// The version a request is really sent with, which decides whether `stream_options` is understood.
 pub fn effective<'a>(version: &'a ApiVersion, asked: Option<&'a ApiVersion>) -> &'a ApiVersion {
     match (version, asked) {

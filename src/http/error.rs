@@ -104,6 +104,21 @@ impl ApiError {
         refusal
     }
 
+    /// An item of an earlier response that the input names: as unknown as the response would be.
+    pub fn item_not_found(id: &str) -> Self {
+        let message = format!(
+            "There is no item `{}` of this key's responses. Items are kept with their response; send its contents instead.",
+            shown(id)
+        );
+        Self::invalid(StatusCode::NOT_FOUND, "item_not_found", message).about("input")
+    }
+
+    pub fn kept_apart() -> Self {
+        let message = "What this request refers to is kept in different places, and no one of them has it all. Send the \
+                       conversation in `input` instead.";
+        Self::invalid(StatusCode::BAD_REQUEST, "kept_apart", message).about("input")
+    }
+
     /// What keeps the response has left the settings.
     pub fn response_gone(id: &str) -> Self {
         let message = format!(

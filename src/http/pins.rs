@@ -28,19 +28,31 @@ struct Memory {
 }
 
 impl Pins {
-    /// The pin of this id, whoever's it is. Reads the database off the worker's thread.
-    pub async fn find(&self, store: &Store, id: &str) -> Result<Option<Arc<Pin>>, StorageError> {
-        if let Some(pin) = self.memory().recall(id, time::now()) {
-            return Ok(Some(pin));
+    /// The pins of these ids, whoever's they are, in their order. Reads the database off the worker's thread.
+    pub async fn find(&self, store: &Store, ids: &[String]) -> Result<Vec<Option<Arc<Pin>>>, StorageError> {
+        let now = time::now();
+        let mut found: Vec<_> = {
+            let memory = self.memory();
+            ids.iter().map(|id| memory.recall(id, now)).collect()
+        };
+        let unknown: Vec<_> =
+            ids.iter().zip(&found).filter(|(_, pin)| pin.is_none()).map(|(id, _)| id.clone()).collect();
+        if unknown.is_empty() {
+            return Ok(found);
         }
-        let (store, wanted) = (store.clone(), id.to_owned());
-        let read = actix_web::web::block(move || store.pin(&wanted, time::wall_now())).await;
+        let store = store.clone();
+        let read = actix_web::web::block(move || store.pins(&unknown, time::wall_now())).await;
         // The blocking pool is gone: the process is ending.
-        let pin = read.unwrap_or(Ok(None))?.map(Arc::new);
-        if let Some(pin) = &pin {
-            self.memory().keep(pin.clone(), time::now());
+        let mut read = read.unwrap_or_else(|_| Ok(Vec::new()))?.into_iter();
+        let (mut memory, now) = (self.memory(), time::now());
+        for pin in found.iter_mut().filter(|pin| pin.is_none()) {
+            *pin = read.next().flatten().map(Arc::new);
+            if let Some(pin) = pin {
+                memory.keep(pin.clone(), now);
+            }
         }
-        Ok(pin)
+        drop(memory);
+        Ok(found)
     }
 
     /// The upstream keeps it no longer.
@@ -57,7 +69,7 @@ impl Pins {
 }
 
 impl Memory {
-    fn recall(&mut self, id: &str, now: Timestamp) -> Option<Arc<Pin>> {
+    fn recall(&self, id: &str, now: Timestamp) -> Option<Arc<Pin>> {
         let (pin, since) = self.found.get(id)?;
         (now.since(*since) < LONGEST).then(|| pin.clone())
     }

@@ -23,7 +23,6 @@ use crate::domain::ids::{ModelName, ResourceName};
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::Caller;
 use crate::openai::request::State;
-use crate::openai::responses;
 use crate::proxy::exchange::{Body, Unserved};
 use crate::proxy::headers;
 use crate::proxy::kept::{self, Errand, Fetched};
@@ -31,6 +30,8 @@ use crate::storage::pins::Pin;
 
 /// The label of metrics.
 const ENDPOINT: &str = "responses.kept";
+/// Each may be a look into the database.
+const MOST_REFERENCES: usize = 2_000;
 /// An operator comes back to it, nobody knows when.
 const SWITCHED_OFF: Duration = Duration::from_secs(60);
 
@@ -49,11 +50,29 @@ pub(super) async fn resource_of(
     if state.conversation {
         return Err(ApiError::unsupported("conversation", "Go on with `previous_response_id`."));
     }
-    let Some(id) = &state.previous else { return Ok(None) };
-    let pin = find(worker, caller, id).await?.ok_or_else(|| ApiError::previous_response_not_found(id))?;
-    check_resource(table, &pin)?;
+    if state.previous.is_none() && state.references.is_empty() {
+        return Ok(None);
+    }
+    if state.references.len() > MOST_REFERENCES {
+        return Err(ApiError::unsupported("input", "It names too many items: send their contents instead."));
+    }
+    let ids: Vec<_> = state.previous.iter().chain(&state.references).cloned().collect();
+    let mut kept = Vec::with_capacity(ids.len());
+    for (id, pin) in ids.iter().zip(find(worker, caller, &ids).await?) {
+        let unknown = if state.previous.as_ref() == Some(id) {
+            ApiError::previous_response_not_found
+        } else {
+            ApiError::item_not_found
+        };
+        kept.push(pin.ok_or_else(|| unknown(id))?);
+    }
+    let (Some(pin), Some(id)) = (kept.first(), ids.first()) else { return Ok(None) };
+    if kept.iter().any(|other| other.resource != pin.resource) {
+        return Err(ApiError::kept_apart());
+    }
+    check_resource(table, pin)?;
     let mut routes = fallback.iter().filter_map(|name| table.model(name.as_str()).map(Arc::as_ref));
-    if serves(route, &pin) || routes.any(|route| serves(route, &pin)) {
+    if serves(route, pin) || routes.any(|route| serves(route, pin)) {
         return Ok(Some(pin.resource.clone()));
     }
     Err(ApiError::model_without_response(route.model.as_str(), id))
@@ -104,7 +123,8 @@ async fn answer(
     let query = passed_on(request.query_string())?;
     // A cancellation may have one; it says nothing.
     body::read(request.headers(), &mut payload, inference::body_limits(&table)).await?;
-    let pin = find(worker, &caller, id).await?.ok_or_else(|| ApiError::response_not_found(id))?;
+    let found = find(worker, &caller, std::slice::from_ref(id)).await?;
+    let pin = found.into_iter().flatten().next().ok_or_else(|| ApiError::response_not_found(id))?;
     check_resource(&table, &pin)?;
     let method = request.method().clone();
     let errand = Errand {
@@ -142,18 +162,15 @@ async fn answer(
     Ok((deployment.model.clone(), response))
 }
 
-/// The caller's own pin of this id.
-async fn find(worker: &Worker, caller: &Caller, id: &str) -> Result<Option<Arc<Pin>>, ApiError> {
-    if !responses::is_id(id) {
-        return Ok(None);
-    }
+/// The caller's own pins of these ids, in their order.
+async fn find(worker: &Worker, caller: &Caller, ids: &[String]) -> Result<Vec<Option<Arc<Pin>>>, ApiError> {
     let house = &worker.house;
-    let found = house.pins.find(&house.store, id).await.map_err(|error| {
+    let found = house.pins.find(&house.store, ids).await.map_err(|error| {
         tracing::error!(%error, "where a response is kept could not be read");
         house.metrics.database_errors.inc();
         ApiError::pins_unreadable()
     })?;
-    Ok(found.filter(|pin| pin.key_id == caller.grant.key_id))
+    Ok(found.into_iter().map(|pin| pin.filter(|pin| pin.key_id == caller.grant.key_id)).collect())
 }
 
 /// A resource that is only switched off comes back; one that left the settings does not.

@@ -101,9 +101,9 @@ impl StreamWatch {
         self.usage
     }
 
-    /// The id under which the upstream keeps a response, once it was told.
-    pub fn response_id(&self) -> Option<&str> {
-        self.response.id.as_deref()
+    /// The ids that a response has told so far.
+    pub fn made(&self) -> &responses::Made {
+        &self.response.made
     }
 
     /// Why the response failed, if it did.

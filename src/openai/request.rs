@@ -10,6 +10,7 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::json::{self, JsonError};
+use super::responses;
 
 /// What a request body says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct State {
     pub store: bool,
     /// `previous_response_id`: the answer that this one goes on from.
     pub previous: Option<String>,
+    /// Items of earlier answers that `input` names instead of repeating them.
+    pub references: Vec<String>,
     /// Whether `conversation` names one.
     pub conversation: bool,
     pub background: bool,
@@ -66,8 +69,8 @@ pub enum PeekError {
 
 /// The members that are read, each at most once.
 const READ: [&str; 6] = ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"];
-const READ_OF_RESPONSES: [&str; 7] =
-    ["model", "stream", "max_output_tokens", "store", "previous_response_id", "conversation", "background"];
+const READ_OF_RESPONSES: [&str; 8] =
+    ["model", "stream", "max_output_tokens", "store", "previous_response_id", "conversation", "background", "input"];
 const LONGEST_NAME: usize = "max_completion_tokens".len();
 
 /// Peeking at more than this is to happen off the workers' threads. Measured in release: prose takes 0.6 ms a MiB, and
@@ -93,13 +96,14 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
 /// comes with the answer's end.
 pub fn peek_response(body: &[u8]) -> Result<Peek, PeekError> {
     let found = Found::scan(body, READ_OF_RESPONSES)?;
-    let [model, stream, max_output_tokens, store, previous, conversation, background] = found.values;
+    let [model, stream, max_output_tokens, store, previous, conversation, background, input] = found.values;
     let mut peek = common(body, found.empty, model, stream)?;
     let given = |value: Option<Range<usize>>| value.filter(|value| !is_null(body, value));
     peek.max_tokens = max_output_tokens.and_then(|span| json::integer_at(body, &span)).map(clamp);
     peek.state = State {
         store: given(store).map_or(Ok(true), |value| truth(body, &value, "store"))?,
         previous: given(previous).map(|value| text(body, &value, "previous_response_id")).transpose()?,
+        references: input.map_or_else(Vec::new, |input| responses::references(body, &input)),
         conversation: given(conversation).is_some(),
         background: background.map_or(Ok(false), |value| truth(body, &value, "background"))?,
     };
@@ -294,13 +298,15 @@ mod tests {
         assert_eq!(found.state, State { store: true, ..State::default() }, "kept when nothing is said");
         let body = br#"{"store":false,"previous_response_id":"resp_1","conversation":{"id":"c"},"background":true}"#;
         let previous = Some("resp_1".to_owned());
-        let all = State { store: false, previous, conversation: true, background: true };
+        let all = State { store: false, previous, conversation: true, background: true, ..State::default() };
         assert_eq!(peek_response(body).unwrap().state, all);
         let nulls = br#"{"store":null,"previous_response_id":null,"conversation":null,"background":null}"#;
         assert_eq!(peek_response(nulls).unwrap().state, State { store: true, ..State::default() });
         let twice = br#"{"previous_response_id":"a","previous_response_id":"b"}"#;
         assert_eq!(peek_response(twice), Err(PeekError::Duplicate("previous_response_id")));
         assert!(peek_response(br#"{"previous_response_id":5}"#).is_err());
+        let naming = peek_response(br#"{"input":[{"type":"item_reference","id":"rs_1"}]}"#).unwrap();
+        assert_eq!(naming.state.references, ["rs_1"]);
         // What chat does not act on is none of the gateway's business there.
         assert!(peek(br#"{"store":1,"store":2}"#).is_ok());
     }

@@ -15,9 +15,21 @@ use crate::domain::usage::Usage;
 /// What the events have told of a response.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    pub(super) id: Option<String>,
+    pub(super) made: Made,
     pub(super) failure: Option<Failure>,
 }
+
+/// What an upstream gives ids to, and keeps unless it was asked not to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Of the response.
+    pub id: Option<String>,
+    /// Of the items of its output: a later request may name them instead of repeating them.
+    pub items: Vec<String>,
+}
+
+/// More items than this are not noted: no answer on record has a tenth of it.
+const MOST_ITEMS: usize = 1_000;
 
 /// Whose a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +43,7 @@ pub enum Failure {
     Client,
 }
 
-/// Whether a text can be the id of a response: nothing else is looked up, kept or put into a path.
+/// Whether a text can be the id of a response or of an item: for nothing else is it filed where it is kept.
 pub fn is_id(text: &str) -> bool {
     const LONGEST: usize = 128;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
@@ -66,6 +78,11 @@ pub(super) fn read_event(watch: &mut StreamWatch, data: &[u8]) -> Event {
                 && let Some(inside) = delta.strip_prefix(b"\"").and_then(|delta| delta.strip_suffix(b"\""))
             {
                 watch.keep(inside);
+            } else if kind == br#""response.output_item.done""#
+                && watch.response.made.items.len() < MOST_ITEMS
+                && let Some(id) = member(b"item").and_then(|item| id_of(data, &item.value))
+            {
+                watch.response.made.items.push(id);
             }
             Event::Content
         }
@@ -77,8 +94,8 @@ pub(super) fn read_event(watch: &mut StreamWatch, data: &[u8]) -> Event {
 /// Takes id and usage from the `response` that an event carries; gives where its error stands.
 fn note(watch: &mut StreamWatch, data: &[u8], response: Option<&Range<usize>>) -> Option<Range<usize>> {
     let found = Found::at(data, &json::members_at(data, response?));
-    if watch.response.id.is_none() {
-        watch.response.id = found.id;
+    if watch.response.made.id.is_none() {
+        watch.response.made.id = found.id;
     }
     watch.usage = found.usage.or(watch.usage);
     found.error
@@ -87,7 +104,7 @@ fn note(watch: &mut StreamWatch, data: &[u8], response: Option<&Range<usize>>) -
 /// A whole answer that was not streamed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
-    pub id: Option<String>,
+    pub made: Made,
     pub usage: Option<Usage>,
     pub failure: Option<Failure>,
 }
@@ -98,11 +115,44 @@ pub fn read_whole(body: &[u8]) -> Option<Whole> {
     let Found { id, usage, error, failed } = Found::at(body, &members);
     // An error alone is no response.
     id.as_ref()?;
+    let output = members.iter().find(|member| &body[member.key.clone()] == b"output");
+    let output = output.map_or_else(Vec::new, |output| json::elements_at(body, &output.value));
+    let items = output.iter().take(MOST_ITEMS).filter_map(|item| id_of(body, item)).collect();
     let failure = match error {
         Some(error) => Some(whose(body, &error)),
         None => failed.then_some(Failure::Unsaid),
     };
-    Some(Whole { id, usage, failure })
+    Some(Whole { made: Made { id, items }, usage, failure })
+}
+
+/// The items of earlier responses that the `input` at `span` names instead of repeating them. In doubt an element counts
+/// as such: what is named must be the caller's own, however the name is spelt.
+pub fn references(body: &[u8], span: &Range<usize>) -> Vec<String> {
+    let mut found = Vec::new();
+    for element in json::elements_at(body, span) {
+        let members = json::members_at(body, &element);
+        let (mut names, mut typed) = (false, false);
+        for member in &members {
+            if json::key_text(body, member) == "type" && body.get(member.value.clone()) != Some(b"null") {
+                typed = true;
+                names |= json::string_at(body, &member.value).as_deref() == Some("item_reference");
+            }
+        }
+        let is = |member: &json::Member, name: &str| json::key_text(body, member) == name;
+        // Without a type, it is a message or a name.
+        names |= !typed && !members.iter().any(|member| is(member, "content"));
+        if names {
+            let ids = members.iter().filter(|member| is(member, "id"));
+            found.extend(ids.filter_map(|id| json::string_at(body, &id.value)).map(|id| id.into_owned()));
+        }
+    }
+    found
+}
+
+fn id_of(text: &[u8], object: &Range<usize>) -> Option<String> {
+    let members = json::members_at(text, object);
+    let id = members.iter().find(|member| &text[member.key.clone()] == b"id")?;
+    json::string_at(text, &id.value).map(|id| id.into_owned())
 }
 
 /// The `error` of a failed response, whole or in an event: what limits and causes are read from. The rest of it repeats
@@ -200,12 +250,13 @@ mod tests {
             r#"{"type":"response.output_text.delta","delta":"He\u0301"}"#,
             r#"{"type":"response.function_call_arguments.delta","delta":"{\"a\""}"#,
             r#"{"type":"response.output_text.done","text":"He\u0301"}"#,
+            r#"{"type":"response.output_item.done","item":{"id":"msg_1","content":[{"id":"no"}]}}"#,
             r#"{"type":"response.completed","response":{"id":"resp_1","usage":{"input_tokens":3,"output_tokens":4}}}"#,
             "[DONE]",
         ]);
         use Event::{Content, Done, Other};
-        assert_eq!(events, [Other, Other, Other, Content, Content, Content, Content, Done, Other]);
-        assert_eq!(watch.response_id(), Some("resp_1"));
+        assert_eq!(events, [Other, Other, Other, Content, Content, Content, Content, Content, Done, Other]);
+        assert_eq!(watch.made(), &Made { id: Some("resp_1".into()), items: vec!["msg_1".into()] });
         assert_eq!(watch.usage(), Some(Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() }));
         assert_eq!(watch.text(), ("He\u{301}{\"a\"".to_owned(), 0), "deltas only: the rest repeats them");
         assert_eq!(watch.failure(), None);
@@ -245,15 +296,40 @@ mod tests {
     #[test]
     fn whole_answers() {
         let usage = Some(Usage { input_tokens: 1, output_tokens: 2, ..Usage::default() });
-        let id = Some("resp_1".to_owned());
-        let body = br#"{"id":"resp_1","status":"completed","error":null,"usage":{"input_tokens":1,"output_tokens":2}}"#;
-        assert_eq!(read_whole(body), Some(Whole { id: id.clone(), usage, failure: None }));
+        let made = |items: &[&str]| Made {
+            id: Some("resp_1".into()),
+            items: items.iter().map(|item| (*item).to_owned()).collect(),
+        };
+        let body =
+            br#"{"id":"resp_1","status":"completed","error":null,"output":[{"id":"rs_1","summary":[]},{"id":"msg_1"}],
+            "usage":{"input_tokens":1,"output_tokens":2}}"#;
+        assert_eq!(read_whole(body), Some(Whole { made: made(&["rs_1", "msg_1"]), usage, failure: None }));
         let failed = br#"{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"m"}}"#;
-        assert_eq!(read_whole(failed), Some(Whole { id, usage: None, failure: Some(Failure::Upstream) }));
+        assert_eq!(read_whole(failed), Some(Whole { made: made(&[]), usage: None, failure: Some(Failure::Upstream) }));
         assert_eq!(error_in(failed), Some(&br#"{"code":"server_error","message":"m"}"#[..]));
         for nonsense in [&b""[..], b"<html>", b"{\"id\":", b"{\"error\":{\"code\":\"x\"}}", b"[]"] {
             assert_eq!(read_whole(nonsense), None);
         }
+    }
+
+    #[test]
+    fn names_of_items_are_found_however_they_are_spelt() {
+        let named = |input: &str| references(input.as_bytes(), &(0..input.len()));
+        for one in [
+            r#"[{"type":"message","role":"user","content":"a"},{"type":"item_reference","id":"rs_1"}]"#,
+            r#"[{"id":"rs_1"}]"#,
+            r#"[{"id":"rs_1","type":null}]"#,
+            r#"[{"type":"item\u005freference","\u0069d":"rs_1"}]"#,
+            r#"[{"type":"message","type":"item_reference","id":"rs_1","content":"a"}]"#,
+        ] {
+            assert_eq!(named(one), ["rs_1"], "{one}");
+        }
+        let repeated = r#"[{"type":"message","id":"msg_1","content":"a"},{"role":"user","content":"a","id":"msg_2"},
+            {"type":"function_call_output","call_id":"c","output":"o"}]"#;
+        for none in [repeated, r#""text""#, "[]", "[1,null]"] {
+            assert!(named(none).is_empty(), "{none}");
+        }
+        assert_eq!(named(r#"[{"type":"item_reference","id":"a"},{"type":"item_reference","id":"b"}]"#), ["a", "b"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use super::{headers, in_band};
 use crate::azure::endpoint::ApiVersion;
 use crate::azure::headers::Figures;
-use crate::azure::reply::{self, Verdict};
+use crate::azure::reply::{self, Missing, Verdict};
 use crate::azure::{headers as azure_headers, request as azure_request, throttle};
 use crate::domain::demand::Operation;
 use crate::domain::outcome::{Fault, Outcome};
@@ -24,7 +24,7 @@ use crate::fleet::credential::{Authorization, Credential};
 use crate::fleet::deployment::Deployment;
 use crate::openai::answer::{self, Event, StreamWatch, Whole};
 use crate::openai::request::{self, Changes, Peek, StreamOptions};
-use crate::openai::responses::{self, Failure as Failed};
+use crate::openai::responses::{self, Failure as Failed, Made};
 use crate::openai::sse::Splitter;
 use crate::settings::model::Routing;
 use crate::upstream::client::{UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
@@ -65,7 +65,7 @@ pub struct Answer {
 
 pub enum Rest {
     /// All of it: an answer, or a refusal that is the client's own.
-    Whole { body: Bytes, usage: Option<Usage>, response_id: Option<String> },
+    Whole { body: Bytes, usage: Option<Usage>, made: Made },
     /// The head of an event stream.
     Events(Box<EventStream>),
     /// The head of an answer too large to be held back.
@@ -201,12 +201,16 @@ async fn judge(mut response: UpstreamResponse, operation: Operation, hide: HideU
     let judged = reply::classify(status);
     if let Verdict::Fail(outcome) = judged {
         let body = read_failure(&mut response.body).await;
+        let missing = (status == 404).then(|| reply::missing(operation, &body));
+        if missing == Some(Missing::NamedByClient) {
+            let rest = Rest::Whole { body, usage: None, made: Made::default() };
+            let first_byte_at = time::now();
+            return Ok(Answer { status, headers: response.headers, figures, upstream_id, first_byte_at, rest });
+        }
         let outcome = match outcome {
             Outcome::Throttled { .. } => throttle::judge(|name| headers::text(&response.headers, name), &body),
             // The deployment is there, and serves whatever else it is asked for.
-            Outcome::Misconfigured { status: 404 } if azure_request::lacks_operation(operation, &body) => {
-                Outcome::Rejected { status: 404 }
-            }
+            Outcome::Misconfigured { status } if missing == Some(Missing::Operation) => Outcome::Rejected { status },
             Outcome::Served
             | Outcome::Faulted(_)
             | Outcome::Misconfigured { .. }
@@ -316,18 +320,18 @@ async fn read_whole(
     }
     let whole = if gathered.is_empty() { first } else { gathered.freeze() };
     if judged != Verdict::Answer {
-        return Ok(Rest::Whole { body: whole, usage: None, response_id: None });
+        return Ok(Rest::Whole { body: whole, usage: None, made: Made::default() });
     }
     let nonsense = || (Outcome::Faulted(Fault::InvalidResponse), "status 200 without an answer in it".to_owned());
     if operation == Operation::Responses {
-        let responses::Whole { id, usage, failure } = responses::read_whole(&whole).ok_or_else(nonsense)?;
+        let responses::Whole { made, usage, failure } = responses::read_whole(&whole).ok_or_else(nonsense)?;
         return match failure {
-            None | Some(Failed::Client) => Ok(Rest::Whole { body: whole, usage, response_id: id }),
+            None | Some(Failed::Client) => Ok(Rest::Whole { body: whole, usage, made }),
             Some(failure) => Err(in_band::failed(&whole, failure, head_says)),
         };
     }
     match answer::read_whole(&whole) {
-        Whole::Answer(usage) => Ok(Rest::Whole { body: whole, usage, response_id: None }),
+        Whole::Answer(usage) => Ok(Rest::Whole { body: whole, usage, made: Made::default() }),
         Whole::Nonsense => Err(nonsense()),
     }
 }

@@ -18,7 +18,7 @@ use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::Route;
 use crate::limits::Permit;
 use crate::metrics::Metrics;
-use crate::openai::responses;
+use crate::openai::responses::{self, Made};
 use crate::storage::ledger::{AttemptRecord, Progress, RequestState, Settlement};
 use crate::storage::pins::{Pin, RETENTION};
 
@@ -41,14 +41,15 @@ pub struct Books {
     open_attempt: Option<(Arc<Deployment>, Timestamp)>,
     upstream_time: Duration,
     ttfb: Option<Duration>,
-    /// Whether it is filed where the upstream keeps the answer.
     pinned: Pinned,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pinned {
-    Yes,
-    No,
+/// For which ids it is filed where they are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pinned {
+    response: bool,
+    /// So many of the items.
+    items: usize,
 }
 
 /// How a request ended.
@@ -103,7 +104,7 @@ impl Books {
             open_attempt: None,
             upstream_time: Duration::ZERO,
             ttfb: None,
-            pinned: Pinned::No,
+            pinned: Pinned::default(),
         })
     }
 
@@ -115,22 +116,25 @@ impl Books {
         &self.route
     }
 
-    /// Files, once, that the deployment's resource keeps the answer under this id: in the commit of a settlement that
+    /// Files, once for each id, that the deployment's resource keeps what it has made: in the commit of a settlement that
     /// follows at once, else in one that `intent_committed` waits for.
-    pub fn pin(&mut self, response_id: &str, deployment: &Deployment) {
-        let wanted = self.pinned == Pinned::No && responses::is_id(response_id);
-        let Some(entry) = self.entry.as_mut().filter(|_| wanted) else { return };
-        self.pinned = Pinned::Yes;
+    pub fn pin(&mut self, made: &Made, deployment: &Deployment) {
+        let Some(entry) = &mut self.entry else { return };
+        let response = made.id.iter().filter(|_| !self.pinned.response);
+        let items = made.items.iter().skip(self.pinned.items);
         let created_at = time::wall_now();
-        entry.pin(Box::new(Pin {
-            id: response_id.to_owned(),
-            key_id: entry.intent().key_id,
-            resource: deployment.resource.clone(),
-            deployment: deployment.name.clone(),
-            model: deployment.model.clone(),
-            created_at,
-            expires_at: created_at.after(RETENTION),
-        }));
+        for id in response.chain(items).filter(|id| responses::is_id(id)) {
+            entry.pin(Box::new(Pin {
+                id: id.clone(),
+                key_id: entry.intent().key_id,
+                resource: deployment.resource.clone(),
+                deployment: deployment.name.clone(),
+                model: deployment.model.clone(),
+                created_at,
+                expires_at: created_at.after(RETENTION),
+            }));
+        }
+        self.pinned = Pinned { response: self.pinned.response || made.id.is_some(), items: made.items.len() };
     }
 
     /// Resolves when the request's intent is committed: from then on, its first byte may go out.

@@ -20,7 +20,7 @@ use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
-use crate::openai::responses;
+use crate::openai::responses::{self, Made};
 use crate::router::{Acquire, Refusal, RouterHandle, SOON, Turn, Wait};
 use crate::settings::model::Routing;
 use crate::storage::ledger::RequestState;
@@ -247,7 +247,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
     let Answer { status, headers, figures: _, upstream_id, first_byte_at, rest } = answer;
     let ttfb = first_byte_at.since(lease.began());
     let body = match rest {
-        Rest::Whole { body, usage, response_id } => {
+        Rest::Whole { body, usage, made } => {
             let (usage, charge) = match usage {
                 Some(usage) => (usage, Charge::Exact),
                 None if status < 400 => (estimate::of_answer(&order, &deployment, &body).await, Charge::Estimated),
@@ -261,16 +261,16 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             let outcome = if status < 400 { Outcome::Served } else { Outcome::Rejected { status } };
             books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
             lease.settle(outcome, Some(ttfb));
-            if let Some(id) = response_id.filter(|_| order.peek.state.store) {
-                books.pin(&id, &deployment);
+            if order.peek.state.store {
+                books.pin(&made, &deployment);
             }
             books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
             Body::Whole(body)
         }
         Rest::Events(stream) => {
             // Before the first byte: with it the client learns the id.
-            if let Some(id) = stream.watch.response_id().filter(|_| order.peek.state.store) {
-                books.pin(id, &deployment);
+            if order.peek.state.store {
+                books.pin(stream.watch.made(), &deployment);
             }
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);
@@ -279,10 +279,9 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             Body::Stream(relay::events(start, *stream))
         }
         Rest::Large { head, body } => {
-            if order.peek.state.store
-                && let Some(id) = responses::id_in_head(&head)
-            {
-                books.pin(&id, &deployment);
+            if order.peek.state.store {
+                // Its items are too far in to be found.
+                books.pin(&Made { id: responses::id_in_head(&head), items: Vec::new() }, &deployment);
             }
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);

@@ -106,11 +106,8 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
 
 async fn finish_events(start: Start, ending: Ending, watch: StreamWatch, body: UpstreamBody, writer: Writer) {
     let Start { order, mut books, lease, status, upstream_id, ttfb } = start;
-    if order.peek.state.store
-        && let Some(id) = watch.response_id()
-    {
-        // Done already, unless the stream began without the event that usually tells the id.
-        books.pin(id, lease.deployment());
+    if order.peek.state.store {
+        books.pin(watch.made(), lease.deployment());
     }
     match ending {
         Ending::Done(tail) => {

@@ -38,6 +38,16 @@ impl Shelf {
         self.kept().get(id).map(|kept| kept.messages.clone())
     }
 
+    /// Of an input or an output.
+    pub(super) fn item(&self, id: &str) -> Option<Value> {
+        let shelf = self.kept();
+        shelf.values().find_map(|kept| {
+            let output: Value = serde_json::from_str(&kept.body).unwrap_or_default();
+            let made = output["output"].as_array().map(Vec::as_slice).unwrap_or_default();
+            kept.items.iter().chain(made).find(|item| item["id"] == id).cloned()
+        })
+    }
+
     fn kept(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

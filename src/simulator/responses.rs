@@ -36,7 +36,7 @@ pub(super) fn turn(fields: &Fields, model: &Model, knobs: &Knobs, shelf: &Shelf)
             return Err(Invalid::new(message, old, "unsupported_parameter"));
         }
     }
-    let items = items(fields.get("input"))?;
+    let items = items(fields.get("input"), shelf)?;
     let mut messages = match fields.get("previous_response_id") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::String(id)) => shelf.messages(id).ok_or_else(|| {
@@ -70,7 +70,7 @@ pub(super) fn turn(fields: &Fields, model: &Model, knobs: &Knobs, shelf: &Shelf)
     Ok(Turn { asked, items, messages, store: flag(fields, "store")?.unwrap_or(true), echo: echo(fields, model) })
 }
 
-fn items(input: Option<&Value>) -> Result<Vec<Value>, Invalid> {
+fn items(input: Option<&Value>, shelf: &Shelf) -> Result<Vec<Value>, Invalid> {
     let mut items = match input {
         None | Some(Value::Null) => return Err(Invalid::missing("input")),
         Some(Value::String(text)) => {
@@ -80,6 +80,16 @@ fn items(input: Option<&Value>) -> Result<Vec<Value>, Invalid> {
         Some(other) => return Err(wrong_type("input", "a string or an array of objects", other)),
     };
     for item in &mut items {
+        if item["type"] == "item_reference" {
+            let id = item["id"].as_str().unwrap_or_default();
+            *item = shelf.item(id).ok_or_else(|| {
+                let message = format!(
+                    "Item with id '{id}' not found. Items are not persisted when `store` is set to false. Try again with \
+                     `store` set to true, or remove this item from your input."
+                );
+                Invalid { status: 404, param: Some("input"), ..Invalid::bare(message) }
+            })?;
+        }
         if item.get("type").is_none() {
             item["type"] = "message".into();
         }

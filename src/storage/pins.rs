@@ -65,19 +65,13 @@ const AT_ONCE: i64 = 500;
 impl Store {
     /// The pin of this id, unless it has expired.
     pub fn pin(&self, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
-        type Row = (String, Vec<u8>, String, String, String, i64, i64);
-        let live = pins::table.find(id).filter(pins::expires_at.gt(now.0));
-        let row: Option<Row> = live.first(&mut *self.reader()?).optional()?;
-        let Some((id, key_id, resource, deployment, model, created_at, expires_at)) = row else { return Ok(None) };
-        Ok(Some(Pin {
-            id,
-            key_id: KeyId(read_id(&key_id, "pins.key_id")?),
-            resource: resource.into(),
-            deployment: deployment.into(),
-            model: model.into(),
-            created_at: WallTime(created_at),
-            expires_at: WallTime(expires_at),
-        }))
+        read(&mut *self.reader()?, id, now)
+    }
+
+    /// The pins of these ids, in their order.
+    pub fn pins(&self, ids: &[String], now: WallTime) -> Result<Vec<Option<Pin>>, StorageError> {
+        let mut reader = self.reader()?;
+        ids.iter().map(|id| read(&mut reader, id, now)).collect()
     }
 
     /// What the id stood for is gone.
@@ -93,6 +87,21 @@ impl Store {
             Ok(removal.execute(connection)?)
         })
     }
+}
+
+fn read(connection: &mut SqliteConnection, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
+    type Row = (String, Vec<u8>, String, String, String, i64, i64);
+    let row: Option<Row> = pins::table.find(id).filter(pins::expires_at.gt(now.0)).first(connection).optional()?;
+    let Some((id, key_id, resource, deployment, model, created_at, expires_at)) = row else { return Ok(None) };
+    Ok(Some(Pin {
+        id,
+        key_id: KeyId(read_id(&key_id, "pins.key_id")?),
+        resource: resource.into(),
+        deployment: deployment.into(),
+        model: model.into(),
+        created_at: WallTime(created_at),
+        expires_at: WallTime(expires_at),
+    }))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! it goes there.
 
 mod failing;
+mod items;
 mod kept;
 mod pins;
 mod replicas;
