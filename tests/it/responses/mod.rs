@@ -7,6 +7,7 @@ mod kept;
 mod pins;
 mod replicas;
 mod serving;
+mod wire;
 
 use aoai_gateway::simulator::{Entry, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 use serde_json::{Value, json};
