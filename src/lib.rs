@@ -13,6 +13,8 @@
 //!    only a reason to ask another deployment; why each one was asked or passed over, [`router::decisions`] can tell.
 //! 6. A whole answer is settled and sent. A stream is handed to [`proxy::relay`]: bytes through, usage watched, the
 //!    settlement committed before the last byte.
+//!    What the upstream keeps of an answer (a stored response) is filed with its place before the client learns the id
+//!    ([`storage::pins`]); what refers to it later may go to that resource only ([`domain::demand::Demand::pin`]).
 //! 7. The lease tells the deployment's owner ([`fleet::resource`]) how it went; nobody waits for that.
 //!
 //! # Floors

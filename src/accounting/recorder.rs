@@ -20,6 +20,7 @@ use crate::domain::money::Price;
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::storage::ledger::{AttemptRecord, Intent, LedgerEntry, Progress, RequestState, Settlement};
+use crate::storage::pins::Pin;
 
 /// Long enough for the end of a short request to meet its beginning.
 const INTENT_LINGER: Duration = Duration::from_millis(2);
@@ -80,7 +81,7 @@ pub struct OpenEntry {
     desk: Rc<Desk>,
     admitted: Timestamp,
     price: Price,
-    /// Where the intent lies, and what it travels with.
+    /// Where the intent lies, and what it travels with; or a pin, which never travels before it.
     filed: (Place, Rc<Batch>),
     /// The last step, for a settlement made by `Drop`.
     progress: RefCell<Option<Progress>>,
@@ -101,7 +102,14 @@ impl OpenEntry {
         &self.intent
     }
 
-    /// Resolves when the intent is in the database.
+    /// Files where the upstream keeps the answer. A settlement that follows before the next await is committed with it;
+    /// otherwise `durable` waits for it too.
+    pub fn pin(&mut self, pin: Box<Pin>) {
+        let (_, batch) = self.desk.put(LedgerEntry::Pinned(pin), Linger::Upto(INTENT_LINGER));
+        self.filed.1 = batch;
+    }
+
+    /// Resolves when the intent, and the pin if there is one, is in the database.
     pub async fn durable(&self) -> Result<(), LedgerLost> {
         let (_, batch) = &self.filed;
         if batch.is_committed() {

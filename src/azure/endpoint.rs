@@ -70,6 +70,19 @@ impl ApiVersion {
     }
 }
 
+/// First dated version with the Responses API; every later one is a preview too.
+const FIRST_WITH_RESPONSES: &str = "2025-03-01-preview";
+
+impl ApiVersion {
+    /// Whether its family has the Responses API; what is older answers 404.
+    pub fn has_responses(&self) -> bool {
+        match self {
+            Self::V1 => true,
+            Self::Dated(version) => version.as_str() >= FIRST_WITH_RESPONSES,
+        }
+    }
+}
+
 impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

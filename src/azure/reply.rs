@@ -5,6 +5,9 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
+use crate::domain::demand::Operation;
 use crate::domain::outcome::{Fault, Outcome, ThrottleCause};
 use crate::domain::usage::Charge;
 use crate::openai::json;
@@ -32,6 +35,27 @@ pub fn classify(status: u16) -> Verdict {
         400..=499 => Verdict::Reject,
         // Redirects are never followed: the key would go along.
         _ => Verdict::Fail(Outcome::Faulted(Fault::InvalidResponse)),
+    }
+}
+
+/// What a 404 says is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Deployment,
+    /// The resource does not have this API; whatever else it is asked for is served.
+    Operation,
+    /// A response, an item, a file that the request names: the client's own mistake.
+    NamedByClient,
+}
+
+/// Judges the body of a 404. Only requests to the Responses API name anything but their deployment.
+pub fn missing(operation: Operation, body: &[u8]) -> Missing {
+    let says = |word: &str| memmem::find(body, word.as_bytes()).is_some();
+    match operation {
+        Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => Missing::Deployment,
+        Operation::Responses if says("DeploymentNotFound") || says("model_not_found") => Missing::Deployment,
+        Operation::Responses if says("invalid_request_error") => Missing::NamedByClient,
+        Operation::Responses => Missing::Operation,
     }
 }
 
@@ -87,6 +111,18 @@ mod tests {
         for other in [other, br#"{"error":{"code":null}}"#, br#"{"error":{"code":"context_length_exceeded""#, b""] {
             assert!(!is_too_long(other), "{}", String::from_utf8_lossy(other));
         }
+    }
+
+    #[test]
+    fn a_404_is_about_the_deployment_the_api_or_what_the_client_named() {
+        let deployment = br#"{"error":{"type":"invalid_request_error","code":"DeploymentNotFound","message":"x"}}"#;
+        let api = br#"{"error":{"code":"404","message": "Resource not found"}}"#;
+        let item =
+            br#"{"error":{"message":"Item with id 'rs_1' not found.","type":"invalid_request_error","code":null}}"#;
+        let bodies: [&[u8]; 3] = [deployment, api, item];
+        let expected = [Missing::Deployment, Missing::Operation, Missing::NamedByClient];
+        assert_eq!(bodies.map(|body| missing(Operation::Responses, body)), expected);
+        assert_eq!(bodies.map(|body| missing(Operation::ChatCompletions, body)), [Missing::Deployment; 3]);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub fn path(
     deployment: &str,
     operation: Operation,
 ) -> String {
+    if operation == Operation::Responses {
+        return responses_path(kind, effective(version, asked), "");
+    }
     match (kind, version, asked) {
         (Kind::OpenAi, ..) => operation.path().to_owned(),
         (Kind::Azure, ApiVersion::V1, _) => format!("/openai/v1{}", operation.path()),
@@ -31,6 +34,40 @@ pub fn path(
             path
         }
     }
+}
+
+/// The path of the Responses API, and below it of one response. It never has the deployment in it, and a resource whose
+/// dated version does not have the API yet has it in the v1 family, which takes no version.
+fn responses_path(kind: Kind, version: &ApiVersion, below: &str) -> String {
+    match (kind, version) {
+        (Kind::OpenAi, _) => format!("/responses{below}"),
+        (Kind::Azure, ApiVersion::Dated(dated)) if version.has_responses() => {
+            format!("/openai/responses{below}?api-version={dated}")
+        }
+        (Kind::Azure, ApiVersion::V1 | ApiVersion::Dated(_)) => format!("/openai/v1/responses{below}"),
+    }
+}
+
+/// Path and query for what a resource keeps of a response: `part` is empty or begins with a slash, `query` is the
+/// client's own, without a version.
+pub fn kept_path(
+    kind: Kind,
+    version: &ApiVersion,
+    asked: Option<&ApiVersion>,
+    id: &str,
+    part: &str,
+    query: &str,
+) -> String {
+    let mut below = String::with_capacity(96);
+    below.push('/');
+    push_segment(&mut below, id);
+    below.push_str(part);
+    let mut path = responses_path(kind, effective(version, asked), &below);
+    if !query.is_empty() {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str(query);
+    }
+    path
 }
 
 /// The version a request is really sent with, which decides whether `stream_options` is understood.
@@ -75,5 +112,33 @@ mod tests {
         assert_eq!((v1(Kind::Azure).as_str(), v1(Kind::OpenAi).as_str()), ("/openai/v1/embeddings", "/embeddings"));
         assert_eq!(effective(&dated, Some(&asked)), &asked);
         assert_eq!(effective(&ApiVersion::V1, Some(&asked)), &ApiVersion::V1);
+    }
+
+    #[test]
+    fn responses_are_asked_for_where_they_exist() {
+        let dated = |text: &str| ApiVersion::Dated(text.to_owned());
+        let (old, preview) = (dated("2024-10-21"), dated("2025-04-01-preview"));
+        let ask = |kind, version, asked| path(kind, version, asked, "d", Operation::Responses);
+        assert_eq!(ask(Kind::Azure, &ApiVersion::V1, None), "/openai/v1/responses");
+        assert_eq!(ask(Kind::Azure, &preview, None), "/openai/responses?api-version=2025-04-01-preview");
+        assert_eq!(ask(Kind::Azure, &old, None), "/openai/v1/responses");
+        assert_eq!(ask(Kind::Azure, &old, Some(&preview)), "/openai/responses?api-version=2025-04-01-preview");
+        assert_eq!(ask(Kind::Azure, &preview, Some(&old)), "/openai/v1/responses");
+        assert_eq!(ask(Kind::OpenAi, &ApiVersion::V1, None), "/responses");
+        assert!(!dated("2025-01-01-preview").has_responses() && dated("2025-03-01-preview").has_responses());
+    }
+
+    #[test]
+    fn what_is_kept_has_a_path_of_its_own() {
+        let preview = ApiVersion::Dated("2025-04-01-preview".into());
+        let kept = |kind, version, part, query| kept_path(kind, version, None, "resp_1", part, query);
+        assert_eq!(
+            kept(Kind::Azure, &preview, "/input_items", "limit=2"),
+            "/openai/responses/resp_1/input_items?api-version=2025-04-01-preview&limit=2"
+        );
+        assert_eq!(kept(Kind::Azure, &ApiVersion::V1, "", ""), "/openai/v1/responses/resp_1");
+        assert_eq!(kept(Kind::OpenAi, &ApiVersion::V1, "/cancel", "a=b"), "/responses/resp_1/cancel?a=b");
+        let path = kept_path(Kind::OpenAi, &ApiVersion::V1, None, "../x?y", "", "");
+        assert_eq!(path, "/responses/..%2Fx%3Fy");
     }
 }

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::class::Class;
-use super::ids::ModelName;
+use super::ids::{ModelName, ResourceName};
 use super::regions::Regions;
 use super::sku::Skus;
 
@@ -13,10 +13,12 @@ pub enum Operation {
     ChatCompletions,
     Completions,
     Embeddings,
+    /// Azure keeps the answer, and a later request may name it: see [`Demand::pin`].
+    Responses,
 }
 
 impl Operation {
-    pub const ALL: [Self; 3] = [Self::ChatCompletions, Self::Completions, Self::Embeddings];
+    pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses];
 
     /// The path below `/v1` or below `/openai/deployments/{deployment}`.
     pub fn path(self) -> &'static str {
@@ -24,6 +26,7 @@ impl Operation {
             Self::ChatCompletions => "/chat/completions",
             Self::Completions => "/completions",
             Self::Embeddings => "/embeddings",
+            Self::Responses => "/responses",
         }
     }
 
@@ -33,13 +36,14 @@ impl Operation {
             Self::ChatCompletions => "chat.completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
         }
     }
 
     /// Embeddings answer with vectors only: they produce no output tokens.
     pub fn has_output_tokens(self) -> bool {
         match self {
-            Self::ChatCompletions | Self::Completions => true,
+            Self::ChatCompletions | Self::Completions | Self::Responses => true,
             Self::Embeddings => false,
         }
     }
@@ -64,6 +68,8 @@ pub struct Demand {
     pub class: Class,
     /// Of each deployment, what of it may be in use when a batch job is sent there, from 0 to 1.
     pub batch_share: f64,
+    /// The only resource that can serve it: what it refers to is kept there and nowhere else.
+    pub pin: Option<ResourceName>,
 }
 
 /// Where a demand's `output_tokens` come from.
@@ -74,6 +80,10 @@ pub enum OutputCap {
 }
 
 impl Demand {
+    pub fn may_go_to(&self, resource: &ResourceName) -> bool {
+        self.pin.as_ref().is_none_or(|pin| pin == resource)
+    }
+
     /// What Azure's admission will count, by our upper estimate.
     pub fn counted_tokens(&self) -> u64 {
         let output = match self.cap {

@@ -97,6 +97,71 @@ impl ApiError {
         Self { allow: Some(allowed), ..refusal }
     }
 
+    /// Unknown, expired, or another key's: all the same.
+    pub fn response_not_found(id: &str) -> Self {
+        let message = format!(
+            "There is no response `{}` of this key. Responses are kept for 30 days, and not at all when they were asked for \
+             with `store: false`.",
+            shown(id)
+        );
+        Self::invalid(StatusCode::NOT_FOUND, "response_not_found", message)
+    }
+
+    pub fn previous_response_not_found(id: &str) -> Self {
+        let mut refusal = Self::response_not_found(id).about("previous_response_id");
+        refusal.body.code = "previous_response_not_found";
+        refusal.body.message += " Send the conversation in `input` instead.";
+        refusal
+    }
+
+    /// An item of an earlier response that the input names: as unknown as the response would be.
+    pub fn item_not_found(id: &str) -> Self {
+        let message = format!(
+            "There is no item `{}` of this key's responses. Items are kept with their response; send its contents instead.",
+            shown(id)
+        );
+        Self::invalid(StatusCode::NOT_FOUND, "item_not_found", message).about("input")
+    }
+
+    pub fn kept_apart() -> Self {
+        let message = "What this request refers to is kept in different places, and no one of them has it all. Send the \
+                       conversation in `input` instead.";
+        Self::invalid(StatusCode::BAD_REQUEST, "kept_apart", message).about("input")
+    }
+
+    /// What keeps the response has left the settings.
+    pub fn response_gone(id: &str) -> Self {
+        let message = format!(
+            "The response `{}` is kept by a resource that this gateway no longer uses. Begin anew, without \
+             `previous_response_id`.",
+            shown(id)
+        );
+        Self::invalid(StatusCode::GONE, "response_gone", message)
+    }
+
+    /// What keeps the response does not serve the model asked for.
+    pub fn model_without_response(model: &str, id: &str) -> Self {
+        let message = format!(
+            "The model `{}` is not served where the response `{}` is kept. Go on with that response's model, or send the \
+             conversation in `input` instead.",
+            shown(model),
+            shown(id)
+        );
+        Self::invalid(StatusCode::BAD_REQUEST, "model_without_previous_response", message).about("model")
+    }
+
+    pub fn unsupported(param: &'static str, instead: &str) -> Self {
+        let message = format!("`{param}` is not served by this version of the gateway. {instead}");
+        Self::invalid(StatusCode::BAD_REQUEST, "unsupported_parameter", message).about(param)
+    }
+
+    /// Where a response is kept could not be read.
+    pub fn pins_unreadable() -> Self {
+        let message = "The gateway cannot read where this response is kept right now. Try again shortly.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Server, "database_unavailable", message)
+            .after(Duration::from_secs(1))
+    }
+
     pub fn internal() -> Self {
         let message = "The gateway failed on this request; its log says why under the request's x-request-id.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Server, "internal_error", message)
@@ -174,6 +239,20 @@ impl From<Unserved> for ApiError {
             }
             Unserved::Unavailable { retry_after } => {
                 let message = format!("No deployment of this model works at the moment. Try again in {}.", seconds(retry_after));
+                server("upstream_unavailable", message).after(retry_after)
+            }
+            Unserved::PinBusy { retry_after } => {
+                let message =
+                    format!("What keeps this response is busy, and nothing else has it. Try again in {}.", seconds(retry_after));
+                let kind = ErrorKind::Requests;
+                Self::new(status_of(unserved), kind, "upstream_exhausted", message).after(retry_after)
+            }
+            Unserved::PinUnavailable { retry_after } => {
+                let message = format!(
+                    "What keeps this response does not work at the moment, and nothing else has it. Try again in {}, or go on \
+                     without `previous_response_id`.",
+                    seconds(retry_after)
+                );
                 server("upstream_unavailable", message).after(retry_after)
             }
             Unserved::InvalidResponse => server(

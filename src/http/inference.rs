@@ -17,9 +17,9 @@ use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
 use super::routes::{Dialect, Target};
 use super::state::Worker;
-use super::{auth, body, models};
+use super::{auth, body, models, responses};
 use crate::azure::endpoint::ApiVersion;
-use crate::domain::demand::{Demand, OutputCap};
+use crate::domain::demand::{Demand, Operation, OutputCap};
 use crate::domain::ids::ModelName;
 use crate::domain::sku::Skus;
 use crate::domain::time;
@@ -49,13 +49,15 @@ pub async fn serve(
     told.figures = permit.figures;
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
-    let peek = peek(&body).await?;
+    let peek = peek(target.operation, &body).await?;
     let route = find_model(&table, &caller, &target, &peek)?.clone();
+    let fallback = fallback(&table, &caller, &route);
+    let pin = responses::resource_of(&peek.state, worker, &table, &caller, &route, &fallback).await?;
     let input_tokens = tokens::rough_input(&body);
     let demand = Demand {
         operation: target.operation,
         model: route.model.clone(),
-        fallback: fallback(&table, &caller, &route),
+        fallback,
         input_tokens,
         output_tokens: output_cap(&route, &peek, target.operation.has_output_tokens()),
         cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },
@@ -63,6 +65,7 @@ pub async fn serve(
         skus: Skus::Any,
         class: caller.grant.class,
         batch_share: table.settings.routing.batch_share,
+        pin,
     };
     let entry = worker.recorder.admit(Intent {
         id: label.id(),
@@ -95,17 +98,21 @@ pub async fn serve(
 }
 
 /// A long body is scanned elsewhere: other requests of this thread do not wait for it.
-async fn peek(body: &Bytes) -> Result<Peek, ApiError> {
+async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, ApiError> {
+    let read = match operation {
+        Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => request::peek,
+        Operation::Responses => request::peek_response,
+    };
     if body.len() <= request::OFF_THREAD_BYTES {
-        return Ok(request::peek(body)?);
+        return Ok(read(body)?);
     }
     let body = body.clone();
-    let scanned = web::block(move || request::peek(&body)).await;
+    let scanned = web::block(move || read(&body)).await;
     // The blocking pool is gone: the process is ending.
     Ok(scanned.map_err(|_| ApiError::internal())??)
 }
 
-fn refuse(worker: &Worker, limited: Limited) -> ApiError {
+pub(super) fn refuse(worker: &Worker, limited: Limited) -> ApiError {
     let limit = match limited {
         Limited::Requests { .. } => "rpm",
         Limited::Concurrency { .. } => "concurrency",
@@ -114,13 +121,13 @@ fn refuse(worker: &Worker, limited: Limited) -> ApiError {
     limited.into()
 }
 
-fn body_limits(table: &RouteTable) -> body::BodyLimits {
+pub(super) fn body_limits(table: &RouteTable) -> body::BodyLimits {
     let server = &table.settings.server;
     body::BodyLimits { bytes: server.body_limit, idle: server.body_idle_timeout, total: server.body_timeout }
 }
 
 /// The `api-version` of Azure's dated family; `None` leaves the choice to the resource's settings.
-fn asked_version(request: &HttpRequest, dialect: Dialect) -> Result<Option<ApiVersion>, ApiError> {
+pub(super) fn asked_version(request: &HttpRequest, dialect: Dialect) -> Result<Option<ApiVersion>, ApiError> {
     match dialect {
         Dialect::OpenAi | Dialect::AzureV1 => Ok(None),
         Dialect::AzureDated => {

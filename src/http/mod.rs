@@ -16,5 +16,7 @@ pub mod listener;
 pub mod models;
 pub mod ops;
 pub mod phase;
+pub mod pins;
+mod responses;
 pub mod routes;
 pub mod state;

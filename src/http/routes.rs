@@ -13,6 +13,8 @@ use crate::domain::demand::Operation;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     Inference(Target),
+    /// What an upstream keeps of an earlier response.
+    Kept(Kept),
     Models,
     Model(String),
     /// `/admin/v1/…`, the rest of the path.
@@ -34,6 +36,39 @@ pub struct Target {
     pub dialect: Dialect,
 }
 
+/// A response that is kept, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub id: String,
+    pub part: Part,
+    pub dialect: Dialect,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// GET and DELETE.
+    Response,
+    /// POST.
+    Cancel,
+    /// GET.
+    InputItems,
+}
+
+impl Part {
+    /// The path below the response's own.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Response => "",
+            Self::Cancel => "/cancel",
+            Self::InputItems => "/input_items",
+        }
+    }
+
+    fn at(path: &str) -> Option<Self> {
+        [Self::Response, Self::Cancel, Self::InputItems].into_iter().find(|part| part.path() == path)
+    }
+}
+
 /// Whose shapes the client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -47,7 +82,7 @@ impl Route {
     /// Browsers may call these from other origins; the admin plane never.
     pub fn is_data_plane(&self) -> bool {
         match self {
-            Self::Inference(_) | Self::Models | Self::Model(_) | Self::Unknown(_) => true,
+            Self::Inference(_) | Self::Kept(_) | Self::Models | Self::Model(_) | Self::Unknown(_) => true,
             Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => false,
         }
     }
@@ -55,7 +90,8 @@ impl Route {
     pub fn operation(&self) -> Option<Operation> {
         match self {
             Self::Inference(target) => Some(target.operation),
-            Self::Models
+            Self::Kept(_)
+            | Self::Models
             | Self::Model(_)
             | Self::Admin(_)
             | Self::Root
@@ -70,6 +106,9 @@ impl Route {
     pub fn method(&self) -> &'static str {
         match self {
             Self::Inference(_) => "POST",
+            Self::Kept(Kept { part: Part::Response, .. }) => "GET, DELETE",
+            Self::Kept(Kept { part: Part::Cancel, .. }) => "POST",
+            Self::Kept(Kept { part: Part::InputItems, .. }) => "GET",
             Self::Models | Self::Model(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => "GET",
             Self::Admin(_) | Self::Unknown(_) => "",
         }
@@ -119,8 +158,18 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
     match rest.split_once('/') {
         None if rest == "models" => Route::Models,
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
-        _ => Route::Unknown("This version serves chat/completions, completions, embeddings and models."),
+        Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
+        _ => Route::Unknown("This version serves chat/completions, completions, embeddings, responses and models."),
     }
+}
+
+const KEPT: &str = "Of a response, this version serves GET and DELETE, POST …/cancel and GET …/input_items.";
+
+/// `{id}`, or a part below it. `compact` stands where an id would.
+fn kept_at(path: &str, dialect: Dialect) -> Option<Route> {
+    let (id, below) = path.split_at(path.find('/').unwrap_or(path.len()));
+    let part = Part::at(below).filter(|_| !id.is_empty() && id != "compact")?;
+    Some(Route::Kept(Kept { id: decoded(id), part, dialect }))
 }
 
 fn operation_at(path: &str) -> Option<Operation> {
@@ -171,6 +220,17 @@ mod tests {
         assert_eq!(find("/v1/models"), Route::Models);
         assert_eq!(find("/openai/models"), Route::Models);
         assert_eq!(find("/v1/models/a%2Fb"), Route::Model("a/b".into()));
+        for (path, dialect) in [
+            ("/v1/responses", Dialect::OpenAi),
+            ("/openai/v1/responses", Dialect::AzureV1),
+            ("/openai/responses", Dialect::AzureDated),
+        ] {
+            assert_eq!(find(path), inference(Operation::Responses, None, dialect));
+            for (below, part) in [("", Part::Response), ("/cancel", Part::Cancel), ("/input_items", Part::InputItems)] {
+                let kept = Route::Kept(Kept { id: "resp_1".into(), part, dialect });
+                assert_eq!(find(&format!("{path}/resp_1{below}")), kept);
+            }
+        }
     }
 
     #[test]
@@ -178,6 +238,9 @@ mod tests {
         assert!(matches!(find("/v1/v1/chat/completions"), Route::Unknown(tip) if tip.contains("twice")));
         assert!(matches!(find("/v1/audio/speech"), Route::Unknown(_)));
         assert!(matches!(find("/v1x"), Route::Unknown(_)));
+        for path in ["/v1/responses/", "/v1/responses/compact", "/v1/responses/resp_1/output", "/v1/responses/a/"] {
+            assert!(matches!(find(path), Route::Unknown(_)), "{path}");
+        }
         assert!(matches!(find("/openai/deployments/a/b/chat/completions"), Route::Unknown(_)));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use actix::Addr;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::pins::Pins;
 use crate::accounting::Books;
 use crate::accounting::recorder::Recorder;
 use crate::domain::time::WallTime;
@@ -35,6 +36,8 @@ pub struct House {
     pub waiting: Arc<WaitingRoom>,
     /// Why requests went where they went.
     pub decisions: Decisions,
+    /// Where responses are kept that were asked for lately.
+    pub pins: Pins,
     /// Where the settings come from; none when there is no settings directory.
     pub settings_source: OnceLock<settings::Source>,
     /// Asks the reloader; none when there is no settings directory.

@@ -5,18 +5,22 @@ use std::ops::Range;
 
 use memchr::memmem;
 
+use super::responses::{self, Failure};
 use super::sse::{self, Data};
 use super::{json, usage};
+use crate::domain::demand::Operation;
 use crate::domain::usage::Usage;
 
-/// What one event of a completions stream means to the gateway.
+/// What one event of a stream means to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// `data: [DONE]`
+    /// The stream's last word: `data: [DONE]`, or the event that ends a response.
     Done,
+    /// The last word too, of a response that failed.
+    Failed(Failure),
     /// A top-level `error`: the upstream gave up.
     Error,
-    /// At least one choice: the answer itself has begun.
+    /// At least one choice, or part of the output: the answer itself has begun.
     Content,
     /// The chunk that only carries usage.
     Usage(Usage),
@@ -27,13 +31,23 @@ pub enum Event {
 /// What was read of a stream so far.
 #[derive(Debug, Default)]
 pub struct StreamWatch {
-    usage: Option<Usage>,
+    speaks: Speaks,
+    pub(super) usage: Option<Usage>,
+    pub(super) response: responses::Told,
     /// The generated text, escapes not decoded: for an estimate when the stream ends before its usage.
     text: Vec<u8>,
     /// Text beyond the cap, counted only.
     uncounted: usize,
     /// Of the event that was read last.
     null_usage: Option<Range<usize>>,
+}
+
+/// Which API a stream belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Speaks {
+    #[default]
+    Completions,
+    Responses,
 }
 
 /// Enough for the longest answers of today; beyond it the estimate falls back to bytes.
@@ -43,6 +57,14 @@ const TEXT_CAP: usize = 256 * 1024;
 const TEXT_MEMBERS: [&[u8]; 4] = [b"content", b"arguments", b"text", b"refusal"];
 
 impl StreamWatch {
+    pub fn of(operation: Operation) -> Self {
+        let speaks = match operation {
+            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => Speaks::Completions,
+            Operation::Responses => Speaks::Responses,
+        };
+        Self { speaks, ..Self::default() }
+    }
+
     /// Reads one event.
     pub fn read(&mut self, event: &[u8]) -> Event {
         self.null_usage = None;
@@ -51,6 +73,9 @@ impl StreamWatch {
             Some(Data::Line(span)) => (Some(span.start), Cow::Borrowed(&event[span])),
             Some(Data::Joined(text)) => (None, Cow::Owned(text)),
         };
+        if self.speaks == Speaks::Responses {
+            return responses::read_event(self, &data);
+        }
         if data.trim_ascii() == b"[DONE]" {
             return Event::Done;
         }
@@ -70,7 +95,7 @@ impl StreamWatch {
             },
             |outer, key, value| {
                 if outer == b"choices" && TEXT_MEMBERS.contains(&key) {
-                    self.keep_text(value);
+                    self.keep(value);
                 }
             },
         );
@@ -101,6 +126,16 @@ impl StreamWatch {
         self.null_usage.clone()
     }
 
+    /// The ids that a response has told so far.
+    pub fn made(&self) -> &responses::Made {
+        &self.response.made
+    }
+
+    /// Why the response failed, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        self.response.failure
+    }
+
     /// A quick guess at the output so far, for progress records: four bytes a token.
     pub fn rough_output_tokens(&self) -> u32 {
         u32::try_from((self.text.len() + self.uncounted).div_ceil(4)).unwrap_or(u32::MAX)
@@ -116,11 +151,12 @@ impl StreamWatch {
         (text, self.uncounted)
     }
 
-    fn keep_text(&mut self, text: &[u8]) {
-        if self.text.len() + text.len() <= TEXT_CAP {
-            self.text.extend_from_slice(text);
+    /// Keeps the inside of a string of generated text.
+    pub(super) fn keep(&mut self, inside: &[u8]) {
+        if self.text.len() + inside.len() <= TEXT_CAP {
+            self.text.extend_from_slice(inside);
         } else {
-            self.uncounted += text.len();
+            self.uncounted += inside.len();
         }
     }
 }
@@ -178,8 +214,19 @@ pub fn read_whole(body: &[u8]) -> Whole {
 pub fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
     let at = memmem::rfind(tail, b"\"usage\"")? + b"\"usage\"".len();
     let value = json::skip_space(tail, json::skip_space(tail, at) + 1);
-    let end = value + memchr::memrchr(b'}', tail.get(value..)?)?;
-    usage::read(tail, &(value..end))
+    // Numbers and names of counters only: no brace stands in a string.
+    let mut depth = 0;
+    for (index, byte) in tail.get(value..)?.iter().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return usage::read(tail, &(value..value + index + 1));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -247,7 +294,13 @@ mod tests {
     fn usage_at_the_end_of_a_large_answer() {
         let tail = b"0.1,0.2]}],\"model\":\"m\",\"usage\": {\"prompt_tokens\": 8, \"total_tokens\": 8}\n}";
         assert_eq!(usage_in_tail(tail).map(|usage| usage.input_tokens), Some(8));
-        assert_eq!(usage_in_tail(b"no usage here"), None);
+        let followed =
+            br#"]}],"usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":2}},"user":null,"metadata":{}}"#;
+        let expected = Usage { input_tokens: 9, cached_input_tokens: 2, ..Usage::default() };
+        assert_eq!(usage_in_tail(followed), Some(expected));
+        for none in [&b"no usage here"[..], b"\"usage\": null}", b"\"usage\":{\"prompt_tokens\":1"] {
+            assert_eq!(usage_in_tail(none), None);
+        }
     }
 
     #[test]

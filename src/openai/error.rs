@@ -3,6 +3,8 @@
 
 use serde_json::json;
 
+use crate::domain::demand::Operation;
+
 /// What a client is told. The status that goes with it is chosen in `http/error.rs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorBody {
@@ -37,8 +39,16 @@ impl ErrorBody {
         json!({ "error": { "message": self.message, "type": self.kind.label(), "param": self.param, "code": self.code } }).to_string()
     }
 
-    /// The envelope as one server-sent event, for a stream that has begun.
-    pub fn to_event(&self) -> String {
-        format!("data: {}\n\n", self.to_json())
+    /// The envelope as one server-sent event, for a stream of this operation that has begun.
+    pub fn to_event(&self, operation: Operation) -> String {
+        let json = self.to_json();
+        match operation {
+            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => format!("data: {json}\n\n"),
+            // Events of that API have names and types.
+            Operation::Responses => {
+                let members = json.strip_prefix('{').unwrap_or_default();
+                format!("event: error\ndata: {{\"type\":\"error\",{members}\n\n")
+            }
+        }
     }
 }

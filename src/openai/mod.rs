@@ -7,6 +7,7 @@ pub mod error;
 pub mod json;
 pub mod probe;
 pub mod request;
+pub mod responses;
 pub mod sse;
 pub mod tokens;
 pub mod usage;

@@ -10,7 +10,11 @@ pub fn smallest(model: &str) -> (Operation, &'static str) {
     let model = model.to_ascii_lowercase();
     let is = |part: &str| model.contains(part);
     let begins = |part: &str| model.starts_with(part);
-    if is("embed") {
+    let is_pro = ["gpt-5", "o1", "o3"].into_iter().any(begins) && model.ends_with("-pro");
+    if is_pro || is("codex") {
+        // These are served by no other operation; a budget below 16 is refused.
+        (Operation::Responses, r#"{"input":"hi","max_output_tokens":64,"store":false}"#)
+    } else if is("embed") {
         (Operation::Embeddings, r#"{"input":"hi"}"#)
     } else if is("instruct") || is("davinci") || is("babbage") {
         (Operation::Completions, r#"{"prompt":"hi","max_tokens":1}"#)
@@ -35,6 +39,8 @@ mod tests {
             ("GPT-5.1", Operation::ChatCompletions, Some(64)),
             ("gpt-35-turbo-instruct", Operation::Completions, Some(1)),
             ("text-embedding-3-small", Operation::Embeddings, None),
+            ("gpt-5-codex", Operation::Responses, None),
+            ("gpt-5-pro", Operation::Responses, None),
         ] {
             let (asked, body) = smallest(model);
             assert_eq!((asked, peek(body.as_bytes()).unwrap().max_tokens), (operation, most), "{model}");

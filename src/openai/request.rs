@@ -10,6 +10,7 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::json::{self, JsonError};
+use super::responses;
 
 /// What a request body says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,11 +19,27 @@ pub struct Peek {
     pub stream: bool,
     /// The client's own `stream_options.include_usage`.
     pub include_usage: bool,
-    /// `max_completion_tokens`, else `max_tokens`.
+    /// `max_completion_tokens`, else `max_tokens`; `max_output_tokens` of the Responses API.
     pub max_tokens: Option<u32>,
     /// Completions asked for at once: `n`, at least 1.
     pub choices: u32,
+    /// Of the Responses API only.
+    pub state: State,
     spans: Spans,
+}
+
+/// What a request to the Responses API wants of what the upstream keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Whether the answer will be kept: `store`, which is true when nothing is said.
+    pub store: bool,
+    /// `previous_response_id`: the answer that this one goes on from.
+    pub previous: Option<String>,
+    /// Items of earlier answers that `input` names instead of repeating them.
+    pub references: Vec<String>,
+    /// Whether `conversation` names one.
+    pub conversation: bool,
+    pub background: bool,
 }
 
 /// Where the members stand that may be changed.
@@ -52,6 +69,8 @@ pub enum PeekError {
 
 /// The members that are read, each at most once.
 const READ: [&str; 6] = ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"];
+const READ_OF_RESPONSES: [&str; 8] =
+    ["model", "stream", "max_output_tokens", "store", "previous_response_id", "conversation", "background", "input"];
 const LONGEST_NAME: usize = "max_completion_tokens".len();
 
 /// Peeking at more than this is to happen off the workers' threads. Measured in release: prose takes 0.6 ms a MiB, and
@@ -62,26 +81,54 @@ pub const OFF_THREAD_BYTES: usize = 256 * 1024;
 /// stand still: see [`OFF_THREAD_BYTES`].
 pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     let found = Found::scan(body, READ)?;
-    let mut peek = Peek { choices: 1, ..Peek::default() };
-    peek.spans.start = json::skip_space(body, 0) + 1;
-    peek.spans.empty = found.empty;
     let [model, stream, stream_options, max_tokens, max_completion_tokens, choices] = found.values;
-    if let Some(value) = model {
-        if !is_null(body, &value) {
-            let wrong = PeekError::Type { name: "model", expected: "a string" };
-            peek.model = Some(json::string_at(body, &value).ok_or(wrong)?.into_owned());
-        }
-        peek.spans.model = Some(value);
-    }
-    if let Some(value) = stream {
-        peek.stream = truth(body, &value, "stream")?;
-    }
+    let mut peek = common(body, found.empty, model, stream)?;
     if let Some(value) = stream_options {
         peek_stream_options(body, value, &mut peek)?;
     }
     let integer = |span: Range<usize>| json::integer_at(body, &span);
     peek.max_tokens = max_completion_tokens.and_then(integer).or(max_tokens.and_then(integer)).map(clamp);
     peek.choices = choices.and_then(integer).map_or(1, clamp).max(1);
+    Ok(peek)
+}
+
+/// As [`peek`], for a request to the Responses API. Its `stream_options` have nothing to do with usage, which always
+/// comes with the answer's end.
+pub fn peek_response(body: &[u8]) -> Result<Peek, PeekError> {
+    let found = Found::scan(body, READ_OF_RESPONSES)?;
+    let [model, stream, max_output_tokens, store, previous, conversation, background, input] = found.values;
+    let mut peek = common(body, found.empty, model, stream)?;
+    let given = |value: Option<Range<usize>>| value.filter(|value| !is_null(body, value));
+    peek.max_tokens = max_output_tokens.and_then(|span| json::integer_at(body, &span)).map(clamp);
+    peek.state = State {
+        store: given(store).map_or(Ok(true), |value| truth(body, &value, "store"))?,
+        previous: given(previous).map(|value| text(body, &value, "previous_response_id")).transpose()?,
+        references: input.map_or_else(Vec::new, |input| responses::references(body, &input)),
+        conversation: given(conversation).is_some(),
+        background: background.map_or(Ok(false), |value| truth(body, &value, "background"))?,
+    };
+    Ok(peek)
+}
+
+/// What every operation has.
+fn common(
+    body: &[u8],
+    empty: bool,
+    model: Option<Range<usize>>,
+    stream: Option<Range<usize>>,
+) -> Result<Peek, PeekError> {
+    let mut peek = Peek { choices: 1, ..Peek::default() };
+    peek.spans.start = json::skip_space(body, 0) + 1;
+    peek.spans.empty = empty;
+    if let Some(value) = model {
+        if !is_null(body, &value) {
+            peek.model = Some(text(body, &value, "model")?);
+        }
+        peek.spans.model = Some(value);
+    }
+    if let Some(value) = stream {
+        peek.stream = truth(body, &value, "stream")?;
+    }
     Ok(peek)
 }
 
@@ -131,6 +178,11 @@ impl<const N: usize> Found<N> {
         })?;
         duplicate.map_or(Ok(found), |name| Err(PeekError::Duplicate(name)))
     }
+}
+
+fn text(body: &[u8], value: &Range<usize>, name: &'static str) -> Result<String, PeekError> {
+    let wrong = PeekError::Type { name, expected: "a string" };
+    Ok(json::string_at(body, value).ok_or(wrong)?.into_owned())
 }
 
 fn truth(body: &[u8], value: &Range<usize>, name: &'static str) -> Result<bool, PeekError> {
@@ -236,6 +288,27 @@ mod tests {
         assert_eq!((found.max_tokens, found.choices), (Some(5), 2));
         let found = peek(br#"{"max_tokens":5,"max_completion_tokens":7,"stream":null}"#).unwrap();
         assert_eq!((found.max_tokens, found.model, found.stream), (Some(7), None, false));
+    }
+
+    #[test]
+    fn the_responses_api_says_what_is_to_be_kept() {
+        let found = peek_response(br#"{"model":"m","stream":true,"max_output_tokens":5,"input":"a","max_tokens":9}"#);
+        let found = found.unwrap();
+        assert_eq!((found.model.as_deref(), found.stream, found.max_tokens), (Some("m"), true, Some(5)));
+        assert_eq!(found.state, State { store: true, ..State::default() }, "kept when nothing is said");
+        let body = br#"{"store":false,"previous_response_id":"resp_1","conversation":{"id":"c"},"background":true}"#;
+        let previous = Some("resp_1".to_owned());
+        let all = State { store: false, previous, conversation: true, background: true, ..State::default() };
+        assert_eq!(peek_response(body).unwrap().state, all);
+        let nulls = br#"{"store":null,"previous_response_id":null,"conversation":null,"background":null}"#;
+        assert_eq!(peek_response(nulls).unwrap().state, State { store: true, ..State::default() });
+        let twice = br#"{"previous_response_id":"a","previous_response_id":"b"}"#;
+        assert_eq!(peek_response(twice), Err(PeekError::Duplicate("previous_response_id")));
+        assert!(peek_response(br#"{"previous_response_id":5}"#).is_err());
+        let naming = peek_response(br#"{"input":[{"type":"item_reference","id":"rs_1"}]}"#).unwrap();
+        assert_eq!(naming.state.references, ["rs_1"]);
+        // What chat does not act on is none of the gateway's business there.
+        assert!(peek(br#"{"store":1,"store":2}"#).is_ok());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn count(model: &str, text: &str) -> u32 {
     }
 }
 
-/// Input tokens of a chat, completions or embeddings body: its texts, and what the chat format adds per message.
+/// Input tokens of a chat, completions, embeddings or Responses body: its texts, and what the chat format adds per message.
 /// Source: the OpenAI cookbook's token counting; gpt-5 models were recorded with one token less.
 pub fn count_input(model: &str, body: &[u8]) -> u32 {
     let Ok(members) = json::members(body) else { return rough_input(body) };
@@ -48,7 +48,7 @@ pub fn count_input(model: &str, body: &[u8]) -> u32 {
                 }
                 tokens = tokens.saturating_add(3);
             }
-            "prompt" | "input" | "tools" | "functions" => {
+            "prompt" | "input" | "instructions" | "tools" | "functions" => {
                 tokens = tokens.saturating_add(count_strings(model, body, member.value.clone()))
             }
             _ => {}

@@ -6,20 +6,24 @@ use std::ops::Range;
 use super::json;
 use crate::domain::usage::Usage;
 
-/// Reads a `usage` object at `span`. A figure that is no whole number of tokens makes the whole report unusable:
+/// Reads a `usage` object at `span`, by the names of either generation of the API. A figure that is no whole number of tokens makes the whole report unusable:
 /// `None`, and the caller estimates instead of booking nonsense.
 pub fn read(text: &[u8], span: &Range<usize>) -> Option<Usage> {
     let mut usage = Usage::default();
     let mut counted = false;
     for member in json::members_at(text, span) {
         match &*json::key_text(text, &member) {
-            "prompt_tokens" => {
+            "prompt_tokens" | "input_tokens" => {
                 usage.input_tokens = tokens(text, &member.value)?;
                 counted = true;
             }
-            "completion_tokens" => usage.output_tokens = tokens(text, &member.value)?,
-            "prompt_tokens_details" => usage.cached_input_tokens = detail(text, &member.value, "cached_tokens"),
-            "completion_tokens_details" => usage.reasoning_tokens = detail(text, &member.value, "reasoning_tokens"),
+            "completion_tokens" | "output_tokens" => usage.output_tokens = tokens(text, &member.value)?,
+            "prompt_tokens_details" | "input_tokens_details" => {
+                usage.cached_input_tokens = detail(text, &member.value, "cached_tokens");
+            }
+            "completion_tokens_details" | "output_tokens_details" => {
+                usage.reasoning_tokens = detail(text, &member.value, "reasoning_tokens");
+            }
             _ => {}
         }
     }
@@ -57,6 +61,14 @@ mod tests {
             read_text(r#"{"prompt_tokens":5,"total_tokens":5,"prompt_tokens_details":null}"#).unwrap().input_tokens,
             5
         );
+    }
+
+    #[test]
+    fn the_responses_api_has_names_of_its_own() {
+        let text = r#"{"input_tokens":33,"input_tokens_details":{"cached_tokens":12},"output_tokens":39,
+            "output_tokens_details":{"reasoning_tokens":7},"total_tokens":72}"#;
+        let expected = Usage { input_tokens: 33, cached_input_tokens: 12, output_tokens: 39, reasoning_tokens: 7 };
+        assert_eq!(read_text(text), Some(expected));
     }
 
     #[test]

@@ -11,10 +11,10 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
-use super::headers;
+use super::{headers, in_band};
 use crate::azure::endpoint::ApiVersion;
 use crate::azure::headers::Figures;
-use crate::azure::reply::{self, Verdict};
+use crate::azure::reply::{self, Missing, Verdict};
 use crate::azure::{headers as azure_headers, request as azure_request, throttle};
 use crate::domain::demand::Operation;
 use crate::domain::outcome::{Fault, Outcome};
@@ -24,6 +24,7 @@ use crate::fleet::credential::{Authorization, Credential};
 use crate::fleet::deployment::Deployment;
 use crate::openai::answer::{self, Event, StreamWatch, Whole};
 use crate::openai::request::{self, Changes, Peek, StreamOptions};
+use crate::openai::responses::{self, Failure as Failed, Made};
 use crate::openai::sse::Splitter;
 use crate::settings::model::Routing;
 use crate::upstream::client::{UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
@@ -34,7 +35,7 @@ const WHOLE_LIMIT: usize = 4 << 20;
 const FAILURE_LIMIT: usize = 64 << 10;
 const FAILURE_PATIENCE: Duration = Duration::from_secs(1);
 /// For a new access token after the old one was refused.
-const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What every attempt of a request has in common.
 pub struct Order {
@@ -64,7 +65,7 @@ pub struct Answer {
 
 pub enum Rest {
     /// All of it: an answer, or a refusal that is the client's own.
-    Whole { body: Bytes, usage: Option<Usage> },
+    Whole { body: Bytes, usage: Option<Usage>, made: Made },
     /// The head of an event stream.
     Events(Box<EventStream>),
     /// The head of an answer too large to be held back.
@@ -120,11 +121,11 @@ pub async fn run(
         // It ran out between the choice and now.
         Credential::Entra(_) => Failure::before_sending(Outcome::Abandoned, "there is no access token that lasts"),
     })?;
-    let ended = send(client, prepare(order, deployment, routing, &authorization), order.peek.stream).await;
+    let ended = send(client, order, prepare(order, deployment, routing, &authorization)).await;
     match ended {
         Err(Failure { status: Some(401), .. }) if authorization.is_renewed(RENEWAL_PATIENCE).await => {
             let Some(renewed) = authorize() else { return ended };
-            send(client, prepare(order, deployment, routing, &renewed), order.peek.stream).await
+            send(client, order, prepare(order, deployment, routing, &renewed)).await
         }
         Ok(_) | Err(_) => ended,
     }
@@ -132,17 +133,17 @@ pub async fn run(
 
 async fn send(
     client: &UpstreamClient,
+    order: &Order,
     (request, hide): (UpstreamRequest, HideUsage),
-    streamed: bool,
 ) -> Result<Answer, Failure> {
     let patience = request.head_timeout;
     let began = time::now();
     let response = client.send(request).await.map_err(Failure::from)?;
     // The head was waited for by the client; a body that came with it costs no second timer.
     let rest = patience.saturating_sub(time::now().since(began));
-    match tokio::time::timeout(rest, judge(response, hide)).await {
+    match tokio::time::timeout(rest, judge(response, order.operation, hide)).await {
         Ok(judged) => judged,
-        Err(_) if streamed => {
+        Err(_) if order.peek.stream => {
             Err(Failure::sent(Outcome::Faulted(Fault::FirstByteTimeout), "no content within first_byte_timeout"))
         }
         Err(_) => Err(Failure::sent(Outcome::Faulted(Fault::Stalled), "no whole answer within response_timeout")),
@@ -157,7 +158,8 @@ fn prepare(
 ) -> (UpstreamRequest, HideUsage) {
     let asked = order.asked_version.as_ref();
     let version = azure_request::effective(&deployment.api_version, asked);
-    let stream_options = match (order.peek.stream, version.takes_stream_options()) {
+    let wants_usage = order.peek.stream && order.operation != Operation::Responses;
+    let stream_options = match (wants_usage, version.takes_stream_options()) {
         (true, true) => StreamOptions::IncludeUsage,
         (true, false) => StreamOptions::Remove,
         (false, _) => StreamOptions::Keep,
@@ -166,9 +168,9 @@ fn prepare(
         StreamOptions::IncludeUsage if !order.peek.include_usage => HideUsage::Yes,
         StreamOptions::IncludeUsage | StreamOptions::Remove | StreamOptions::Keep => HideUsage::No,
     };
-    let model = match version {
-        ApiVersion::V1 => Some(deployment.name.as_str()),
-        ApiVersion::Dated(_) => None,
+    let model = match (order.operation, version) {
+        (Operation::Responses, _) | (_, ApiVersion::V1) => Some(deployment.name.as_str()),
+        (_, ApiVersion::Dated(_)) => None,
     };
     let request = UpstreamRequest {
         endpoint: deployment.endpoint.clone(),
@@ -184,7 +186,7 @@ fn prepare(
 }
 
 /// Reads an answer up to the point where it may go to the client.
-async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer, Failure> {
+async fn judge(mut response: UpstreamResponse, operation: Operation, hide: HideUsage) -> Result<Answer, Failure> {
     let status = response.status.as_u16();
     let upstream_id = headers::upstream_id(&response.headers).map(str::to_owned);
     let figures = azure_headers::figures(|name| headers::text(&response.headers, name));
@@ -199,8 +201,16 @@ async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer
     let judged = reply::classify(status);
     if let Verdict::Fail(outcome) = judged {
         let body = read_failure(&mut response.body).await;
+        let missing = (status == 404).then(|| reply::missing(operation, &body));
+        if missing == Some(Missing::NamedByClient) {
+            let rest = Rest::Whole { body, usage: None, made: Made::default() };
+            let first_byte_at = time::now();
+            return Ok(Answer { status, headers: response.headers, figures, upstream_id, first_byte_at, rest });
+        }
         let outcome = match outcome {
             Outcome::Throttled { .. } => throttle::judge(|name| headers::text(&response.headers, name), &body),
+            // The deployment is there, and serves whatever else it is asked for.
+            Outcome::Misconfigured { status } if missing == Some(Missing::Operation) => Outcome::Rejected { status },
             Outcome::Served
             | Outcome::Faulted(_)
             | Outcome::Misconfigured { .. }
@@ -212,9 +222,9 @@ async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer
     let is_stream = headers::text(&response.headers, header::CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     let rest = if judged == Verdict::Answer && is_stream {
-        open_stream(response.body, &response.headers, hide).await
+        open_stream(response.body, &response.headers, operation, hide).await
     } else {
-        read_whole(response.body, judged).await
+        read_whole(response.body, &response.headers, operation, judged).await
     };
     match rest {
         Ok(rest) => {
@@ -225,17 +235,23 @@ async fn judge(mut response: UpstreamResponse, hide: HideUsage) -> Result<Answer
     }
 }
 
-type Broken = (Outcome, String);
+/// Why an answer that began is none, and in words for the log.
+pub(super) type Broken = (Outcome, String);
 
 /// Reads events until the first that is an answer; an error before it is a failure like any other.
-async fn open_stream(mut body: UpstreamBody, head_says: &HeaderMap, hide: HideUsage) -> Result<Rest, Broken> {
-    let (mut splitter, mut watch) = (Splitter::default(), StreamWatch::default());
+async fn open_stream(
+    mut body: UpstreamBody,
+    head_says: &HeaderMap,
+    operation: Operation,
+    hide: HideUsage,
+) -> Result<Rest, Broken> {
+    let (mut splitter, mut watch) = (Splitter::default(), StreamWatch::of(operation));
     let mut head = BytesMut::new();
     loop {
         let Some(chunk) = body.next().await else {
             // A stream may end with `[DONE]` and no blank line after it.
             let rest = splitter.finish();
-            if watch.read(&rest) == Event::Done {
+            if matches!(watch.read(&rest), Event::Done | Event::Failed(Failed::Client)) {
                 head.extend_from_slice(&rest);
                 return Ok(Rest::Events(Box::new(EventStream { body, splitter, watch, hide, head, done: true })));
             }
@@ -249,9 +265,15 @@ async fn open_stream(mut body: UpstreamBody, head_says: &HeaderMap, hide: HideUs
             let event = &bytes[span];
             match watch.read(event) {
                 Event::Error => {
-                    return Err((in_band(event, head_says), "an error event before the first content".into()));
+                    return Err((in_band::error(event, head_says), "an error event before the first content".into()));
                 }
-                Event::Done => (begun, done) = (true, true),
+                Event::Failed(failure) if !begun => match failure {
+                    Failed::Client => (begun, done) = (true, true),
+                    Failed::Limited | Failed::Upstream => return Err(in_band::failed(event, failure, head_says)),
+                    // An error event may follow that says more.
+                    Failed::Unsaid => {}
+                },
+                Event::Done | Event::Failed(_) => (begun, done) = (true, true),
                 Event::Content => begun = true,
                 Event::Usage(_) if hide == HideUsage::Yes => continue,
                 Event::Usage(_) | Event::Other => {}
@@ -276,17 +298,12 @@ async fn open_stream(mut body: UpstreamBody, head_says: &HeaderMap, hide: HideUs
     }
 }
 
-/// An error event under status 200: Azure signals rate limits this way too, and the head may name the time.
-fn in_band(event: &[u8], head: &HeaderMap) -> Outcome {
-    const SIGNS: [&[u8]; 5] = [b"rate_limit", b"too_many_requests", b"RateLimitReached", b"\"429\"", b"\"code\":429"];
-    if SIGNS.iter().any(|sign| memchr::memmem::find(event, sign).is_some()) {
-        throttle::judge(|name| headers::text(head, name), event)
-    } else {
-        Outcome::Faulted(Fault::InvalidResponse)
-    }
-}
-
-async fn read_whole(mut body: UpstreamBody, judged: Verdict) -> Result<Rest, Broken> {
+async fn read_whole(
+    mut body: UpstreamBody,
+    head_says: &HeaderMap,
+    operation: Operation,
+    judged: Verdict,
+) -> Result<Rest, Broken> {
     let mut first = Bytes::new();
     let mut gathered = BytesMut::new();
     while let Some(chunk) = body.next().await {
@@ -306,15 +323,23 @@ async fn read_whole(mut body: UpstreamBody, judged: Verdict) -> Result<Rest, Bro
     }
     let whole = if gathered.is_empty() { first } else { gathered.freeze() };
     if judged != Verdict::Answer {
-        return Ok(Rest::Whole { body: whole, usage: None });
+        return Ok(Rest::Whole { body: whole, usage: None, made: Made::default() });
+    }
+    let nonsense = || (Outcome::Faulted(Fault::InvalidResponse), "status 200 without an answer in it".to_owned());
+    if operation == Operation::Responses {
+        let responses::Whole { made, usage, failure } = responses::read_whole(&whole).ok_or_else(nonsense)?;
+        return match failure {
+            None | Some(Failed::Client) => Ok(Rest::Whole { body: whole, usage, made }),
+            Some(failure) => Err(in_band::failed(&whole, failure, head_says)),
+        };
     }
     match answer::read_whole(&whole) {
-        Whole::Answer(usage) => Ok(Rest::Whole { body: whole, usage }),
-        Whole::Nonsense => Err((Outcome::Faulted(Fault::InvalidResponse), "status 200 without an answer in it".into())),
+        Whole::Answer(usage) => Ok(Rest::Whole { body: whole, usage, made: Made::default() }),
+        Whole::Nonsense => Err(nonsense()),
     }
 }
 
-async fn read_failure(body: &mut UpstreamBody) -> Bytes {
+pub(super) async fn read_failure(body: &mut UpstreamBody) -> Bytes {
     let mut gathered = BytesMut::new();
     let reading = async {
         while let Some(Ok(chunk)) = body.next().await {

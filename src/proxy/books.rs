@@ -20,7 +20,9 @@ use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::Route;
 use crate::limits::Permit;
 use crate::metrics::Metrics;
+use crate::openai::responses::{self, Made};
 use crate::storage::ledger::{AttemptRecord, Progress, RequestState, Settlement};
+use crate::storage::pins::{Pin, RETENTION};
 
 /// The status noted for a client that left before it had one (nginx's convention).
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -43,6 +45,15 @@ pub struct Books {
     sku: Sku,
     upstream_time: Duration,
     ttfb: Option<Duration>,
+    pinned: Pinned,
+}
+
+/// For which ids it is filed where they are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pinned {
+    response: bool,
+    /// So many of the items.
+    items: usize,
 }
 
 /// How a request ended.
@@ -98,6 +109,7 @@ impl Books {
             sku: Sku::default(),
             upstream_time: Duration::ZERO,
             ttfb: None,
+            pinned: Pinned::default(),
         })
     }
 
@@ -107,6 +119,27 @@ impl Books {
 
     pub fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// Files, once for each id, that the deployment's resource keeps what it has made: in the commit of a settlement that
+    /// follows at once, else in one that `intent_committed` waits for.
+    pub fn pin(&mut self, made: &Made, deployment: &Deployment) {
+        let Some(entry) = &mut self.entry else { return };
+        let response = made.id.iter().filter(|_| !self.pinned.response);
+        let items = made.items.iter().skip(self.pinned.items);
+        let created_at = time::wall_now();
+        for id in response.chain(items).filter(|id| responses::is_id(id)) {
+            entry.pin(Box::new(Pin {
+                id: id.clone(),
+                key_id: entry.intent().key_id,
+                resource: deployment.resource.clone(),
+                deployment: deployment.name.clone(),
+                model: deployment.model.clone(),
+                created_at,
+                expires_at: created_at.after(RETENTION),
+            }));
+        }
+        self.pinned = Pinned { response: self.pinned.response || made.id.is_some(), items: made.items.len() };
     }
 
     /// Resolves when the request's intent is committed: from then on, its first byte may go out.

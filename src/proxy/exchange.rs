@@ -22,6 +22,7 @@ use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
+use crate::openai::responses::{self, Made};
 use crate::router::{Acquire, Refusal, RouterHandle, SOON, Turn, Wait};
 use crate::settings::model::Routing;
 use crate::storage::ledger::RequestState;
@@ -64,6 +65,10 @@ pub enum Unserved {
     Exhausted { retry_after: Duration },
     /// None works.
     Unavailable { retry_after: Duration },
+    /// What the request refers to is kept by one resource, and that is busy.
+    PinBusy { retry_after: Duration },
+    /// The same, and it does not work.
+    PinUnavailable { retry_after: Duration },
     /// All that were tried sent nonsense.
     InvalidResponse,
     /// The model left the settings while the request was on its way.
@@ -108,6 +113,7 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
             }
         }
     };
+    let reason = if exchange.demand.pin.is_some() { reason.pinned() } else { reason };
     give_up(exchange.books, reason).await
 }
 
@@ -191,7 +197,7 @@ fn stop(exchange: &Exchange, outcomes: &[Outcome]) -> Option<Unserved> {
     (too_many || too_late).then(|| unserved(outcomes, SOON))
 }
 
-fn refused(refusal: Refusal, outcomes: &[Outcome]) -> Unserved {
+pub(super) fn refused(refusal: Refusal, outcomes: &[Outcome]) -> Unserved {
     let told = |retry_after: Duration| if retry_after.is_zero() { SOON } else { retry_after };
     match refusal {
         Refusal::UnknownModel => Unserved::UnknownModel,
@@ -213,13 +219,23 @@ fn unserved(outcomes: &[Outcome], retry_after: Duration) -> Unserved {
 }
 
 impl Unserved {
+    /// The same for a request that only one resource can serve.
+    pub fn pinned(self) -> Self {
+        match self {
+            Self::Exhausted { retry_after } => Self::PinBusy { retry_after },
+            Self::Unavailable { retry_after } => Self::PinUnavailable { retry_after },
+            Self::InvalidResponse | Self::UnknownModel => Self::PinUnavailable { retry_after: SOON },
+            Self::PinBusy { .. } | Self::PinUnavailable { .. } | Self::LedgerLost => self,
+        }
+    }
+
     /// The status the client is given; `http/error.rs` chooses the text.
     pub fn status(self) -> u16 {
         match self {
-            Self::Exhausted { .. } => 429,
+            Self::Exhausted { .. } | Self::PinBusy { .. } => 429,
             Self::InvalidResponse => 502,
             Self::UnknownModel => 404,
-            Self::Unavailable { .. } | Self::LedgerLost => 503,
+            Self::Unavailable { .. } | Self::PinUnavailable { .. } | Self::LedgerLost => 503,
         }
     }
 }
@@ -245,7 +261,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
     let Answer { status, headers, figures: _, upstream_id, first_byte_at, rest } = answer;
     let ttfb = first_byte_at.since(lease.began());
     let body = match rest {
-        Rest::Whole { body, usage } => {
+        Rest::Whole { body, usage, made } => {
             let (usage, charge) = match usage {
                 Some(usage) => (usage, Charge::Exact),
                 None if status < 400 => (estimate::of_answer(&order, &deployment, &body).await, Charge::Estimated),
@@ -259,10 +275,17 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             let outcome = if status < 400 { Outcome::Served } else { Outcome::Rejected { status } };
             books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
             lease.settle(outcome, Some(Speed::Whole { took: ttfb, output_tokens: usage.output_tokens }));
+            if order.peek.state.store {
+                books.pin(&made, &deployment);
+            }
             books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
             Body::Whole(body)
         }
         Rest::Events(stream) => {
+            // Before the first byte: with it the client learns the id.
+            if order.peek.state.store {
+                books.pin(stream.watch.made(), &deployment);
+            }
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);
             }
@@ -270,6 +293,10 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             Body::Stream(relay::events(start, *stream))
         }
         Rest::Large { head, body } => {
+            if order.peek.state.store {
+                // Its items are too far in to be found.
+                books.pin(&Made { id: responses::id_in_head(&head), items: Vec::new() }, &deployment);
+            }
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);
             }

@@ -2,7 +2,7 @@
 //!
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `relay` the streamed rest of an answer, `books`
 //! what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how quickly a stream came,
-//! `spill` when a refusal is not the client's own.
+//! `spill` when a refusal is not the client's own. `kept` asks a resource for what it keeps of an earlier answer.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -11,6 +11,8 @@ pub mod books;
 pub mod estimate;
 pub mod exchange;
 pub mod headers;
+mod in_band;
+pub mod kept;
 mod pace;
 pub mod pipe;
 pub mod relay;

@@ -25,6 +25,7 @@ use crate::domain::usage::{Charge, Usage};
 use crate::fleet::lease::Lease;
 use crate::openai::answer::{self, Event, StreamWatch};
 use crate::openai::error::{ErrorBody, ErrorKind};
+use crate::openai::responses::Failure;
 use crate::openai::tokens;
 use crate::storage::ledger::RequestState;
 use crate::upstream::client::{UpstreamBody, UpstreamError};
@@ -48,7 +49,7 @@ pub struct Start {
 
 /// How the upstream's part ended.
 enum Ending {
-    /// `[DONE]`, to be sent when the books are closed.
+    /// The last word, to be sent when the books are closed.
     Done(Bytes),
     /// The upstream broke off, or said in an error event that it gives up; or the gateway is shutting down.
     Broken(Outcome),
@@ -81,7 +82,7 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(None) => {
                     let rest = splitter.finish();
-                    let done = watch.read(&rest) == Event::Done;
+                    let done = matches!(watch.read(&rest), Event::Done | Event::Failed(_));
                     break if done { Ending::Done(rest) } else { Ending::Broken(Outcome::Faulted(Fault::Truncated)) };
                 }
             };
@@ -119,19 +120,22 @@ async fn finish_events(
     writer: Writer,
 ) {
     let Start { order, mut books, lease, status, upstream_id, ttfb: _ } = start;
+    if order.peek.state.store {
+        books.pin(watch.made(), lease.deployment());
+    }
     match ending {
         Ending::Done(tail) => {
+            let (outcome, state) = match watch.failure() {
+                None | Some(Failure::Client) => (Outcome::Served, RequestState::Settled),
+                Some(Failure::Limited | Failure::Upstream | Failure::Unsaid) => {
+                    (Outcome::Faulted(Fault::InvalidResponse), RequestState::Failed)
+                }
+            };
             let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
             let charge = if estimated { Charge::Estimated } else { Charge::Exact };
-            books.end_attempt(AttemptEnd {
-                status: Some(status),
-                outcome: Outcome::Served,
-                usage,
-                charge,
-                upstream_id,
-            });
-            lease.settle(Outcome::Served, Some(speed));
-            if books.settle(End { state: RequestState::Settled, status, usage, estimated }).await.is_ok() {
+            books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
+            lease.settle(outcome, (outcome == Outcome::Served).then_some(speed));
+            if books.settle(End { state, status, usage, estimated }).await.is_ok() {
                 writer.push(tail);
                 writer.finish();
             }
@@ -152,7 +156,7 @@ async fn finish_events(
             });
             lease.settle(outcome, None);
             if books.settle(End { state: RequestState::Failed, status, usage, estimated: true }).await.is_ok() {
-                writer.push(Bytes::from(stream_cut().to_event()));
+                writer.push(Bytes::from(stream_cut().to_event(order.operation)));
             }
             // Dropped unfinished: the connection is aborted, and no client takes this for the whole answer.
         }
@@ -219,7 +223,10 @@ fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
 }
 
 /// The next chunk, once the client has room for it; or the reason to stop.
-async fn next(body: &mut UpstreamBody, writer: &Writer) -> Result<Option<Result<Bytes, UpstreamError>>, Stop> {
+pub(super) async fn next(
+    body: &mut UpstreamBody,
+    writer: &Writer,
+) -> Result<Option<Result<Bytes, UpstreamError>>, Stop> {
     poll_fn(|cx| match writer.poll_room(cx) {
         Poll::Ready(Ok(())) => Pin::new(&mut *body).poll_next(cx).map(Ok),
         Poll::Ready(Err(stop)) => Poll::Ready(Err(stop)),
@@ -248,7 +255,8 @@ fn sift(
         let cut = match (&read, hide) {
             (Event::Usage(_), HideUsage::Yes) => Some(0..event.len()),
             (Event::Content | Event::Other, HideUsage::Yes) => watch.null_usage(),
-            (Event::Usage(_) | Event::Content | Event::Other, HideUsage::No) | (Event::Done | Event::Error, _) => None,
+            (Event::Usage(_) | Event::Content | Event::Other, HideUsage::No)
+            | (Event::Done | Event::Failed(_) | Event::Error, _) => None,
         };
         match (&mut changed, cut) {
             (Some(kept), Some(cut)) => {
@@ -265,7 +273,7 @@ fn sift(
             (None, None) => {}
         }
         let ended = match read {
-            Event::Done => Sifted::Done,
+            Event::Done | Event::Failed(_) => Sifted::Done,
             Event::Error => Sifted::Error,
             Event::Content | Event::Usage(_) | Event::Other => continue,
         };

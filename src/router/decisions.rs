@@ -50,6 +50,8 @@ pub struct PassedOver {
 /// Why a deployment was not chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reason {
+    /// What the request refers to is kept by another resource.
+    NotItsResource,
     /// This request was sent to it before.
     AlreadyTried,
     /// The caller's key keeps its requests to other regions, or it is not known where this one is.
@@ -108,6 +110,7 @@ pub enum Reason {
 impl Reason {
     pub fn label(self) -> &'static str {
         match self {
+            Self::NotItsResource => "not_its_resource",
             Self::AlreadyTried => "already_tried",
             Self::RegionNotAllowed => "region_not_allowed",
             Self::PromptTooLong => "prompt_too_long",

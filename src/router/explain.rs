@@ -47,6 +47,9 @@ pub(super) fn explain(choice: &Choice<'_>, now: Timestamp, wall: WallTime) -> De
 
 fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTime) -> Reason {
     let gauges = &other.gauges;
+    if !choice.demand.may_go_to(&other.resource) {
+        return Reason::NotItsResource;
+    }
     if choice.tried.contains(&other.id) {
         return Reason::AlreadyTried;
     }

@@ -1,8 +1,9 @@
 //! Waiting for room: how many may, for how long, and when the line moves.
 //!
-//! A router keeps lines for each model of its thread, one for each choice of regions that callers are limited to, and
-//! further ones for batch jobs, which come after all others; the waiting room is one for all. Lines move when somebody asks, and every few milliseconds while anyone stands in one: a
-//! cooldown that ends and a slot that another thread gave back send no message. Who is next in a line is decided in
+//! A router keeps lines for each model of its thread: one for each choice of regions that callers are limited to, for
+//! each resource that requests are bound to, and further ones for batch jobs, which come after all others. The waiting
+//! room is one for all. Lines move when somebody asks, and every few milliseconds while anyone stands in one: a cooldown
+//! that ends and a slot that another thread gave back send no message. Who is next in a line is decided in
 //! [`crate::balance::waiting`].
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 use super::{Ask, Refusal, Router, offer, refusal};
 use crate::domain::class::Class;
 use crate::domain::demand::Demand;
-use crate::domain::ids::{KeyId, ModelName, RequestId};
+use crate::domain::ids::{KeyId, ModelName, RequestId, ResourceName};
 use crate::domain::regions::Regions;
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::deployment::DeploymentId;
@@ -45,11 +46,13 @@ pub(super) struct Queue {
     model: ModelName,
     class: Class,
     regions: Regions,
+    pin: Option<ResourceName>,
 }
 
 impl Queue {
     fn of(demand: &Demand) -> Self {
-        Self { model: demand.model.clone(), class: demand.class, regions: demand.regions.clone() }
+        let (regions, pin) = (demand.regions.clone(), demand.pin.clone());
+        Self { model: demand.model.clone(), class: demand.class, regions, pin }
     }
 }
 

@@ -5,6 +5,7 @@
 //! the process ends. A dead actor ends the process the same way, with exit code 70.
 
 mod reload;
+mod retention;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::fleet::pool::{Inspect, Pool, Reload};
 use crate::fleet::routes::{Publish, RouteTable};
 use crate::http::dispatch;
 use crate::http::listener::{self, Edge};
+use crate::http::pins::Pins;
 use crate::http::state::{Condition, House, Surface, Worker};
 use crate::limits::Callers;
 use crate::metrics::Metrics;
@@ -45,6 +47,7 @@ pub struct Gateway {
     books: Books,
     fleet: Arbiter,
     reloader: reload::Reloader,
+    retention: retention::Retention,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
     grace: Duration,
@@ -139,6 +142,7 @@ impl Gateway {
             ledger: books.clone(),
             waiting: Arc::default(),
             decisions: Decisions::default(),
+            pins: Pins::default(),
             settings_source: std::sync::OnceLock::new(),
             reloads: std::sync::OnceLock::new(),
         });
@@ -152,12 +156,14 @@ impl Gateway {
             listeners.push(listen(address, surface, &settings, &parts)?);
         }
         let reloader = reload::Reloader::start(house.clone(), followed);
+        let retention = retention::Retention::start(house.store.clone());
         Ok(Self {
             house,
             alarm,
             books,
             fleet,
             reloader,
+            retention,
             listeners,
             generated_admin_key,
             grace: settings.server.shutdown_grace,
@@ -216,6 +222,7 @@ impl Gateway {
         futures_util::future::join_all(self.listeners.iter().map(|listener| listener.handle.stop(true))).await;
         cut.abort();
         drop(self.reloader);
+        drop(self.retention);
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.
         let settled = async {

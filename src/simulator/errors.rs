@@ -7,9 +7,10 @@ use super::headers::{self, Ids};
 use super::reply::{Answer, Body, Head};
 use super::state::Shared;
 
-/// A 400 in the envelope that the model back end uses.
+/// A refusal in the envelope that the model back end uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Invalid {
+    pub(super) status: u16,
     pub(super) message: String,
     pub(super) param: Option<&'static str>,
     pub(super) code: Option<&'static str>,
@@ -17,12 +18,12 @@ pub(super) struct Invalid {
 
 impl Invalid {
     pub(super) fn new(message: impl Into<String>, param: &'static str, code: &'static str) -> Self {
-        Self { message: message.into(), param: Some(param), code: Some(code) }
+        Self { status: 400, message: message.into(), param: Some(param), code: Some(code) }
     }
 
     /// In the older wording, which names neither parameter nor code.
     pub(super) fn bare(message: impl Into<String>) -> Self {
-        Self { message: message.into(), param: None, code: None }
+        Self { status: 400, message: message.into(), param: None, code: None }
     }
 
     pub(super) fn missing(param: &'static str) -> Self {
@@ -87,7 +88,7 @@ pub(super) fn operation_not_supported(ids: &Ids, shared: &Shared, operation: &st
 
 /// The model back end refuses a request.
 pub(super) fn invalid(ids: &Ids, shared: &Shared, invalid: &Invalid) -> Answer {
-    let head = headers::service(Head::new(400), ids, shared).with("x-request-id", ids.model.clone());
+    let head = headers::service(Head::new(invalid.status), ids, shared).with("x-request-id", ids.model.clone());
     let text = |value: Option<&str>| value.map_or(Value::Null, Value::from);
     let message = Value::from(invalid.message.as_str());
     let (param, code) = (text(invalid.param), text(invalid.code));

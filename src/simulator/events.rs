@@ -36,6 +36,14 @@ impl Events {
         self.marks.push(Mark { end: self.bytes.len(), tokens });
     }
 
+    /// Adds one event with this name and data.
+    pub(super) fn push_named(&mut self, name: &str, data: &str, tokens: u64) {
+        for part in ["event: ", name, "\n"] {
+            self.bytes.extend_from_slice(part.as_bytes());
+        }
+        self.push(data, tokens);
+    }
+
     /// What was added since the last lump leaves together.
     pub(super) fn end_lump(&mut self) {
         if self.lumps.last().copied().unwrap_or(0) < self.marks.len() {

@@ -26,6 +26,8 @@ pub struct Fault {
 pub enum FaultKind {
     /// A 429 whose retry headers say when the fault ends (or `retry_after_ms`, or a second).
     Throttle { cause: Cause, retry_after_ms: Option<u64> },
+    /// The same inside a stream of the Responses API whose head said 200; a 429 for everything else.
+    ThrottleInBand { retry_after_ms: Option<u64> },
     /// A complete answer with this status.
     Fail { status: u16, body: FailBody },
     /// The answer breaks off.
@@ -100,6 +102,7 @@ impl FaultKind {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Throttle { .. } => "throttle",
+            Self::ThrottleInBand { .. } => "throttle_in_band",
             Self::Fail { .. } => "fail",
             Self::Cut { .. } => "cut",
             Self::Hang => "hang",
@@ -252,6 +255,7 @@ impl Faults {
             }
             FaultKind::Shrink { .. }
             | FaultKind::Throttle { .. }
+            | FaultKind::ThrottleInBand { .. }
             | FaultKind::Fail { .. }
             | FaultKind::Cut { .. }
             | FaultKind::Hang

@@ -65,7 +65,10 @@ pub(super) fn refuse(shared: &Shared, request: &Request, route: &Route, ids: &Id
 fn takes_key_as_bearer(route: &Route) -> bool {
     use super::routes::Family;
     match route {
-        Route::Inference { family, .. } | Route::Models(family) | Route::Model(family, _) => *family == Family::V1,
+        Route::Inference { family, .. }
+        | Route::Kept { family, .. }
+        | Route::Models(family)
+        | Route::Model(family, _) => *family == Family::V1,
         Route::UnsupportedVersion { .. } => true,
         Route::UnknownVersion { .. } | Route::Plane(_) | Route::Unknown => false,
     }

@@ -19,7 +19,7 @@ pub(super) struct Generation<'a> {
     pub(super) knobs: &'a Knobs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) prompt: u64,
     pub(super) cached: u64,

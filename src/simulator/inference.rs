@@ -4,21 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{self, Finish, Length};
-use super::embeddings::{self, Wanted};
+use super::embeddings;
 use super::errors::{self, Invalid};
-use super::faults::{Fault, FaultKind, Hit};
-use super::generation::{Annotations, Generation, Usage};
+use super::events::Events;
+use super::faults::{Cause, Fault, FaultKind, Hit};
+use super::generation::Usage;
 use super::headers::{self, Ids};
 use super::journal::{Entry, Ticket};
-use super::knobs::{Knobs, StreamMode};
+use super::knobs::Knobs;
 use super::models::Kind;
 use super::parameters::{self, Asked, Fields, Thinking};
 use super::prompt::Verdict;
 use super::reply::{Action, Answer, Body, Break, Head, Reply};
 use super::request::Request;
+use super::responses::{self, Turn};
 use super::routes::{Family, Operation, Route};
 use super::state::{Denied, Deployment, Estimate, Gauge, Shared};
 use super::throttling::{Throttled, too_many_requests};
+use super::work::{Job, Work, generation};
 use super::{chat, completions, gate};
 use crate::domain::time;
 
@@ -28,11 +31,15 @@ pub(super) fn reply(shared: &Arc<Shared>, request: &Request, route: Route) -> Re
     let deployment = match &route {
         Route::Inference { deployment, .. } => deployment.clone().unwrap_or_default(),
         Route::UnknownVersion { deployment, .. } => deployment.clone(),
-        Route::UnsupportedVersion { .. } | Route::Models(_) | Route::Model(..) | Route::Plane(_) | Route::Unknown => {
-            String::new()
-        }
+        Route::UnsupportedVersion { .. }
+        | Route::Kept { .. }
+        | Route::Models(_)
+        | Route::Model(..)
+        | Route::Plane(_)
+        | Route::Unknown => String::new(),
     };
     let entry = Entry {
+        method: request.method.clone(),
         path: request.path().to_owned(),
         api_version: request.query("api-version").map(str::to_owned),
         deployment,
@@ -61,27 +68,17 @@ struct Call<'a> {
     ticket: &'a mut Ticket,
 }
 
-/// What is asked of which deployment, checked.
-struct Work<'a> {
-    deployment: &'a Arc<Deployment>,
-    family: Family,
-    operation: Operation,
-    job: Job,
-}
-
-enum Job {
-    Text(Asked),
-    Vectors(Wanted),
-}
-
 impl Call<'_> {
     fn route(mut self, request: &Request, route: Route) -> Action {
         let answered = match route {
             Route::Inference { family, operation, deployment } => self.infer(request, family, operation, deployment),
             Route::UnsupportedVersion { .. } => Err(Box::new(errors::version_not_supported(self.ids, self.shared))),
-            Route::UnknownVersion { .. } | Route::Models(_) | Route::Model(..) | Route::Plane(_) | Route::Unknown => {
-                Err(Box::new(errors::resource_not_found(self.ids, self.shared)))
-            }
+            Route::UnknownVersion { .. }
+            | Route::Kept { .. }
+            | Route::Models(_)
+            | Route::Model(..)
+            | Route::Plane(_)
+            | Route::Unknown => Err(Box::new(errors::resource_not_found(self.ids, self.shared))),
         };
         answered.unwrap_or_else(Action::Answer)
     }
@@ -151,6 +148,7 @@ impl Call<'_> {
             Operation::Chat => (matches!(model.kind, Kind::Chat | Kind::Reasoning), "chatCompletion"),
             Operation::Completions => (model.kind == Kind::Completion, "completion"),
             Operation::Embeddings => (matches!(model.kind, Kind::Embedding { .. }), "embeddings"),
+            Operation::Responses => (matches!(model.kind, Kind::Chat | Kind::Reasoning), "responses"),
         };
         if !fits {
             return Err(Box::new(errors::operation_not_supported(
@@ -166,6 +164,12 @@ impl Call<'_> {
             Operation::Embeddings => {
                 return embeddings::read(fields, model).map(Job::Vectors).map_err(|invalid| self.invalid(&invalid));
             }
+            Operation::Responses => {
+                let turn = responses::turn(fields, model, self.knobs, &self.shared.shelf);
+                let turn = turn.map_err(|invalid| self.invalid(&invalid))?;
+                self.ticket.entry.stream = turn.asked.stream.is_some();
+                return Ok(Job::Response(Box::new(turn)));
+            }
         };
         let asked = prompt.and_then(|prompt| parameters::asked(fields, prompt, model, family, self.knobs));
         let asked = asked.map_err(|invalid| self.invalid(&invalid))?;
@@ -180,6 +184,23 @@ impl Call<'_> {
                 let factor = self.shared.faults().factor(&work.deployment.spec.name, now);
                 let gauge = work.deployment.gauge(factor, now).exhausted(cause, wait);
                 Spoilt::Instead(Action::Answer(self.too_many(work, Denied { cause, wait, gauge })))
+            }
+            FaultKind::ThrottleInBand { retry_after_ms } => {
+                let wait = retry_after_ms.map(Duration::from_millis).or(hit.left).unwrap_or(Duration::from_secs(1));
+                if let Job::Response(turn) = &work.job
+                    && turn.asked.stream.is_some()
+                {
+                    let head = headers::service(Head::new(200), self.ids, self.shared);
+                    let head = head.with("retry-after-ms", wait.as_millis().to_string());
+                    let events = responses::refused(
+                        &generation(self.shared, self.knobs, work, Vec::new(), Usage::default()),
+                        turn,
+                    );
+                    return Spoilt::Instead(Action::Answer(Box::new(stream(head, events))));
+                }
+                let factor = self.shared.faults().factor(&work.deployment.spec.name, now);
+                let gauge = work.deployment.gauge(factor, now).exhausted(Cause::Token, wait);
+                Spoilt::Instead(Action::Answer(self.too_many(work, Denied { cause: Cause::Token, wait, gauge })))
             }
             FaultKind::Fail { status, body } => {
                 if status == 408 {
@@ -224,6 +245,7 @@ impl Call<'_> {
                 Ok(answer)
             }
             Job::Text(asked) => self.generate(work, asked, head.with("x-ms-rai-invoked", "true")),
+            Job::Response(turn) => self.generate(work, &turn.asked, head.with("x-ms-rai-invoked", "true")),
         }
     }
 
@@ -257,16 +279,16 @@ impl Call<'_> {
         let cached = deployment.cached(&asked.cache_key, &prompt.text, time::now()).min(prompt.tokens);
         self.ticket.charge_prompt(prompt.tokens, cached);
         self.ticket.reasoned(reasoning);
-        let prefix = if work.operation == Operation::Chat { "chatcmpl" } else { "cmpl" };
-        let generation = Generation {
-            id: format!("{prefix}-{}", std::iter::repeat_with(fastrand::alphanumeric).take(29).collect::<String>()),
-            created: time::wall_now().0 / 1_000_000,
-            deployment,
-            fingerprint: &shared.fingerprint,
-            choices,
-            usage: Usage { prompt: prompt.tokens, cached, completion: all + reasoning, reasoning },
-            annotations: annotations(&work.family, self.knobs),
-            knobs: self.knobs,
+        let usage = Usage { prompt: prompt.tokens, cached, completion: all + reasoning, reasoning };
+        let generation = generation(shared, self.knobs, work, choices, usage);
+        let turn = match &work.job {
+            Job::Response(turn) => Some(turn),
+            Job::Text(_) | Job::Vectors(_) => None,
+        };
+        let keep = |turn: &Turn, body: &str| {
+            if let Some(kept) = responses::kept(&generation, turn, body.to_owned()) {
+                shared.shelf.keep(&generation.id, kept);
+            }
         };
         self.ticket.entry.completion_id = Some(generation.id.clone());
         let first = Duration::from_millis(self.knobs.ttft_ms);
@@ -274,23 +296,30 @@ impl Call<'_> {
         let mut answer = match asked.stream {
             None => {
                 self.ticket.generated(all);
-                let body = match work.operation {
-                    Operation::Chat => chat::body(&generation),
-                    Operation::Completions | Operation::Embeddings => completions::body(&generation),
+                let body = match (turn, work.operation) {
+                    (Some(turn), _) => {
+                        let body = responses::body(&generation, turn);
+                        keep(turn, &body);
+                        body
+                    }
+                    (None, Operation::Chat) => chat::body(&generation),
+                    (None, _) => completions::body(&generation),
                 };
                 let mut answer = Answer::json(head, body);
                 answer.wait = first + pace * u32::try_from(visible + reasoning).unwrap_or(u32::MAX);
                 answer
             }
             Some(streaming) => {
-                let events = match work.operation {
-                    Operation::Chat => chat::events(&generation, streaming),
-                    Operation::Completions | Operation::Embeddings => completions::events(&generation, streaming),
+                let events = match (turn, work.operation) {
+                    (Some(turn), _) => {
+                        let (events, ended) = responses::events(&generation, turn, streaming);
+                        keep(turn, &ended);
+                        events
+                    }
+                    (None, Operation::Chat) => chat::events(&generation, streaming),
+                    (None, _) => completions::events(&generation, streaming),
                 };
-                let head = head
-                    .with("Content-Type", "text/event-stream; charset=utf-8")
-                    .with("azureai-fe-is-streaming", "True");
-                let mut answer = Answer::new(head, Body::Events(events));
+                let mut answer = stream(head, events);
                 answer.wait = first;
                 answer
             }
@@ -324,6 +353,11 @@ enum Later {
     Slow { first: Duration, pace: Duration },
 }
 
+fn stream(head: Head, events: Events) -> Answer {
+    let head = head.with("Content-Type", "text/event-stream; charset=utf-8").with("azureai-fe-is-streaming", "True");
+    Answer::new(head, Body::Events(events))
+}
+
 fn spoil(mut answer: Answer, breaks: Break) -> Action {
     answer.breaks = Some(breaks);
     Action::Answer(Box::new(answer))
@@ -337,32 +371,4 @@ fn slowed(mut answer: Answer, first: Duration, pace: Duration) -> Answer {
     answer.wait = first.saturating_add(pace.saturating_mul(tokens));
     answer.token_pace = pace;
     answer
-}
-
-fn annotations(family: &Family, knobs: &Knobs) -> Annotations {
-    match knobs.stream {
-        _ if !family.annotates() => Annotations::Absent,
-        StreamMode::NoFilter => Annotations::Empty,
-        StreamMode::Lumps | StreamMode::AsyncFilter => Annotations::Full,
-    }
-}
-
-impl Job {
-    fn prompt_tokens(&self) -> u64 {
-        match self {
-            Self::Text(asked) => asked.prompt.tokens,
-            Self::Vectors(wanted) => wanted.tokens(),
-        }
-    }
-
-    fn estimate(&self) -> Estimate {
-        match self {
-            Self::Text(asked) => Estimate {
-                prompt: asked.prompt.characters.div_ceil(4),
-                cached: 0,
-                output: asked.most.unwrap_or(0).saturating_mul(asked.computed),
-            },
-            Self::Vectors(wanted) => Estimate { prompt: wanted.tokens(), ..Estimate::default() },
-        }
-    }
 }

@@ -23,6 +23,7 @@ pub struct Entry {
     /// Wall-clock microseconds since the Unix epoch.
     pub arrived_us: i64,
     pub duration_us: u64,
+    pub method: String,
     pub path: String,
     pub api_version: Option<String>,
     /// As asked for, also when there is none of that name.
@@ -47,7 +48,7 @@ pub struct Entry {
     /// The injected fault that hit it.
     pub fault: Option<&'static str>,
     pub apim_request_id: String,
-    /// `chatcmpl-…`, `cmpl-…`
+    /// `chatcmpl-…`, `cmpl-…`, `resp_…`
     pub completion_id: Option<String>,
     /// Names of the headers that arrived, in order, as they were spelt.
     pub headers: Arc<[String]>,

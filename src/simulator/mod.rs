@@ -8,7 +8,7 @@
 //! wanted here.
 //!
 //! A request's way: `connection` reads it, `routes` names it, `gate` checks it as Azure's front end does, `inference`
-//! admits and answers it with the help of `chat`, `completions` and `embeddings`, and `connection` writes the reply
+//! admits and answers it with the help of `chat`, `completions`, `embeddings` and `responses`, and `connection` writes the reply
 //! at the resource's pace while a `Ticket` keeps the journal entry.
 
 mod admission;
@@ -28,6 +28,7 @@ mod headers;
 mod identity;
 mod inference;
 mod journal;
+mod kept;
 mod knobs;
 mod models;
 mod parameters;
@@ -37,10 +38,12 @@ mod prompt_cache;
 mod reply;
 mod request;
 mod resource;
+mod responses;
 mod routes;
 mod server;
 mod state;
 mod throttling;
+mod work;
 
 pub use control::Control;
 pub use faults::{Cause, Cut, Ending, FailBody, Fault, FaultKind};

@@ -167,7 +167,7 @@ fn refuse_for_reasoning(fields: &Fields) -> Result<(), Invalid> {
     }
 }
 
-fn integer(fields: &Fields, name: &'static str, least: u64) -> Result<Option<u64>, Invalid> {
+pub(super) fn integer(fields: &Fields, name: &'static str, least: u64) -> Result<Option<u64>, Invalid> {
     let Some(value) = fields.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     if !(value.is_u64() || value.is_i64()) {
         return Err(wrong_type(name, "an integer", value));
@@ -184,7 +184,7 @@ fn integer(fields: &Fields, name: &'static str, least: u64) -> Result<Option<u64
     }
 }
 
-fn flag(fields: &Fields, name: &'static str) -> Result<Option<bool>, Invalid> {
+pub(super) fn flag(fields: &Fields, name: &'static str) -> Result<Option<bool>, Invalid> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(*flag)),

@@ -141,6 +141,7 @@ impl Posted {
             "throttle" => {
                 FaultKind::Throttle { cause: self.cause.unwrap_or(Cause::Token), retry_after_ms: self.retry_after_ms }
             }
+            "throttle_in_band" => FaultKind::ThrottleInBand { retry_after_ms: self.retry_after_ms },
             "fail" => FaultKind::Fail { status: self.status.unwrap_or(500), body: self.body.unwrap_or(FailBody::Json) },
             "cut" => FaultKind::Cut {
                 after: match (self.after_bytes, self.after_chunks) {
@@ -161,8 +162,8 @@ impl Posted {
             "shrink" => FaultKind::Shrink { factor: self.factor.unwrap_or(0.5) },
             other => {
                 return Err(format!(
-                    "kind is throttle, fail, cut, hang (with after_chunks: inside the stream), slow, refuse, reset, \
-                     shrink or heal, not '{other}'"
+                    "kind is throttle, throttle_in_band, fail, cut, hang (with after_chunks: inside the stream), slow, \
+                     refuse, reset, shrink or heal, not '{other}'"
                 ));
             }
         };

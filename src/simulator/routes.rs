@@ -18,6 +18,12 @@ pub(super) enum Route {
     UnsupportedVersion {
         operation: Operation,
     },
+    /// What is kept of a response.
+    Kept {
+        family: Family,
+        id: String,
+        part: KeptPart,
+    },
     Models(Family),
     Model(Family, String),
     /// The simulator's own control plane: the rest of the path.
@@ -67,7 +73,19 @@ pub(super) enum Operation {
     Chat,
     Completions,
     Embeddings,
+    /// The only one whose deployment is in the body in both families.
+    Responses,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeptPart {
+    Response,
+    Deletion,
+    Cancel,
+    InputItems,
+}
+
+const RESPONSES_SINCE: &str = "2025-03-01-preview";
 
 /// Every dated api-version of the inference API.
 const VERSIONS: &[&str] = &[
@@ -103,6 +121,10 @@ pub(super) fn route(method: &str, path: &str, version: Option<&str>) -> Route {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     match (method, segments.as_slice()) {
         (_, ["_simulator", rest @ ..]) => Route::Plane(rest.join("/")),
+        (_, ["openai", "v1", "responses", id, rest @ ..]) => match kept(method, rest) {
+            Some(part) if v1_version(version) => Route::Kept { family: Family::V1, id: decode(id), part },
+            Some(_) | None => Route::Unknown,
+        },
         ("POST", ["openai", "v1", rest @ ..]) => match operation(rest) {
             Some(operation) if v1_version(version) => {
                 Route::Inference { family: Family::V1, operation, deployment: None }
@@ -110,6 +132,16 @@ pub(super) fn route(method: &str, path: &str, version: Option<&str>) -> Route {
             Some(operation) => Route::UnsupportedVersion { operation },
             None => Route::Unknown,
         },
+        ("POST", ["openai", "responses"]) => match dated(version, Operation::Responses) {
+            Some(family) => Route::Inference { family, operation: Operation::Responses, deployment: None },
+            None => Route::UnknownVersion { operation: Operation::Responses, deployment: String::new() },
+        },
+        (_, ["openai", "responses", id, rest @ ..]) => {
+            match (kept(method, rest), dated(version, Operation::Responses)) {
+                (Some(part), Some(family)) => Route::Kept { family, id: decode(id), part },
+                (_, _) => Route::Unknown,
+            }
+        }
         ("GET", ["openai", "v1", "models"]) => Route::Models(Family::V1),
         ("GET", ["openai", "v1", "models", id]) => Route::Model(Family::V1, decode(id)),
         ("POST", ["openai", "deployments", deployment, rest @ ..]) => {
@@ -133,14 +165,29 @@ fn operation(segments: &[&str]) -> Option<Operation> {
         ["chat", "completions"] => Some(Operation::Chat),
         ["completions"] => Some(Operation::Completions),
         ["embeddings"] => Some(Operation::Embeddings),
+        ["responses"] => Some(Operation::Responses),
+        _ => None,
+    }
+}
+
+fn kept(method: &str, segments: &[&str]) -> Option<KeptPart> {
+    match (method, segments) {
+        ("GET", []) => Some(KeptPart::Response),
+        ("DELETE", []) => Some(KeptPart::Deletion),
+        ("POST", ["cancel"]) => Some(KeptPart::Cancel),
+        ("GET", ["input_items"]) => Some(KeptPart::InputItems),
         _ => None,
     }
 }
 
 fn dated(version: Option<&str>, operation: Operation) -> Option<Family> {
     let version = version.filter(|version| VERSIONS.contains(version))?;
-    let before_chat = version == "2022-12-01";
-    (operation != Operation::Chat || !before_chat).then(|| Family::Dated(version.to_owned()))
+    let knows = match operation {
+        Operation::Chat => version != "2022-12-01",
+        Operation::Responses => version >= RESPONSES_SINCE,
+        Operation::Completions | Operation::Embeddings => true,
+    };
+    knows.then(|| Family::Dated(version.to_owned()))
 }
 
 fn v1_version(version: Option<&str>) -> bool {
@@ -179,6 +226,31 @@ mod tests {
         assert_eq!(route("POST", "/openai/v1/embeddings", Some("preview")), v1);
         assert_eq!(route("GET", "/openai/v1/models/a", None), Route::Model(Family::V1, "a".to_owned()));
         assert_eq!(route("GET", "/openai/v1/embeddings", None), Route::Unknown);
+    }
+
+    #[test]
+    fn responses_name_their_deployment_in_the_body_and_are_kept() {
+        let preview = Family::Dated("2025-04-01-preview".to_owned());
+        for (path, version, family) in
+            [("/openai/v1/responses", None, Family::V1), ("/openai/responses", Some("2025-04-01-preview"), preview)]
+        {
+            let created =
+                Route::Inference { family: family.clone(), operation: Operation::Responses, deployment: None };
+            assert_eq!(route("POST", path, version), created);
+            for (method, below, part) in [
+                ("GET", "", KeptPart::Response),
+                ("DELETE", "", KeptPart::Deletion),
+                ("POST", "/cancel", KeptPart::Cancel),
+                ("GET", "/input_items", KeptPart::InputItems),
+            ] {
+                let kept = Route::Kept { family: family.clone(), id: "resp_1".to_owned(), part };
+                assert_eq!(route(method, &format!("{path}/resp_1{below}"), version), kept);
+            }
+            assert_eq!(route("POST", &format!("{path}/resp_1"), version), Route::Unknown);
+        }
+        let old = Route::UnknownVersion { operation: Operation::Responses, deployment: String::new() };
+        assert_eq!(route("POST", "/openai/responses", Some("2024-10-21")), old);
+        assert_eq!(route("GET", "/openai/responses/resp_1", Some("2024-10-21")), Route::Unknown);
     }
 
     #[test]

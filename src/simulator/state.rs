@@ -12,6 +12,7 @@ use super::bucket::Bucket;
 use super::faults::{Cause, Faults};
 use super::identity::Tokens;
 use super::journal::Journal;
+use super::kept::Shelf;
 use super::knobs::Knobs;
 use super::models::{self, Model};
 use super::prompt_cache::PromptCache;
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) deployments: BTreeMap<String, Arc<Deployment>>,
     pub(super) journal: Arc<Journal>,
     pub(super) tokens: Tokens,
+    pub(super) shelf: Shelf,
     /// Connections accepted so far.
     pub(super) connections: AtomicU64,
     /// `azureml-model-session`
@@ -47,6 +49,7 @@ impl Shared {
             deployments,
             journal: Journal::new(file),
             tokens: Tokens::default(),
+            shelf: Shelf::default(),
             connections: AtomicU64::new(0),
             session: format!("d20260330170902-{:012x}", random.u64(..) >> 16),
             fingerprint: format!("fp_{:010x}", random.u64(..) >> 24),

@@ -67,6 +67,7 @@ fn text(shared: &Shared, knobs: &Knobs, throttled: &Throttled<'_>, seconds: u64)
         Operation::Chat => "ChatCompletions_Create",
         Operation::Completions => "Completions_Create",
         Operation::Embeddings => "Embeddings_Create",
+        Operation::Responses => "Responses_Create",
     };
     match knobs.throttle_text {
         ThrottleText::Classic => (

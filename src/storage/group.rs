@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::ledger::{Intent, LedgerEntry, Progress, Settlement};
+use super::pins::Pin;
 use crate::domain::ids::RequestId;
 
 #[derive(Debug, Default)]
@@ -14,6 +15,7 @@ pub(super) struct Group<'a> {
     pub(super) opened: Vec<&'a Intent>,
     /// How far requests got that are still open.
     pub(super) progressed: Vec<&'a Progress>,
+    pub(super) pinned: Vec<&'a Pin>,
     /// Requests that ended.
     pub(super) settled: Vec<(&'a Intent, &'a Settlement)>,
 }
@@ -25,6 +27,7 @@ impl<'a> Group<'a> {
             match entry {
                 LedgerEntry::Intent(intent) => group.opened.push(intent),
                 LedgerEntry::Progress(progress) => group.progressed.push(progress),
+                LedgerEntry::Pinned(pin) => group.pinned.push(pin),
                 LedgerEntry::Settled(intent, settlement) => group.settled.push((intent, settlement)),
             }
         }

@@ -8,6 +8,7 @@ use diesel::prelude::*;
 
 use super::group::Group;
 use super::ledger::{Intent, LedgerEntry, Settlement};
+use super::pins::FilePin;
 use super::rollups::Rollups;
 use super::rows::{AdvanceRequest, CloseOpen, FileAttempt, FileClosed, OpenRequest};
 use super::{StorageError, Store};
@@ -41,6 +42,9 @@ impl Journal {
             }
             for progress in &group.progressed {
                 AdvanceRequest::new(progress).execute(connection)?;
+            }
+            for pin in &group.pinned {
+                FilePin::new(pin).execute(connection)?;
             }
             let mut rollups = Rollups::default();
             for (intent, settlement) in &group.settled {

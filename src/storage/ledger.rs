@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::pins::Pin;
 use crate::domain::demand::Operation;
 use crate::domain::ids::{DeploymentName, KeyId, ModelName, RequestId, ResourceName, UserId};
 use crate::domain::money::Cost;
@@ -99,6 +100,8 @@ pub struct AttemptRecord {
 pub enum LedgerEntry {
     Intent(Arc<Intent>),
     Progress(Progress),
+    /// Where the upstream keeps what it is giving an id to.
+    Pinned(Box<Pin>),
     /// Carries the intent too, so that one row can be written where the intent never was.
     Settled(Arc<Intent>, Box<Settlement>),
 }

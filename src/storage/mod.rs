@@ -11,6 +11,7 @@ pub mod ledger;
 mod lock;
 mod meta;
 pub mod page;
+pub mod pins;
 mod recovery;
 pub mod requests;
 mod rollups;

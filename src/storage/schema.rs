@@ -103,5 +103,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    pins (id) {
+        id -> Text,
+        key_id -> Binary,
+        resource -> Text,
+        deployment -> Text,
+        model -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
 diesel::joinable!(keys -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(keys, users);

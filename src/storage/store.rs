@@ -268,6 +268,7 @@ mod tests {
             "attempts",
             debug_query::<Sqlite, _>(&schema::attempts::table.select(schema::attempts::all_columns)).to_string(),
         );
+        check("pins", debug_query::<Sqlite, _>(&schema::pins::table.select(schema::pins::all_columns)).to_string());
         check(
             "usage_hourly",
             debug_query::<Sqlite, _>(&schema::usage_hourly::table.select(schema::usage_hourly::all_columns))

@@ -23,6 +23,7 @@ mod quota;
 mod regions;
 mod relay;
 mod replay;
+mod responses;
 mod scenario;
 mod scenarios;
 mod sdk;

@@ -51,6 +51,34 @@ const checks = {
     assert.ok(used[0].usage.completion_tokens > 0);
   },
 
+  async plain_response(client) {
+    const answer = await client().responses.create({ model: chat, input: 'Say hello.' });
+    assert.ok(answer.output_text);
+    assert.equal(answer.status, 'completed');
+    assert.ok(answer.usage.input_tokens > 0 && answer.usage.output_tokens > 0);
+    assert.equal((await client().responses.retrieve(answer.id)).output_text, answer.output_text);
+    const items = await client().responses.inputItems.list(answer.id);
+    assert.equal(items.data[0].content[0].text, 'Say hello.');
+    const following = await client().responses.create({
+      model: chat, input: 'And now?', previous_response_id: answer.id,
+    });
+    assert.ok(following.usage.input_tokens > answer.usage.input_tokens);
+    await client().responses.delete(answer.id);
+    await assert.rejects(client().responses.retrieve(answer.id), (error) => {
+      assert.ok(error instanceof NotFoundError);
+      assert.equal(error.code, 'response_not_found');
+      return true;
+    });
+  },
+
+  async streamed_response(client) {
+    const events = await collect(await client().responses.create({ model: chat, input: 'Say hello.', stream: true }));
+    const deltas = events.filter((event) => event.type === 'response.output_text.delta');
+    const text = deltas.map((event) => event.delta).join('');
+    assert.equal(events.at(-1).type, 'response.completed');
+    assert.equal((await client().responses.retrieve(events.at(-1).response.id)).output_text, text);
+  },
+
   async embeddings(client) {
     const answer = await client().embeddings.create({ model: embedding, input: ['one', 'two'] });
     assert.equal(answer.data.length, 2);

@@ -54,6 +54,35 @@ def embeddings(client):
     assert len(plain) == len(vectors[0]), (len(plain), len(vectors[0]))
 
 
+def plain_response(client):
+    answer = client().responses.create(model=CHAT, input="Say hello.")
+    assert answer.output_text and answer.status == "completed", answer
+    assert answer.usage.input_tokens > 0 and answer.usage.output_tokens > 0, answer.usage
+    again = client().responses.retrieve(answer.id)
+    assert again.output_text == answer.output_text, again
+    items = list(client().responses.input_items.list(answer.id))
+    assert items[0].content[0].text == "Say hello.", items
+    following = client().responses.create(model=CHAT, input="And now?", previous_response_id=answer.id)
+    assert following.usage.input_tokens > answer.usage.input_tokens, following.usage
+    client().responses.delete(answer.id)
+    try:
+        client().responses.retrieve(answer.id)
+    except NotFoundError as error:
+        assert error.code == "response_not_found", error.body
+        return
+    raise AssertionError("a deleted response was found")
+
+
+def streamed_response(client):
+    events = list(client().responses.create(model=CHAT, input="Say hello.", stream=True))
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert events[-1].type == "response.completed", events[-1]
+    assert text == events[-1].response.output_text, text
+    assert client().responses.retrieve(events[-1].response.id).output_text == text
+    with client().responses.stream(model=CHAT, input="Say hello.") as stream:
+        assert stream.get_final_response().output_text
+
+
 def models(client):
     names = {model.id for model in client().models.list()}
     assert {CHAT, EMBEDDING} <= names, names
@@ -85,7 +114,10 @@ def early_close(client):
     assert one.chat.completions.create(model=CHAT, messages=HELLO).choices
 
 
-CHECKS = [plain_chat, streamed_chat, streamed_chat_with_usage, embeddings, models, wrong_key, unknown_model, early_close]
+CHECKS = [
+    plain_chat, streamed_chat, streamed_chat_with_usage, embeddings, plain_response, streamed_response, models, wrong_key,
+    unknown_model, early_close,
+]
 failed = 0
 for client in (openai, azure):
     for check in CHECKS:

@@ -79,7 +79,8 @@ fn passed_over(PassedOver { resource, deployment, reason }: &PassedOver) -> Valu
             view["share"] = json!(share);
             view["load"] = json!(load);
         }
-        Reason::AlreadyTried
+        Reason::NotItsResource
+        | Reason::AlreadyTried
         | Reason::RegionNotAllowed
         | Reason::PromptTooLong
         | Reason::Drained

@@ -71,7 +71,7 @@ async fn ask(worker: &Worker, deployment: &Arc<Deployment>, routing: &Routing, l
         Ok(Answer { status, upstream_id, rest, .. }) => {
             let outcome = if status < 400 { Outcome::Served } else { Outcome::Rejected { status } };
             let (usage, detail) = match rest {
-                Rest::Whole { body, usage } => (usage, error_code(&body)),
+                Rest::Whole { body, usage, .. } => (usage, error_code(&body)),
                 Rest::Events(_) | Rest::Large { .. } => (None, None),
             };
             (outcome, Some(status), detail, upstream_id, usage)

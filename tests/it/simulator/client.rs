@@ -194,9 +194,15 @@ impl Answer {
 
     /// The data of each event.
     pub fn events(&self) -> Vec<&str> {
-        let event = |event: &str| event.strip_prefix("data: ").map(str::len);
-        assert!(self.text().split_terminator("\n\n").all(|text| event(text).is_some()), "{}", self.text());
-        self.text().split_terminator("\n\n").filter_map(|text| text.strip_prefix("data: ")).collect()
+        // Those of the Responses API have a name before.
+        let data = |text: &str| -> Option<usize> {
+            let named = text.strip_prefix("event: response.").or_else(|| text.strip_prefix("event: error"));
+            let rest = named.map_or(Some(text), |named| Some(named.split_once('\n')?.1))?;
+            rest.strip_prefix("data: ").map(|data| text.len() - data.len())
+        };
+        let texts = || self.text().split_terminator("\n\n");
+        assert!(texts().all(|text| data(text).is_some()), "{}", self.text());
+        texts().filter_map(|text| Some(&text[data(text)?..])).collect()
     }
 
     /// The events that are JSON.

@@ -1,0 +1,241 @@
+//! The stateful side of the Responses API: what refers to a response that an upstream keeps goes to that upstream.
+//!
+//! A response is its key's own: another's id, an unknown one and an expired one are all a 404. Where the resource is gone
+//! or does not work, the client is told; no other resource is asked, because none has it. Which one it is, is nobody's
+//! business but the operator's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::ACCEPT;
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse};
+use smallvec::SmallVec;
+
+use super::dispatch::{RequestLabel, Told};
+use super::error::ApiError;
+use super::routes::{Kept, Part};
+use super::state::Worker;
+use super::{auth, body, inference};
+use crate::domain::demand::{Demand, Operation, OutputCap};
+use crate::domain::ids::{ModelName, ResourceName};
+use crate::domain::sku::Skus;
+use crate::fleet::routes::{Route, RouteTable};
+use crate::limits::Caller;
+use crate::openai::request::State;
+use crate::proxy::exchange::{Body, Unserved};
+use crate::proxy::headers;
+use crate::proxy::kept::{self, Errand, Fetched};
+use crate::storage::pins::Pin;
+
+/// The label of metrics.
+const ENDPOINT: &str = "responses.kept";
+/// Each may be a look into the database.
+const MOST_REFERENCES: usize = 2_000;
+/// An operator comes back to it, nobody knows when.
+const SWITCHED_OFF: Duration = Duration::from_secs(60);
+
+/// The resource that a new response must be made by, if it goes on from another. Refuses what this version does not serve.
+pub(super) async fn resource_of(
+    state: &State,
+    worker: &Worker,
+    table: &RouteTable,
+    caller: &Caller,
+    route: &Route,
+    fallback: &[ModelName],
+) -> Result<Option<ResourceName>, ApiError> {
+    if state.background {
+        return Err(ApiError::unsupported("background", "Leave it out, and stream the answer if it takes long."));
+    }
+    if state.conversation {
+        return Err(ApiError::unsupported("conversation", "Go on with `previous_response_id`."));
+    }
+    if state.previous.is_none() && state.references.is_empty() {
+        return Ok(None);
+    }
+    if state.references.len() > MOST_REFERENCES {
+        return Err(ApiError::unsupported("input", "It names too many items: send their contents instead."));
+    }
+    let ids: Vec<_> = state.previous.iter().chain(&state.references).cloned().collect();
+    let mut kept = Vec::with_capacity(ids.len());
+    for (id, pin) in ids.iter().zip(find(worker, caller, &ids).await?) {
+        let unknown = if state.previous.as_ref() == Some(id) {
+            ApiError::previous_response_not_found
+        } else {
+            ApiError::item_not_found
+        };
+        kept.push(pin.ok_or_else(|| unknown(id))?);
+    }
+    let (Some(pin), Some(id)) = (kept.first(), ids.first()) else { return Ok(None) };
+    if kept.iter().any(|other| other.resource != pin.resource) {
+        return Err(ApiError::kept_apart());
+    }
+    check_resource(table, pin)?;
+    let mut routes = fallback.iter().filter_map(|name| table.model(name.as_str()).map(Arc::as_ref));
+    if serves(route, pin) || routes.any(|route| serves(route, pin)) {
+        return Ok(Some(pin.resource.clone()));
+    }
+    Err(ApiError::model_without_response(route.model.as_str(), id))
+}
+
+/// Whether a part of a kept response takes this method.
+pub(super) fn takes(part: Part, method: &Method) -> bool {
+    match part {
+        Part::Response => method == Method::GET || method == Method::DELETE,
+        Part::Cancel => method == Method::POST,
+        Part::InputItems => method == Method::GET,
+    }
+}
+
+/// Reads, cancels or deletes what is kept.
+pub(super) async fn serve(
+    request: &HttpRequest,
+    payload: Payload,
+    worker: &Worker,
+    kept: Kept,
+    label: &RequestLabel,
+    told: &mut Told,
+) -> Result<HttpResponse, ApiError> {
+    let answer = answer(request, payload, worker, &kept, label, told).await;
+    let (status, outcome) = match &answer {
+        Ok((_, response)) if response.status().as_u16() < 400 => (response.status(), "ok"),
+        Ok((_, response)) => (response.status(), "client_error"),
+        Err(error) => (error.status, "refused"),
+    };
+    let model = answer.as_ref().map_or("", |(model, _)| model.as_str());
+    worker.house.metrics.requests.with_label_values(&[ENDPOINT, model, status.as_str(), outcome]).inc();
+    answer.map(|(_, response)| response)
+}
+
+async fn answer(
+    request: &HttpRequest,
+    mut payload: Payload,
+    worker: &Worker,
+    Kept { id, part, dialect }: &Kept,
+    label: &RequestLabel,
+    told: &mut Told,
+) -> Result<(ModelName, HttpResponse), ApiError> {
+    let (house, table) = (&worker.house, worker.router.table());
+    let caller = auth::caller(request.headers(), &house.callers)?;
+    let permit = caller.admit().map_err(|limited| inference::refuse(worker, limited))?;
+    told.figures = permit.figures;
+    let asked_version = inference::asked_version(request, *dialect)?;
+    let query = passed_on(request.query_string())?;
+    // A cancellation may have one; it says nothing.
+    body::read(request.headers(), &mut payload, inference::body_limits(&table)).await?;
+    let found = find(worker, &caller, std::slice::from_ref(id)).await?;
+    let pin = found.into_iter().flatten().next().ok_or_else(|| ApiError::response_not_found(id))?;
+    check_resource(&table, &pin)?;
+    let method = request.method().clone();
+    let errand = Errand {
+        request: label.id(),
+        demand: demand(&table, &caller, &pin),
+        method: method.clone(),
+        response_id: pin.id.clone(),
+        part: part.path(),
+        query,
+        accept: request.headers().get(ACCEPT).cloned(),
+        request_id: label.text.clone(),
+        asked_version,
+    };
+    let routing = table.settings.routing.clone();
+    let Fetched { status, headers, body, deployment } =
+        kept::run(errand, &worker.router, &worker.client, &routing, &house.metrics).await?;
+    // Also where it was gone already.
+    if method == Method::DELETE
+        && (status < 300 || status == 404)
+        && let Err(error) = house.pins.remove(&house.store, id).await
+    {
+        tracing::warn!(%error, "the place of a deleted response could not be removed and goes when it expires");
+    }
+    let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
+    for (name, value) in headers.iter().filter(|(name, _)| headers::passes_back(name)) {
+        response.append_header((name.clone(), value.clone()));
+    }
+    if table.settings.server.expose_route {
+        response.insert_header(("x-gateway-route", format!("{}/{}", deployment.resource, deployment.name)));
+    }
+    let response = match body {
+        Body::Whole(bytes) => response.body(bytes),
+        Body::Stream(reader) => response.body(reader),
+    };
+    Ok((deployment.model.clone(), response))
+}
+
+/// The caller's own pins of these ids, in their order.
+async fn find(worker: &Worker, caller: &Caller, ids: &[String]) -> Result<Vec<Option<Arc<Pin>>>, ApiError> {
+    let house = &worker.house;
+    let found = house.pins.find(&house.store, ids).await.map_err(|error| {
+        tracing::error!(%error, "where a response is kept could not be read");
+        house.metrics.database_errors.inc();
+        ApiError::pins_unreadable()
+    })?;
+    Ok(found.into_iter().map(|pin| pin.filter(|pin| pin.key_id == caller.grant.key_id)).collect())
+}
+
+/// A resource that is only switched off comes back; one that left the settings does not.
+fn check_resource(table: &RouteTable, pin: &Pin) -> Result<(), ApiError> {
+    match table.settings.resources.get(&pin.resource) {
+        Some(resource) if resource.enabled => Ok(()),
+        Some(_) => Err(Unserved::PinUnavailable { retry_after: SWITCHED_OFF }.into()),
+        None => Err(ApiError::response_gone(&pin.id)),
+    }
+}
+
+fn serves(route: &Route, pin: &Pin) -> bool {
+    route.deployments().any(|deployment| deployment.resource == pin.resource)
+}
+
+/// Nothing is generated, so nothing is counted but the request. Any deployment of the resource leads to it.
+fn demand(table: &RouteTable, caller: &Caller, pin: &Pin) -> Demand {
+    let own = table.model(pin.model.as_str()).filter(|route| serves(route, pin));
+    let route = own.or_else(|| table.models.iter().find(|route| serves(route, pin)));
+    Demand {
+        operation: Operation::Responses,
+        model: route.map_or_else(|| pin.model.clone(), |route| route.model.clone()),
+        fallback: SmallVec::new(),
+        input_tokens: 0,
+        output_tokens: 0,
+        cap: OutputCap::Assumed,
+        regions: caller.grant.regions.clone(),
+        skus: Skus::Any,
+        class: caller.grant.class,
+        batch_share: table.settings.routing.batch_share,
+        pin: Some(pin.resource.clone()),
+    }
+}
+
+/// The client's own parameters that the upstream knows, as they were sent.
+fn passed_on(query: &str) -> Result<String, ApiError> {
+    const KNOWN: [&str; 7] = ["include", "include[]", "include%5B%5D", "limit", "order", "after", "before"];
+    let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+    let pairs = || query.split('&').filter(|pair| !pair.is_empty());
+    if pairs().any(|pair| pair == "stream=true") {
+        return Err(ApiError::unsupported("stream", "A kept response is whole: read it without `stream`."));
+    }
+    let known: Vec<_> = pairs().filter(|pair| KNOWN.contains(&name(pair).as_str())).collect();
+    Ok(known.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_upstream_knows_is_passed_on() {
+        let query = "api-version=2025-04-01-preview&limit=2&order=asc&key=secret&include%5B%5D=a&&after=msg_1";
+        assert_eq!(passed_on(query).unwrap(), "limit=2&order=asc&include%5B%5D=a&after=msg_1");
+        assert_eq!(passed_on("").unwrap(), "");
+        assert_eq!(passed_on("stream=true").unwrap_err().body.code, "unsupported_parameter");
+    }
+
+    #[test]
+    fn each_part_has_its_methods() {
+        let methods = [Method::GET, Method::POST, Method::DELETE, Method::HEAD];
+        let taken = |part| methods.iter().filter(|method| takes(part, method)).map(Method::as_str).collect::<Vec<_>>();
+        assert_eq!(taken(Part::Response), ["GET", "DELETE"]);
+        assert_eq!(taken(Part::Cancel), ["POST"]);
+        assert_eq!(taken(Part::InputItems), ["GET"]);
+    }
+}

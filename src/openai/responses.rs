@@ -1,0 +1,352 @@
+//! The Responses API: how its streams and its whole answers are read, and what its failures mean.
+//!
+//! A response has an id, under which the upstream keeps it unless it was asked not to. A stream of one ends with an event
+//! of its own, never with `[DONE]`, and may say under status 200 that it failed.
+//! Source: <https://platform.openai.com/docs/api-reference/responses-streaming>
+
+use std::ops::Range;
+
+use memchr::memmem;
+
+use super::answer::{Event, StreamWatch};
+use super::{json, usage};
+use crate::domain::usage::Usage;
+
+/// What the events have told of a response.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) made: Made,
+    pub(super) failure: Option<Failure>,
+}
+
+/// What an upstream gives ids to, and keeps unless it was asked not to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Of the response.
+    pub id: Option<String>,
+    /// Of the items of its output: a later request may name them instead of repeating them.
+    pub items: Vec<String>,
+}
+
+/// More items than this are not noted: no answer on record has a tenth of it.
+const MOST_ITEMS: usize = 1_000;
+
+/// Whose a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It does not say; an `error` event may follow that does.
+    Unsaid,
+    /// A rate limit or a quota.
+    Limited,
+    Upstream,
+    /// The request's own: no other deployment would do better.
+    Client,
+}
+
+/// Whether a text can be the id of a response or of an item: for nothing else is it filed where it is kept.
+pub fn is_id(text: &str) -> bool {
+    const LONGEST: usize = 128;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=LONGEST).contains(&text.len()) && text.bytes().all(fits)
+}
+
+/// Reads the data of one event.
+pub(super) fn read_event(watch: &mut StreamWatch, data: &[u8]) -> Event {
+    let Ok(members) = json::members(data) else { return Event::Other };
+    let member = |name: &[u8]| members.iter().find(|member| &data[member.key.clone()] == name);
+    let kind = member(b"type").and_then(|member| data.get(member.value.clone())).unwrap_or_default();
+    let response = member(b"response").map(|member| &member.value);
+    match kind {
+        br#""error""# => Event::Error,
+        br#""response.created""# | br#""response.in_progress""# | br#""response.queued""# => {
+            note(watch, data, response);
+            Event::Other
+        }
+        br#""response.completed""# | br#""response.incomplete""# => {
+            note(watch, data, response);
+            Event::Done
+        }
+        br#""response.failed""# => {
+            let error = note(watch, data, response);
+            let failure = error.map_or(Failure::Unsaid, |error| whose(data, &error));
+            watch.response.failure = Some(failure);
+            Event::Failed(failure)
+        }
+        kind if kind.starts_with(br#""response."#) => {
+            if kind.ends_with(br#".delta""#)
+                && let Some(delta) = member(b"delta").and_then(|member| data.get(member.value.clone()))
+                && let Some(inside) = delta.strip_prefix(b"\"").and_then(|delta| delta.strip_suffix(b"\""))
+            {
+                watch.keep(inside);
+            } else if kind == br#""response.output_item.done""#
+                && watch.response.made.items.len() < MOST_ITEMS
+                && let Some(id) = member(b"item").and_then(|item| id_of(data, &item.value))
+            {
+                watch.response.made.items.push(id);
+            }
+            Event::Content
+        }
+        _ if member(b"error").is_some_and(|error| &data[error.value.clone()] != b"null") => Event::Error,
+        _ => Event::Other,
+    }
+}
+
+/// Takes id and usage from the `response` that an event carries; gives where its error stands.
+fn note(watch: &mut StreamWatch, data: &[u8], response: Option<&Range<usize>>) -> Option<Range<usize>> {
+    let found = Found::at(data, &json::members_at(data, response?));
+    if watch.response.made.id.is_none() {
+        watch.response.made.id = found.id;
+    }
+    watch.usage = found.usage.or(watch.usage);
+    found.error
+}
+
+/// A whole answer that was not streamed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    pub made: Made,
+    pub usage: Option<Usage>,
+    pub failure: Option<Failure>,
+}
+
+/// Reads a whole answer; `None` when it is no response.
+pub fn read_whole(body: &[u8]) -> Option<Whole> {
+    let members = json::members(body).ok()?;
+    let Found { id, usage, error, failed } = Found::at(body, &members);
+    // An error alone is no response.
+    id.as_ref()?;
+    let output = members.iter().find(|member| &body[member.key.clone()] == b"output");
+    let output = output.map_or_else(Vec::new, |output| json::elements_at(body, &output.value));
+    let items = output.iter().take(MOST_ITEMS).filter_map(|item| id_of(body, item)).collect();
+    let failure = match error {
+        Some(error) => Some(whose(body, &error)),
+        None => failed.then_some(Failure::Unsaid),
+    };
+    Some(Whole { made: Made { id, items }, usage, failure })
+}
+
+/// The items of earlier responses that the `input` at `span` names instead of repeating them. In doubt an element counts
+/// as such: what is named must be the caller's own, however the name is spelt.
+pub fn references(body: &[u8], span: &Range<usize>) -> Vec<String> {
+    let mut found = Vec::new();
+    for element in json::elements_at(body, span) {
+        let members = json::members_at(body, &element);
+        let (mut names, mut typed) = (false, false);
+        for member in &members {
+            if json::key_text(body, member) == "type" && body.get(member.value.clone()) != Some(b"null") {
+                typed = true;
+                names |= json::string_at(body, &member.value).as_deref() == Some("item_reference");
+            }
+        }
+        let is = |member: &json::Member, name: &str| json::key_text(body, member) == name;
+        // Without a type, it is a message or a name.
+        names |= !typed && !members.iter().any(|member| is(member, "content"));
+        if names {
+            let ids = members.iter().filter(|member| is(member, "id"));
+            found.extend(ids.filter_map(|id| json::string_at(body, &id.value)).map(|id| id.into_owned()));
+        }
+    }
+    found
+}
+
+fn id_of(text: &[u8], object: &Range<usize>) -> Option<String> {
+    let members = json::members_at(text, object);
+    let id = members.iter().find(|member| &text[member.key.clone()] == b"id")?;
+    json::string_at(text, &id.value).map(|id| id.into_owned())
+}
+
+/// The `error` of a failed response, whole or in an event: what limits and causes are read from. The rest of it repeats
+/// what the client wrote.
+pub fn error_in(text: &[u8]) -> Option<&[u8]> {
+    let start = memchr::memchr(b'{', text)?;
+    let text = text.get(start..)?.trim_ascii_end();
+    let members = json::members(text).ok()?;
+    let inner = members.iter().find(|member| &text[member.key.clone()] == b"response");
+    let found = match inner {
+        Some(response) => Found::at(text, &json::members_at(text, &response.value)),
+        None => Found::at(text, &members),
+    };
+    text.get(found.error?)
+}
+
+/// The id of a response that is too large to be read whole, from its beginning.
+pub fn id_in_head(head: &[u8]) -> Option<String> {
+    const NAME: &[u8] = b"\"id\"";
+    let head = &head[..head.len().min(64 << 10)];
+    memmem::find_iter(head, NAME).find_map(|at| {
+        let colon = json::skip_space(head, at + NAME.len());
+        let value = json::skip_space(head, colon + 1);
+        let end = json::skip_string(head, value).ok()?;
+        let id = json::string_at(head, &(value..end))?;
+        id.starts_with("resp_").then(|| id.into_owned())
+    })
+}
+
+#[derive(Default)]
+struct Found {
+    id: Option<String>,
+    usage: Option<Usage>,
+    error: Option<Range<usize>>,
+    failed: bool,
+}
+
+impl Found {
+    fn at(text: &[u8], members: &[json::Member]) -> Self {
+        let mut found = Self::default();
+        for member in members {
+            let value = &text[member.value.clone()];
+            match &text[member.key.clone()] {
+                b"id" => found.id = json::string_at(text, &member.value).map(|id| id.into_owned()),
+                b"usage" if value.starts_with(b"{") => found.usage = usage::read(text, &member.value),
+                b"error" if value != b"null" => found.error = Some(member.value.clone()),
+                b"status" => found.failed = value == br#""failed""#,
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// Judges by the code. One that is not known here is taken for the client's: its prompt would be billed again.
+fn whose(text: &[u8], error: &Range<usize>) -> Failure {
+    let members = json::members_at(text, error);
+    let code = members.iter().find(|member| &text[member.key.clone()] == b"code");
+    let code = code.and_then(|code| json::string_at(text, &code.value));
+    match code.as_deref() {
+        None | Some("") => Failure::Unsaid,
+        Some("rate_limit_exceeded" | "too_many_requests" | "insufficient_quota" | "429") => Failure::Limited,
+        Some(
+            "server_error"
+            | "internal_error"
+            | "internal_server_error"
+            | "service_unavailable"
+            | "timeout"
+            | "vector_store_timeout"
+            | "500"
+            | "503",
+        ) => Failure::Upstream,
+        Some(_) => Failure::Client,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::demand::Operation;
+
+    fn read(events: &[&str]) -> (Vec<Event>, StreamWatch) {
+        let mut watch = StreamWatch::of(Operation::Responses);
+        let read = events.iter().map(|data| watch.read(format!("event: x\ndata: {data}\n\n").as_bytes())).collect();
+        (read, watch)
+    }
+
+    #[test]
+    fn a_stream_is_read_to_its_own_end() {
+        let (events, watch) = read(&[
+            r#"{"type":"response.created","sequence_number":0,"response":{"id":"resp_1","error":null,"usage":null}}"#,
+            r#"{"type":"response.in_progress","response":{"id":"resp_1"}}"#,
+            r#"{"type":"keepalive","sequence_number":2}"#,
+            r#"{"type":"response.output_item.added","item":{"id":"msg_1","content":[]}}"#,
+            r#"{"type":"response.output_text.delta","delta":"He\u0301"}"#,
+            r#"{"type":"response.function_call_arguments.delta","delta":"{\"a\""}"#,
+            r#"{"type":"response.output_text.done","text":"He\u0301"}"#,
+            r#"{"type":"response.output_item.done","item":{"id":"msg_1","content":[{"id":"no"}]}}"#,
+            r#"{"type":"response.completed","response":{"id":"resp_1","usage":{"input_tokens":3,"output_tokens":4}}}"#,
+            "[DONE]",
+        ]);
+        use Event::{Content, Done, Other};
+        assert_eq!(events, [Other, Other, Other, Content, Content, Content, Content, Content, Done, Other]);
+        assert_eq!(watch.made(), &Made { id: Some("resp_1".into()), items: vec!["msg_1".into()] });
+        assert_eq!(watch.usage(), Some(Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() }));
+        assert_eq!(watch.text(), ("He\u{301}{\"a\"".to_owned(), 0), "deltas only: the rest repeats them");
+        assert_eq!(watch.failure(), None);
+    }
+
+    #[test]
+    fn only_plain_texts_are_ids() {
+        assert!(is_id("resp_05500b38c2cd9bfc") && is_id("a-b"));
+        for wrong in ["", "resp/1", "..", "a b", "résp", &"a".repeat(129)] {
+            assert!(!is_id(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let failed = |error: &str| {
+            let event = format!(r#"{{"type":"response.failed","response":{{"id":"resp_1","error":{error}}}}}"#);
+            let (events, watch) = read(&[&event]);
+            let [Event::Failed(failure)] = events[..] else { panic!("{events:?}") };
+            assert_eq!(watch.failure(), Some(failure));
+            failure
+        };
+        assert_eq!(failed("null"), Failure::Unsaid);
+        assert_eq!(failed(r#"{"code":"rate_limit_exceeded"}"#), Failure::Limited);
+        assert_eq!(failed(r#"{"code":"insufficient_quota","message":"x"}"#), Failure::Limited);
+        assert_eq!(failed(r#"{"code":"server_error"}"#), Failure::Upstream);
+        assert_eq!(failed(r#"{"code":"invalid_prompt"}"#), Failure::Client);
+        for error in [
+            r#"{"type":"error","error":{"type":"too_many_requests"},"sequence_number":2}"#,
+            r#"{"type":"error","code":"server_error","message":"x"}"#,
+            r#"{"error":{"message":"x"}}"#,
+        ] {
+            assert_eq!(read(&[error]).0, [Event::Error], "{error}");
+        }
+    }
+
+    #[test]
+    fn whole_answers() {
+        let usage = Some(Usage { input_tokens: 1, output_tokens: 2, ..Usage::default() });
+        let made = |items: &[&str]| Made {
+            id: Some("resp_1".into()),
+            items: items.iter().map(|item| (*item).to_owned()).collect(),
+        };
+        let body =
+            br#"{"id":"resp_1","status":"completed","error":null,"output":[{"id":"rs_1","summary":[]},{"id":"msg_1"}],
+            "usage":{"input_tokens":1,"output_tokens":2}}"#;
+        assert_eq!(read_whole(body), Some(Whole { made: made(&["rs_1", "msg_1"]), usage, failure: None }));
+        let failed = br#"{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"m"}}"#;
+        assert_eq!(read_whole(failed), Some(Whole { made: made(&[]), usage: None, failure: Some(Failure::Upstream) }));
+        assert_eq!(error_in(failed), Some(&br#"{"code":"server_error","message":"m"}"#[..]));
+        for nonsense in [&b""[..], b"<html>", b"{\"id\":", b"{\"error\":{\"code\":\"x\"}}", b"[]"] {
+            assert_eq!(read_whole(nonsense), None);
+        }
+    }
+
+    #[test]
+    fn names_of_items_are_found_however_they_are_spelt() {
+        let named = |input: &str| references(input.as_bytes(), &(0..input.len()));
+        for one in [
+            r#"[{"type":"message","role":"user","content":"a"},{"type":"item_reference","id":"rs_1"}]"#,
+            r#"[{"id":"rs_1"}]"#,
+            r#"[{"id":"rs_1","type":null}]"#,
+            r#"[{"type":"item\u005freference","\u0069d":"rs_1"}]"#,
+            r#"[{"type":"message","type":"item_reference","id":"rs_1","content":"a"}]"#,
+        ] {
+            assert_eq!(named(one), ["rs_1"], "{one}");
+        }
+        let repeated = r#"[{"type":"message","id":"msg_1","content":"a"},{"role":"user","content":"a","id":"msg_2"},
+            {"type":"function_call_output","call_id":"c","output":"o"}]"#;
+        for none in [repeated, r#""text""#, "[]", "[1,null]"] {
+            assert!(named(none).is_empty(), "{none}");
+        }
+        assert_eq!(named(r#"[{"type":"item_reference","id":"a"},{"type":"item_reference","id":"b"}]"#), ["a", "b"]);
+    }
+
+    #[test]
+    fn an_error_is_found_without_what_the_client_wrote() {
+        let event = b"event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"id\":\"resp_1\",\
+                      \"instructions\":\"rate_limit\",\"error\":{\"code\":\"x\"}}}\n\n";
+        assert_eq!(error_in(event), Some(&b"{\"code\":\"x\"}"[..]));
+        assert_eq!(error_in(b"data: {\"error\":{\"code\":\"y\"}}\n\n"), Some(&b"{\"code\":\"y\"}"[..]));
+        assert_eq!(error_in(b"data: x\n\n"), None);
+    }
+
+    #[test]
+    fn a_large_answers_id_is_at_its_beginning() {
+        let head = br#"{ "id" : "resp_9", "output":[{"id":"ig_1","result":"iVBOR"#;
+        assert_eq!(id_in_head(head).as_deref(), Some("resp_9"));
+        let later = br#"{"tools":[{"id":"t"}],"id":"resp_9""#;
+        assert_eq!(id_in_head(later).as_deref(), Some("resp_9"));
+        assert_eq!(id_in_head(br#"{"id":"resp_"#), None);
+    }
+}
