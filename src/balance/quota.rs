@@ -6,11 +6,14 @@
 use std::time::Duration;
 
 use super::request_window::RequestWindow;
+use super::spacing::Spacing;
 use super::token_window::{self, TokenWindow};
 use super::utilisation::{self, Utilisation};
 use crate::azure::headers::Figures;
 use crate::domain::outcome::ThrottleCause;
 use crate::domain::time::Timestamp;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Limits per minute as the settings have them: start values, for Azure's own figures replace them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub struct Quota {
     requests: RequestWindow,
     tokens: TokenWindow,
     utilisation: Utilisation,
+    spacing: Spacing,
 }
 
 /// What was taken for one request.
@@ -68,6 +72,7 @@ impl Quota {
             requests: RequestWindow::new(start.rpm.map(u64::from)),
             tokens: TokenWindow::new(start.tpm.map(u64::from)),
             utilisation: Utilisation::default(),
+            spacing: Spacing::default(),
         }
     }
 
@@ -76,6 +81,7 @@ impl Quota {
         if self.fits_at(tokens, now).is_some() {
             return None;
         }
+        self.spacing.take(now);
         Some(Ticket {
             requests: self.requests.take(now),
             tokens: self.tokens.take(tokens, now),
@@ -86,12 +92,17 @@ impl Quota {
     /// When a request of so many tokens fits, if it does not now. `None` = now.
     pub fn fits_at(&mut self, tokens: u64, now: Timestamp) -> Option<Timestamp> {
         self.roll(now);
-        self.requests.fits_at().max(self.tokens.fits_at(tokens)).max(self.utilisation.fits_at())
+        self.whole_at().max(self.tokens.fits_at(tokens))
+    }
+
+    /// When a request of any size fits, if it does not now.
+    fn whole_at(&self) -> Option<Timestamp> {
+        self.requests.fits_at().max(self.utilisation.fits_at()).max(self.spacing.fits_at())
     }
 
     pub fn view(&mut self, now: Timestamp) -> View {
         self.roll(now);
-        let (room, until) = match self.requests.fits_at().max(self.utilisation.fits_at()) {
+        let (room, until) = match self.whole_at() {
             Some(until) => (0, until.min(self.requests.changes_at().unwrap_or(until))),
             None => (self.tokens.room(), self.tokens.changes_at().unwrap_or(Timestamp(u64::MAX))),
         };
@@ -128,6 +139,17 @@ impl Quota {
         self.roll(now);
         // Refused requests count as requests, not as tokens.
         self.tokens.uncounted(&ticket.tokens);
+        let limit = match cause {
+            ThrottleCause::Requests => self.requests.limit().map(|limit| (1, limit)),
+            ThrottleCause::Tokens => self.tokens.limit().map(|limit| (ticket.tokens.amount(), limit)),
+            ThrottleCause::Provisioned | ThrottleCause::Capacity | ThrottleCause::Period | ThrottleCause::Unknown => {
+                None
+            }
+        };
+        if let Some((amount, limit)) = limit.filter(|(_, limit)| *limit > 0) {
+            let even = MINUTE.mul_f64(amount.min(limit) as f64 / limit as f64);
+            self.spacing.refused(ticket.requests.at(), even, now);
+        }
         match cause {
             ThrottleCause::Requests => self.requests.refused(now, wait),
             ThrottleCause::Tokens => self.tokens.refused(now, wait),
@@ -147,6 +169,7 @@ impl Quota {
         self.requests.roll(now);
         self.tokens.roll(now);
         self.utilisation.roll(now);
+        self.spacing.roll(now);
     }
 }
 
@@ -179,7 +202,7 @@ mod tests {
         let ticket = quota.take(10, at(0)).unwrap();
         quota.heard(&ticket, &Figures { utilisation: Some(1.1), ..Figures::default() }, at(50));
         assert!(full(&mut quota));
-        assert!(quota.take(10, at(1_300)).is_some());
+        assert!(quota.take(10, at(2_200)).is_some());
     }
 
     #[test]

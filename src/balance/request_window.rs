@@ -18,6 +18,11 @@ const IN_SECOND: Duration = Duration::from_millis(25);
 const IN_TEN_SECONDS: Duration = Duration::from_millis(250);
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
+/// A limit that is only read off answers does not say that Azure slices it, and a large one is not worth the burst that
+/// would be held back in vain. Of a smaller one a second's share is a few requests: there, several gateways at once
+/// would be refused all the time.
+const UNSLICED: u64 = 1_000;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestWindow {
     minute: TokenWindow,
@@ -25,8 +30,7 @@ pub struct RequestWindow {
     ten_seconds: Slots<41>,
     /// Requests of others in the last minute.
     others: Slots<61>,
-    /// Whether slices bind: an operator named a limit, or Azure has refused for one. A limit that is only read off answers
-    /// does not say that Azure slices it.
+    /// Whether slices bind in any case: an operator named a limit, or Azure has refused for one.
     sliced: bool,
 }
 
@@ -61,7 +65,7 @@ impl RequestWindow {
     /// When one more request fits, if it does not now. `None` = now.
     pub fn fits_at(&self) -> Option<Timestamp> {
         let limit = self.limit()?;
-        if !self.sliced {
+        if !self.sliced && limit >= UNSLICED {
             return self.minute.fits_at(1);
         }
         let own = |slices: u64| limit.div_ceil(slices).saturating_sub(self.of_others(limit, slices)).max(1);
@@ -169,12 +173,24 @@ mod tests {
     fn without_a_limit_everything_fits_and_is_counted() {
         let mut window = RequestWindow::new(None);
         let marks: Vec<_> = (0..50).map(|_| try_take(&mut window, 0).unwrap()).collect();
-        window.heard(&marks[49], Some(600), Some(540), at(10));
+        window.heard(&marks[49], Some(1_200), Some(1_140), at(10));
         assert_eq!(window.used(), 60, "others sent ten");
-        assert_eq!(window.fits_at(), None, "a limit that is read off an answer does not say that Azure slices it");
+        assert_eq!(
+            window.fits_at(),
+            None,
+            "a large limit that is read off an answer does not say that Azure slices it"
+        );
         window.refused(at(20), Duration::from_secs(1));
         assert!(try_take(&mut window, 500).is_none(), "50 in this second");
         assert_eq!(window.fits_at(), Some(at(1_050)));
+    }
+
+    #[test]
+    fn a_small_limit_is_sliced_wherever_it_was_read() {
+        let mut window = RequestWindow::new(None);
+        let marks: Vec<_> = (0..5).map(|_| try_take(&mut window, 0).unwrap()).collect();
+        window.heard(&marks[4], Some(300), Some(295), at(10));
+        assert_eq!(window.fits_at(), Some(at(1_050)), "five a second");
     }
 
     #[test]

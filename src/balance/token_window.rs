@@ -67,6 +67,10 @@ impl Mark {
     pub fn at(&self) -> Timestamp {
         self.at
     }
+
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
 }
 
 impl TokenWindow {

@@ -9,16 +9,22 @@ use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 
-/// Beyond this the next tier is used; a little below 100 %, so that the 429 is not met.
-const FULL: f64 = 0.98;
+/// What is left free below 100 %, so that the 429 is not met: others, whom nobody here knows, fill the bucket too. It
+/// costs no throughput, for a bucket drains as fast when it is less full. Every refusal widens it, and time narrows it.
+const LEAST_MARGIN: f64 = 0.1;
+const MOST_MARGIN: f64 = 0.6;
+const WIDER: f64 = 0.1;
+/// In a second.
+const NARROWER: f64 = 0.001;
 /// A full bucket's share that drains in a second: short bursts pass, so the bucket is seconds deep.
 const DRAIN: f64 = 0.1;
 /// How much a new measurement counts when it is lower than what was believed; higher ones count at once.
 const FORGIVE: f64 = 0.2;
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Utilisation {
     level: f64,
+    margin: f64,
     drained: Timestamp,
     /// What a token is believed to add; zero until two answers were compared.
     per_token: f64,
@@ -47,10 +53,27 @@ pub struct Mark {
     corrected: f64,
 }
 
+impl Default for Utilisation {
+    fn default() -> Self {
+        Self {
+            level: 0.0,
+            margin: LEAST_MARGIN,
+            drained: Timestamp::ZERO,
+            per_token: 0.0,
+            tokens: 0,
+            taken: 0,
+            corrected: 0.0,
+            heard: None,
+        }
+    }
+}
+
 impl Utilisation {
     /// Brings the level up to `now`; before anything is read of it.
     pub fn roll(&mut self, now: Timestamp) {
-        self.level = (self.level - DRAIN * now.since(self.drained).as_secs_f64()).max(0.0);
+        let seconds = now.since(self.drained).as_secs_f64();
+        self.level = (self.level - DRAIN * seconds).max(0.0);
+        self.margin = (self.margin - NARROWER * seconds).max(LEAST_MARGIN);
         self.drained = self.drained.max(now);
     }
 
@@ -61,7 +84,7 @@ impl Utilisation {
 
     /// When one more request fits, if it does not now. `None` = now.
     pub fn fits_at(&self) -> Option<Timestamp> {
-        let excess = self.level - FULL;
+        let excess = self.level - (1.0 - self.margin);
         let wait = Duration::try_from_secs_f64(excess / DRAIN).ok().filter(|_| excess >= 0.0)?;
         // Below the mark, not on it.
         Some(self.drained.after(wait + Duration::from_millis(1)))
@@ -111,9 +134,11 @@ impl Utilisation {
         }
     }
 
-    /// Azure refused because the bucket was full, and has room again after `wait`.
+    /// Azure refused because the bucket was full, and has room again after `wait`. It may be tried then, margin or not:
+    /// what the next answer says counts.
     pub fn refused(&mut self, wait: Duration) {
-        self.correct(FULL + DRAIN * wait.as_secs_f64() - self.level);
+        self.margin = (self.margin + WIDER).min(MOST_MARGIN);
+        self.correct(1.0 - self.margin + DRAIN * wait.as_secs_f64() - self.level);
     }
 
     fn correct(&mut self, difference: f64) {
@@ -153,11 +178,11 @@ mod tests {
         utilisation.heard(&first, 0.2);
         let second = take(&mut utilisation, 100, 0).unwrap();
         utilisation.heard(&second, 0.4);
-        // Two more in flight, and a third would be the one that is refused.
+        // Two more in flight, and a third would come too close.
         assert!(take(&mut utilisation, 100, 0).is_some() && take(&mut utilisation, 200, 0).is_some());
         assert_eq!(utilisation.level().map(|level| (level * 100.0).round()), Some(100.0));
-        assert!(take(&mut utilisation, 100, 100).is_none());
-        assert!(take(&mut utilisation, 100, 300).is_some());
+        assert!(take(&mut utilisation, 100, 900).is_none());
+        assert!(take(&mut utilisation, 100, 1_100).is_some());
     }
 
     #[test]
@@ -195,12 +220,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_fills_it_for_as_long_as_azure_says() {
+    fn a_refusal_fills_it_for_as_long_as_azure_says_and_widens_the_margin() {
         let mut utilisation = Utilisation::default();
         let mark = take(&mut utilisation, 10, 0).unwrap();
         utilisation.heard(&mark, 0.3);
         utilisation.refused(Duration::from_secs(3));
-        assert!(take(&mut utilisation, 10, 2_990).is_none());
-        assert!(take(&mut utilisation, 10, 3_010).is_some());
+        assert!(take(&mut utilisation, 10, 2_900).is_none());
+        let probe = take(&mut utilisation, 10, 3_010).unwrap();
+        utilisation.heard(&probe, 1.0);
+        // Two tenths of it are to be free from now on.
+        assert!(take(&mut utilisation, 10, 4_900).is_none());
+        assert!(take(&mut utilisation, 10, 5_100).is_some());
+        for _ in 0..9 {
+            utilisation.refused(Duration::ZERO);
+        }
+        assert!((utilisation.margin - MOST_MARGIN).abs() < 1e-9);
+        utilisation.roll(at(600_000));
+        assert!((utilisation.margin - LEAST_MARGIN).abs() < 1e-9, "and time narrows it again");
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `ready_at`, `state`, `latency`, `faults`, `own_share` | the owning `Resource` |
 //! | `last_resort_at` | the owning `Resource` and leases; both only raise it |
-//! | `quiet_until`, `in_flight`, `probing`, `sample_at`, `trial_at`, `answered` | leases |
+//! | `quiet_until`, `in_flight`, `probing`, `refused_probes`, `sample_at`, `trial_at`, `answered` | leases |
 //! | `bad_news` | leases raise it, the owner lowers it |
 //! | `drained`, `share_among_peers` | the `Pool`: for an operator, and by comparison |
 
@@ -30,6 +30,7 @@ pub struct Gauges {
     state: AtomicU8,
     probing: AtomicBool,
     drained: AtomicBool,
+    refused_probes: AtomicU8,
     bad_news: AtomicU32,
     sample_at: AtomicU64,
     last_resort_at: AtomicU64,
@@ -50,6 +51,7 @@ impl Default for Gauges {
             state: AtomicU8::default(),
             probing: AtomicBool::default(),
             drained: AtomicBool::default(),
+            refused_probes: AtomicU8::default(),
             bad_news: AtomicU32::default(),
             sample_at: AtomicU64::default(),
             last_resort_at: AtomicU64::default(),
@@ -169,6 +171,17 @@ impl Gauges {
 
     pub(super) fn count_answer(&self) {
         self.answered.fetch_add(1, Relaxed);
+        if self.refused_probes.load(Relaxed) != 0 {
+            self.refused_probes.store(0, Relaxed);
+        }
+    }
+
+    /// How many probes have been answered 429 in a row, with this one if it was a probe.
+    pub(super) fn count_refusal(&self, taken: &Taken) -> u32 {
+        let before = self.refused_probes.load(Relaxed);
+        let count = if taken.probe { before.saturating_add(1) } else { before };
+        self.refused_probes.store(count, Relaxed);
+        u32::from(count)
     }
 
     /// Takes the right to send one request; gives `None` when another took the last one first.

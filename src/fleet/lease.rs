@@ -9,6 +9,7 @@ use super::resource::{Paced, Settled};
 use crate::azure::headers::Figures;
 use crate::balance::gray::Speed;
 use crate::balance::health::Report;
+use crate::balance::pause;
 use crate::balance::quota::Ticket;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
@@ -21,11 +22,6 @@ pub struct Lease {
     taken: Option<Taken>,
     ticket: Ticket,
 }
-
-/// A pause is lengthened by up to this share of it, and this much: gateways that met the same 429 do not all probe at
-/// once.
-const JITTER: f64 = 0.05;
-const MOST_JITTER: Duration = Duration::from_millis(250);
 
 impl Lease {
     /// Takes room for a request of so many tokens, as Azure counts them. `None` when the deployment's last room went to
@@ -84,9 +80,9 @@ impl Lease {
         match outcome {
             Outcome::Throttled { cause, retry_after } => {
                 let pause = retry_after.unwrap_or(self.deployment.cooldown);
-                let jitter = pause.mul_f64(JITTER).min(MOST_JITTER).mul_f64(fastrand::f64());
                 self.deployment.quota.refused(&self.ticket, cause, pause, now);
-                gauges.close_until(now.after(pause + jitter));
+                let extra = pause::extra(pause, gauges.count_refusal(&taken), fastrand::f64());
+                gauges.close_until(now.after(pause + extra));
             }
             Outcome::Faulted(Fault::Connect) => self.deployment.quota.give_back(&self.ticket, now),
             Outcome::Faulted(_)

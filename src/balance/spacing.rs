@@ -1,0 +1,99 @@
+//! A distance between two requests of ours to a deployment that others, whom nobody here knows, use up too.
+//!
+//! Counters tell what others have sent when an answer comes, and not what they will send: where a limit lets in few
+//! requests, several gateways that each see room are refused all the time. So every refusal makes a gateway's own
+//! requests rarer, and time makes them denser again, until together they are about as many as there is room for: additive
+//! fairness out of multiplicative steps, as TCP shares a line. A gateway that is alone with a deployment knows what it
+//! sent, is hardly ever refused, and keeps no distance.
+//! Source: Chiu and Jain, "Analysis of the increase and decrease algorithms for congestion avoidance" (1989).
+
+use std::time::Duration;
+
+use crate::domain::time::Timestamp;
+
+/// A refusal makes the distance so many times longer.
+const WIDER: f64 = 1.5;
+/// At most so many times the distance that the limit alone would mean: that many gateways get along.
+const MOST: u32 = 16;
+/// In this time the distance becomes half of what it was.
+const HALVES_IN: Duration = Duration::from_secs(90);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spacing {
+    gap: Duration,
+    /// What the limit alone would mean.
+    even: Duration,
+    rolled: Timestamp,
+    sent: Option<Timestamp>,
+    refused: Option<Timestamp>,
+}
+
+impl Spacing {
+    /// Brings the distance up to `now`; before anything is read of it.
+    pub fn roll(&mut self, now: Timestamp) {
+        if !self.gap.is_zero() {
+            let halvings = now.since(self.rolled).as_secs_f64() / HALVES_IN.as_secs_f64();
+            let gap = self.gap.mul_f64(0.5_f64.powf(halvings));
+            // What is left of it then keeps nobody away.
+            self.gap = if gap < self.even / 2 { Duration::ZERO } else { gap };
+        }
+        self.rolled = self.rolled.max(now);
+    }
+
+    /// When one more request is far enough from the last, if it is not now. `None` = now.
+    pub fn fits_at(&self) -> Option<Timestamp> {
+        let at = self.sent?.after(self.gap);
+        (!self.gap.is_zero() && at > self.rolled).then_some(at)
+    }
+
+    pub fn take(&mut self, now: Timestamp) {
+        self.sent = Some(now);
+    }
+
+    /// A request sent at `sent` was refused, of which the limit lets in one each `even` on average. Refusals of what was
+    /// sent before an earlier one came tell nothing new.
+    pub fn refused(&mut self, sent: Timestamp, even: Duration, now: Timestamp) {
+        if self.refused.is_some_and(|refused| sent < refused) {
+            return;
+        }
+        self.refused = Some(now);
+        self.even = even;
+        self.gap = self.gap.mul_f64(WIDER).clamp(even, even * MOST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Timestamp {
+        Timestamp::ZERO.after(Duration::from_millis(milliseconds))
+    }
+
+    const EVEN: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn refusals_widen_it_and_time_narrows_it() {
+        let mut spacing = Spacing::default();
+        spacing.take(at(0));
+        spacing.roll(at(1));
+        assert_eq!(spacing.fits_at(), None, "nobody was refused");
+        spacing.refused(at(0), EVEN, at(10));
+        assert_eq!(spacing.fits_at(), Some(at(1_000)));
+        spacing.refused(at(5), EVEN, at(20));
+        assert_eq!(spacing.fits_at(), Some(at(1_000)), "one burst, one step");
+        spacing.refused(at(30), EVEN, at(40));
+        assert_eq!(spacing.fits_at(), Some(at(1_500)));
+        for sent in (100..2_000).step_by(50) {
+            spacing.refused(at(sent), EVEN, at(sent + 10));
+        }
+        assert_eq!(spacing.fits_at(), Some(at(16_000)), "and no further");
+        spacing.roll(at(90_001));
+        spacing.take(at(90_001));
+        let next = spacing.fits_at().unwrap().since(at(90_001)).as_millis();
+        assert!((7_990..8_010).contains(&next), "{next}");
+        spacing.roll(at(600_000));
+        spacing.take(at(600_000));
+        assert_eq!(spacing.fits_at(), None, "forgotten");
+    }
+}
