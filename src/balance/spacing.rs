@@ -4,7 +4,7 @@
 //! requests, several gateways that each see room are refused all the time. So every refusal makes a gateway's own
 //! requests rarer, and time makes them denser again, until together they are about as many as there is room for: additive
 //! fairness out of multiplicative steps, as TCP shares a line. A gateway that is alone with a deployment knows what it
-//! sent, is hardly ever refused, and keeps no distance.
+//! sent, is hardly ever refused, and keeps no distance: one refusal in a while is no reason to.
 //! Source: Chiu and Jain, "Analysis of the increase and decrease algorithms for congestion avoidance" (1989).
 
 use std::time::Duration;
@@ -53,12 +53,15 @@ impl Spacing {
     /// A request sent at `sent` was refused, of which the limit lets in one each `even` on average. Refusals of what was
     /// sent before an earlier one came tell nothing new.
     pub fn refused(&mut self, sent: Timestamp, even: Duration, now: Timestamp) {
-        if self.refused.is_some_and(|refused| sent < refused) {
+        let before = self.refused;
+        if before.is_some_and(|before| sent < before) {
             return;
         }
         self.refused = Some(now);
         self.even = even;
-        self.gap = self.gap.mul_f64(WIDER).clamp(even, even * MOST);
+        if before.is_some_and(|before| now.since(before) < HALVES_IN) {
+            self.gap = self.gap.mul_f64(WIDER).clamp(even, even * MOST);
+        }
     }
 }
 
@@ -78,7 +81,9 @@ mod tests {
         spacing.take(at(0));
         spacing.roll(at(1));
         assert_eq!(spacing.fits_at(), None, "nobody was refused");
-        spacing.refused(at(0), EVEN, at(10));
+        spacing.refused(at(0), EVEN, at(2));
+        assert_eq!(spacing.fits_at(), None, "one refusal is none");
+        spacing.refused(at(2), EVEN, at(10));
         assert_eq!(spacing.fits_at(), Some(at(1_000)));
         spacing.refused(at(5), EVEN, at(20));
         assert_eq!(spacing.fits_at(), Some(at(1_000)), "one burst, one step");
