@@ -2,7 +2,7 @@
 //!
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `relay` the streamed rest of an answer, `books`
 //! what the ledger and the metrics are told, `pipe` what actix polls of a relay, `spill` when a refusal
-//! is not the client's own.
+//! is not the client's own, `whereabouts` whether a deployment is where the settings say.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -14,3 +14,4 @@ pub mod headers;
 pub mod pipe;
 pub mod relay;
 pub mod spill;
+pub mod whereabouts;
