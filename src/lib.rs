@@ -28,6 +28,8 @@
 //! - A lease is settled exactly once; outside the closed state a deployment is asked by one request at a time.
 //! - What is admitted is settled exactly once, before its last byte is sent, whatever is killed.
 //! - An upstream answer reaches the client whole or is visibly cut; it never reaches another client.
+//! - A key that is limited to regions is served from nowhere else: every choice asks
+//!   [`fleet::deployment::Deployment::may_serve`].
 //! - A client's credential never travels upstream, a resource's never downstream, and neither is logged.
 //! - A vital actor that dies takes the process down ([`tripwire`]); the next start recovers.
 //! - Settings with a mistake never take effect.

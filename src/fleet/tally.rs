@@ -1,15 +1,18 @@
-//! What operators are shown of one deployment and nothing else reads: how many requests it got lately, and its last error.
+//! What operators are shown of one deployment and nothing else reads: how many requests it got lately, its last error, and
+//! where it says it is.
 //!
 //! | field | written by |
 //! |---|---|
 //! | `slots` | leases: one atomic operation each |
 //! | `last_error` | the owning `Resource`, for what went wrong only |
+//! | `answers_from` | its first answer |
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::domain::outcome::Outcome;
+use crate::domain::regions::RegionCode;
 use crate::domain::time::{Timestamp, WallTime};
 
 /// A ring of counts of ten seconds each. A slot holds in its upper half which ten seconds of the clock it counts, so that nobody
@@ -20,6 +23,7 @@ use crate::domain::time::{Timestamp, WallTime};
 pub struct Tally {
     slots: [AtomicU64; SLOTS],
     last_error: Mutex<Option<LastError>>,
+    answers_from: OnceLock<RegionCode>,
 }
 
 const SLOTS: usize = 8;
@@ -58,6 +62,16 @@ impl Tally {
 
     pub fn last_error(&self) -> Option<LastError> {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The region that Azure names in its answers; none before the first.
+    pub fn answers_from(&self) -> Option<&RegionCode> {
+        self.answers_from.get()
+    }
+
+    /// True for the first.
+    pub fn note_region(&self, region: RegionCode) -> bool {
+        self.answers_from.set(region).is_ok()
     }
 
     pub(super) fn note_error(&self, error: LastError) {

@@ -43,6 +43,14 @@ impl ApiError {
         Self { retry_after: Some(retry_after), ..self }
     }
 
+    /// What cannot be served could perhaps be elsewhere, where the caller's key does not let it go.
+    pub fn within(mut self, regions: &Regions) -> Self {
+        if regions.named().is_some() {
+            self.body.message.push_str(&format!(" Your key is limited to these regions: {regions}."));
+        }
+        self
+    }
+
     fn about(mut self, param: &'static str) -> Self {
         self.body.param = Some(param);
         self

@@ -92,8 +92,9 @@ pub async fn serve(
     let books = Books::open(Opening { entry, route, metrics, permit, started });
     told.in_books = true;
     let (router, client) = (worker.router.clone(), worker.client.clone());
-    let caller = caller.grant.key_id;
-    let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started, caller }).await?;
+    let (caller, regions) = (caller.grant.key_id, caller.grant.regions.clone());
+    let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started, caller }).await;
+    let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
     Ok(respond(served, table.settings.server.expose_route))
 }
 

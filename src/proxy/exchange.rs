@@ -11,7 +11,7 @@ use super::attempt::{self, Answer, Failure, Order, Rest};
 use super::books::{AttemptEnd, Books, End};
 use super::estimate;
 use super::pipe::Reader;
-use super::{relay, spill};
+use super::{relay, spill, whereabouts};
 use crate::azure::reply;
 use crate::balance::blame;
 use crate::balance::gray::Speed;
@@ -100,6 +100,7 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
         match ended {
             Ok(answer) => {
                 lease.heard(&answer.figures);
+                whereabouts::compare(&deployment, &answer.headers);
                 return send(exchange.order, exchange.books, lease, answer).await;
             }
             Err(failure) => {

@@ -65,6 +65,8 @@ pub(super) struct DeploymentView {
     pub used_tpm: u64,
     /// Of a provisioned deployment, 0 to 1.
     pub utilisation: Option<f64>,
+    /// The region that its answers name, where the settings name one.
+    pub answers_from: Option<String>,
     pub last_error: Option<ErrorView>,
 }
 
@@ -98,6 +100,7 @@ impl DeploymentView {
             effective_tpm: standing.limit_tokens,
             used_tpm: standing.used_tokens,
             utilisation: standing.utilisation,
+            answers_from: deployment.tally.answers_from().map(ToString::to_string),
             last_error: deployment.tally.last_error().map(ErrorView::of),
         }
     }

@@ -55,6 +55,7 @@ fn a_total_outage_of_the_eu_is_said_and_not_served_from_elsewhere() {
             assert!([status, 503].contains(&answer.status), "{fault:?}: {} {}", answer.status, answer.text());
             let code = answer.code();
             assert!(code.starts_with("upstream_"), "{fault:?}: {code}");
+            assert!(answer.text().contains("limited to these regions: germanywestcentral, swedencentral."));
             // 502 names no time: what is nonsense now may be nonsense later.
             let told = answer.header("retry-after-ms").map(|text| text.parse::<u64>().unwrap());
             assert!(told.map_or(answer.status == 502, |told| (1..=120_000).contains(&told)), "{fault:?}: {told:?}");

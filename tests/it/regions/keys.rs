@@ -115,6 +115,32 @@ fn a_resource_that_moves_takes_its_deployments_along() {
 }
 
 #[test]
+fn a_label_that_azure_contradicts_is_named_once() {
+    let mut estate = Estate::of(&[], &Knobs::default(), "");
+    // Simulated regions say that they are in East US 2.
+    for (name, label) in [("right", "eastus2"), ("wrong", "swedencentral"), ("own", "site-7")] {
+        estate.build(name, &Knobs::default());
+        let text = estate.region(name).replacen("endpoint", &format!("region = \"{label}\"\nendpoint"), 1);
+        estate.write(&format!("30-{name}.toml"), &text);
+    }
+    let mut gateway = estate.start();
+    let told = |name: &str| {
+        let shown = gateway.admin(&format!("/admin/v1/resources/{name}")).expect(200).json();
+        let deployments = shown["deployments"].as_array().unwrap();
+        deployments.iter().find(|one| one["name"] == MODEL).unwrap()["answers_from"].clone()
+    };
+    while ["right", "wrong", "own"].iter().any(|name| told(name) != "eastus2") {
+        gateway.chat(&estate.key, QUESTION).expect(200);
+    }
+    let line = gateway.says(|line| line["answers_from"] == "eastus2");
+    assert_eq!(
+        (&line["resource"], &line["region"], &line["level"]),
+        (&json!("wrong"), &json!("swedencentral"), &json!("WARN"))
+    );
+    gateway.stop();
+}
+
+#[test]
 fn the_command_limits_a_key_to_regions() {
     let mut estate = Estate::of(&[], &Knobs::default(), "");
     for (name, label) in [("sweden", "Sweden Central"), ("america", "eastus2")] {

@@ -45,9 +45,9 @@ impl Continents {
                 estate.tier(0, name, simulator.addr()).region = label.map(Into::into);
             }
             let routing = &mut estate.0.routing;
-            routing.first_byte_timeout = Duration::from_millis(300);
-            routing.response_timeout = Duration::from_millis(300);
-            routing.stream_idle_timeout = Duration::from_millis(300);
+            routing.first_byte_timeout = Duration::from_secs(1);
+            routing.response_timeout = Duration::from_secs(1);
+            routing.stream_idle_timeout = Duration::from_secs(1);
             routing.cooldown = Duration::from_millis(200);
             routing.max_wait = Duration::from_millis(250);
         });
