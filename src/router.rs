@@ -54,6 +54,8 @@ pub enum Turn {
     BehindTheLine,
     /// A request that an upstream has failed has waited enough.
     Now,
+    /// A second attempt beside one that is under way: only where there is room to spare.
+    Beside,
 }
 
 /// What a client is told where nobody knows better.
@@ -101,6 +103,7 @@ impl RouterHandle {
             budget: Budget::default(),
             decisions,
             retries: RetryBudget::default(),
+            hedges: RetryBudget::default(),
             retries_denied,
             _tripwire: tripwire,
         };
@@ -135,6 +138,7 @@ pub struct Router {
     budget: Budget,
     decisions: Decisions,
     retries: RetryBudget,
+    hedges: RetryBudget,
     /// Second attempts for which there was no budget.
     retries_denied: IntCounter,
     /// Fires when this actor dies, or when its worker has stopped and nobody listens any more.
@@ -170,8 +174,14 @@ impl Handler<Acquire> for Router {
         let Acquire { request, demand, tried, turn } = acquire;
         let now = time::now();
         let table = self.table.borrow().clone();
+        if turn == Turn::Beside {
+            let hedged = trust::hedge(&table, &demand, &Ask::of(&demand, &tried, now), &mut self.rng, &mut self.hedges);
+            self.note(request, &table, &demand, &tried, &hedged, now);
+            return hedged.map(|offer| offer.lease);
+        }
         if tried.is_empty() {
             self.retries.earn(table.settings.routing.retry_budget);
+            self.hedges.earn(trust::HEDGES);
         }
         let offered = if turn == Turn::BehindTheLine && !self.move_line(&demand.model) {
             Err(refusal(&table, &demand, &tried, now))
@@ -329,7 +339,7 @@ fn is_candidate(deployment: &Deployment, ask: &Ask<'_>, trust: Trust) -> bool {
         && deployment.gauges.may_ask(now)
         && deployment.quota.seems_to_fit(tokens, now)
         && !tried.contains(&deployment.id)
-        && trust.includes(deployment)
+        && trust.includes(deployment, ask)
 }
 
 /// When the soonest deployment comes back (zero: any moment), and whether the trouble is want of room or of health.

@@ -1,6 +1,6 @@
 //! The exchange with the upstream, on the worker's thread: who is asked, how often, and what reaches the client.
 //!
-//! `exchange` is the attempt loop, `attempt` one try at one deployment, `relay` the streamed rest of an answer, `books`
+//! `exchange` is the attempt loop, `attempt` one try at one deployment, `hedge` two side by side, `relay` the streamed rest of an answer, `books`
 //! what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how quickly a stream came.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
@@ -10,6 +10,7 @@ pub mod books;
 pub mod estimate;
 pub mod exchange;
 pub mod headers;
+mod hedge;
 mod pace;
 pub mod pipe;
 pub mod relay;
