@@ -27,8 +27,7 @@ use crate::fleet::lease::Lease;
 use crate::fleet::pool::{Pool, Subscribe};
 use crate::fleet::routes::{Publish, Route, RouteTable};
 use crate::tripwire::Tripwire;
-use decisions::{Budget, Decisions, Occasion};
-use explain::{Choice, explain};
+use decisions::{Budget, Decisions};
 use prometheus::IntCounter;
 use trust::Trust;
 
@@ -176,7 +175,9 @@ impl Handler<Acquire> for Router {
         let table = self.table.borrow().clone();
         if turn == Turn::Beside {
             let hedged = trust::hedge(&table, &demand, &Ask::of(&demand, &tried, now), &mut self.rng, &mut self.hedges);
-            self.note(request, &table, &demand, &tried, &hedged, now);
+            if hedged.is_ok() {
+                self.note(request, &table, &demand, &tried, &hedged, now);
+            }
             return hedged.map(|offer| offer.lease);
         }
         if tried.is_empty() {
@@ -195,33 +196,6 @@ impl Handler<Acquire> for Router {
         };
         self.note(request, &table, &demand, &tried, &offered, now);
         offered.map(|offer| offer.lease)
-    }
-}
-
-impl Router {
-    /// Keeps why a choice was made, as far as the budget goes.
-    fn note(
-        &mut self,
-        request: RequestId,
-        table: &RouteTable,
-        demand: &Demand,
-        tried: &[DeploymentId],
-        offered: &Result<Offer<'_>, Refusal>,
-        now: Timestamp,
-    ) {
-        let occasion = if offered.is_ok() && tried.is_empty() { Occasion::First } else { Occasion::Further };
-        if !tracing::enabled!(tracing::Level::DEBUG) && self.budget.take(occasion, now).is_none() {
-            return;
-        }
-        let offer = offered.as_ref().ok();
-        let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
-        let tokens = demand.counted_tokens();
-        let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
-        let manner = offer.map_or(Manner::Drawn, |offer| offer.manner);
-        let decision = explain(&Choice { route, tokens, tried, chosen, manner, rival }, now, time::wall_now());
-        let chosen = decision.chosen.as_ref().map(tracing::field::display);
-        tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
-        self.decisions.keep(request, decision);
     }
 }
 
@@ -332,14 +306,16 @@ fn candidate(index: usize, deployment: &Deployment, tokens: u64, now: Timestamp)
 }
 
 fn is_candidate(deployment: &Deployment, ask: &Ask<'_>, trust: Trust) -> bool {
-    let &Ask { tokens, tried, now } = ask;
+    deployment.gauges.may_ask(ask.now) && is_able(deployment, ask) && trust.includes(deployment, ask)
+}
+
+/// Whether it could serve the request, as far as anything but its health goes.
+fn is_able(deployment: &Deployment, ask: &Ask<'_>) -> bool {
     !deployment.gauges.is_drained()
         && deployment.has_room()
-        && deployment.credential.is_usable(now)
-        && deployment.gauges.may_ask(now)
-        && deployment.quota.seems_to_fit(tokens, now)
-        && !tried.contains(&deployment.id)
-        && trust.includes(deployment, ask)
+        && deployment.credential.is_usable(ask.now)
+        && deployment.quota.seems_to_fit(ask.tokens, ask.now)
+        && !ask.tried.contains(&deployment.id)
 }
 
 /// When the soonest deployment comes back (zero: any moment), and whether the trouble is want of room or of health.

@@ -197,7 +197,8 @@ fn answer_as(exchange: &mut Exchange, deployment: &Deployment) {
 /// Whether an attempt failed by a timeout that this process noticed too late.
 fn is_our_lateness(order: &Order, routing: &Routing, lease: &Lease, outcome: Outcome) -> bool {
     let patience = if outcome == Outcome::Faulted(Fault::Connect) {
-        routing.connect_timeout
+        // For name and TCP, for TLS, and for a proxy between.
+        routing.connect_timeout * 3
     } else if order.peek.stream {
         order.first_byte_timeout
     } else {

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use smallvec::SmallVec;
 
 use super::attempt::{self, Answer, Failure, Order};
 use super::exchange::{Exchange, Tries};
+use crate::domain::demand::Demand;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::lease::Lease;
 use crate::router::{Acquire, Turn};
@@ -34,7 +36,9 @@ pub async fn run(exchange: &mut Exchange, tries: &mut Tries, lease: Lease, after
     let hedges = books.metrics().hedges.clone();
     let mut tried = tries.deployments();
     tried.push(deployment.id);
-    let acquire = Acquire { request: books.id(), demand: demand.clone(), tried, turn: Turn::Beside };
+    // The model that is being asked, which may be a fallback, and no other.
+    let demand = Demand { model: deployment.model.clone(), fallback: SmallVec::new(), ..demand.clone() };
+    let acquire = Acquire { request: books.id(), demand, tried, turn: Turn::Beside };
     let Ok(Ok(rival)) = router.acquire(acquire).await else {
         hedges.with_label_values(&["denied"]).inc();
         return (lease, first.await);

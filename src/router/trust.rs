@@ -10,7 +10,7 @@
 //!   ([`crate::balance::health`]). Whoever asked for a pause, is quarantined, drained, full or without quota is not asked
 //!   even then. For second attempts it needs the budget, too.
 
-use super::{Ask, Offer, Refusal, SOON, choose, is_candidate};
+use super::{Ask, Offer, Refusal, SOON, choose, is_able, is_candidate};
 use crate::balance::health::State;
 use crate::balance::retry_budget::RetryBudget;
 use crate::balance::select::Candidate;
@@ -104,15 +104,6 @@ pub(super) fn last_resort(route: &Route, ask: &Ask<'_>) -> Option<Lease> {
         let claimed = deployment.gauges.claim_last_resort(ask.now);
         claimed.then(|| Lease::take(deployment, ask.tokens, ask.now)).flatten()
     })
-}
-
-/// As far as anything but its breaker goes.
-fn is_able(deployment: &Deployment, ask: &Ask<'_>) -> bool {
-    !deployment.gauges.is_drained()
-        && deployment.has_room()
-        && deployment.credential.is_usable(ask.now)
-        && deployment.quota.seems_to_fit(ask.tokens, ask.now)
-        && !ask.tried.contains(&deployment.id)
 }
 
 /// Whether a second attempt was not made for want of budget.
