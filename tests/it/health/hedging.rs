@@ -155,7 +155,9 @@ fn at_most_one_request_in_twenty_has_a_hedge() {
     for _ in 0..REQUESTS {
         gateway.chat(STREAMED_QUESTION).expect(200);
     }
-    let hedges = azures[1].requests().len();
-    assert!((1..=REQUESTS / 20 + 3).contains(&hedges), "{hedges} hedges for {REQUESTS} requests");
-    assert_eq!(count(&gateway, "denied") as usize, REQUESTS - hedges);
+    // The first may have answered before its hedge was sent.
+    let hedges = count(&gateway, "won") + count(&gateway, "lost");
+    assert!((1.0..=REQUESTS as f64 / 20.0 + 3.0).contains(&hedges), "{hedges} hedges for {REQUESTS} requests");
+    assert!(azures[1].requests().len() <= hedges as usize);
+    assert_eq!(hedges + count(&gateway, "denied"), REQUESTS as f64);
 }
