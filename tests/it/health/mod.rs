@@ -2,6 +2,7 @@
 
 mod gray;
 mod hedging;
+mod lateness;
 mod outage;
 mod recovery;
 
