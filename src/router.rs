@@ -278,6 +278,9 @@ fn choose<'t>(route: &'t Route, ask: &Ask<'_>, trust: Trust, rng: &mut fastrand:
                 .map(|(index, deployment)| candidate(index, deployment, ask.tokens, ask.now))
                 .inspect(|candidate| lowered |= candidate.share < FULL)
                 .collect();
+            if let Some(lease) = trust::panic(candidates.len(), tier, ask) {
+                return Some(Offer { lease, manner: Manner::Panic, rival: None, route });
+            }
             let trial = if lowered { trust::trial(&candidates, tier, ask, rng) } else { None };
             let manner = if trial.is_some() { Manner::Trial } else { Manner::Drawn };
             let picked = match trial {

@@ -25,7 +25,8 @@ impl Router {
         offered: &Result<Offer<'_>, Refusal>,
         now: Timestamp,
     ) {
-        let occasion = if offered.is_ok() && tried.is_empty() { Occasion::First } else { Occasion::Further };
+        let is_plain = tried.is_empty() && offered.as_ref().is_ok_and(|offer| offer.manner == Manner::Drawn);
+        let occasion = if is_plain { Occasion::First } else { Occasion::Further };
         if !tracing::enabled!(tracing::Level::DEBUG) && self.budget.take(occasion, now).is_none() {
             return;
         }

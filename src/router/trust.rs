@@ -9,9 +9,13 @@
 //! - The **last resort**: where nobody else could serve a request, one whose breaker is open is asked before its time
 //!   ([`crate::balance::health`]). Whoever asked for a pause, is quarantined, drained, full or without quota is not asked
 //!   even then. For second attempts it needs the budget, too.
+//! - A **panic** is the same, more rarely, while others of the tier do serve, but fewer than half.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Ask, Offer, Refusal, SOON, choose, is_able, is_candidate};
-use crate::balance::health::State;
+use crate::balance::health::{LAST_RESORT_EVERY, PANIC_EVERY, State, is_panic};
 use crate::balance::retry_budget::RetryBudget;
 use crate::balance::select::Candidate;
 use crate::balance::share::FULL;
@@ -28,6 +32,7 @@ pub enum Manner {
     Drawn,
     Hedge,
     Trial,
+    Panic,
     LastResort,
 }
 
@@ -37,6 +42,7 @@ impl Manner {
             Self::Drawn => "drawn",
             Self::Hedge => "hedge",
             Self::Trial => "trial",
+            Self::Panic => "panic",
             Self::LastResort => "last_resort",
         }
     }
@@ -99,9 +105,26 @@ pub(super) fn trial(candidates: &[Candidate], tier: &Tier, ask: &Ask<'_>, rng: &
 
 /// One whose breaker is open, when there is nobody else.
 pub(super) fn last_resort(route: &Route, ask: &Ask<'_>) -> Option<Lease> {
-    let mut open = route.deployments().filter(|deployment| is_able(deployment, ask));
-    open.find_map(|deployment| {
-        let claimed = deployment.gauges.claim_last_resort(ask.now);
+    probe(route.deployments(), LAST_RESORT_EVERY, ask)
+}
+
+/// One whose breaker is open, when most are, and so many of the tier could serve.
+pub(super) fn panic(candidates: usize, tier: &Tier, ask: &Ask<'_>) -> Option<Lease> {
+    if candidates * 2 >= tier.deployments.len() || candidates == 0 || !ask.tried.is_empty() {
+        return None;
+    }
+    let wanted = tier.deployments.iter().filter(|deployment| !deployment.gauges.is_drained());
+    let panics = is_panic(wanted.map(|deployment| deployment.gauges.state()));
+    if panics { probe(tier.deployments.iter(), PANIC_EVERY, ask) } else { None }
+}
+
+fn probe<'d>(
+    mut deployments: impl Iterator<Item = &'d Arc<Deployment>>,
+    every: Duration,
+    ask: &Ask<'_>,
+) -> Option<Lease> {
+    deployments.find_map(|deployment| {
+        let claimed = is_able(deployment, ask) && deployment.gauges.claim_last_resort(every, ask.now);
         claimed.then(|| Lease::take(deployment, ask.tokens, ask.now)).flatten()
     })
 }
