@@ -32,6 +32,7 @@ pub struct Metrics {
     pub upstream_share: GaugeVec,
     pub upstream_quarantined: IntGauge,
     pub retries_denied: IntCounter,
+    pub hedges: IntCounterVec,
     pub upstream_tokens_limit: GaugeVec,
     pub upstream_tokens_remaining: GaugeVec,
     pub limit_rejections: IntCounterVec,
@@ -147,6 +148,11 @@ impl Metrics {
             retries_denied: counter(
                 "upstream_retries_denied_total",
                 "Second attempts that only deployments known to be bad were left for, beyond the retry budget.",
+            )?,
+            hedges: counters(
+                "upstream_hedges_total",
+                "Second attempts beside one that had not begun to answer: won, lost, or denied for want of room or budget.",
+                &["result"],
             )?,
             upstream_tokens_limit: gauges(
                 "upstream_tokens_limit",

@@ -27,8 +27,7 @@ use crate::fleet::lease::Lease;
 use crate::fleet::pool::{Pool, Subscribe};
 use crate::fleet::routes::{Publish, Route, RouteTable};
 use crate::tripwire::Tripwire;
-use decisions::{Budget, Decisions, Occasion};
-use explain::{Choice, explain};
+use decisions::{Budget, Decisions};
 use prometheus::IntCounter;
 use trust::Trust;
 
@@ -54,6 +53,8 @@ pub enum Turn {
     BehindTheLine,
     /// A request that an upstream has failed has waited enough.
     Now,
+    /// A second attempt beside one that is under way: only where there is room to spare.
+    Beside,
 }
 
 /// What a client is told where nobody knows better.
@@ -101,6 +102,7 @@ impl RouterHandle {
             budget: Budget::default(),
             decisions,
             retries: RetryBudget::default(),
+            hedges: RetryBudget::default(),
             retries_denied,
             _tripwire: tripwire,
         };
@@ -140,6 +142,7 @@ pub struct Router {
     budget: Budget,
     decisions: Decisions,
     retries: RetryBudget,
+    hedges: RetryBudget,
     /// Second attempts for which there was no budget.
     retries_denied: IntCounter,
     /// Fires when this actor dies, or when its worker has stopped and nobody listens any more.
@@ -175,8 +178,16 @@ impl Handler<Acquire> for Router {
         let Acquire { request, demand, tried, turn } = acquire;
         let now = time::now();
         let table = self.table.borrow().clone();
+        if turn == Turn::Beside {
+            let hedged = trust::hedge(&table, &demand, &Ask::of(&demand, &tried, now), &mut self.rng, &mut self.hedges);
+            if hedged.is_ok() {
+                self.note(request, &table, &demand, &tried, &hedged, now);
+            }
+            return hedged.map(|offer| offer.lease);
+        }
         if tried.is_empty() {
             self.retries.earn(table.settings.routing.retry_budget);
+            self.hedges.earn(trust::HEDGES);
         }
         let offered = if turn == Turn::BehindTheLine && !self.line_before(&demand) {
             Err(refusal(&table, &demand, &tried, now))
@@ -190,33 +201,6 @@ impl Handler<Acquire> for Router {
         };
         self.note(request, &table, &demand, &tried, &offered, now);
         offered.map(|offer| offer.lease)
-    }
-}
-
-impl Router {
-    /// Keeps why a choice was made, as far as the budget goes.
-    fn note(
-        &mut self,
-        request: RequestId,
-        table: &RouteTable,
-        demand: &Demand,
-        tried: &[DeploymentId],
-        offered: &Result<Offer<'_>, Refusal>,
-        now: Timestamp,
-    ) {
-        let occasion = if offered.is_ok() && tried.is_empty() { Occasion::First } else { Occasion::Further };
-        if !tracing::enabled!(tracing::Level::DEBUG) && self.budget.take(occasion, now).is_none() {
-            return;
-        }
-        let offer = offered.as_ref().ok();
-        let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
-        let tokens = demand.counted_tokens();
-        let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
-        let manner = offer.map_or(Manner::Drawn, |offer| offer.manner);
-        let decision = explain(&Choice { route, demand, tokens, tried, chosen, manner, rival }, now, time::wall_now());
-        let chosen = decision.chosen.as_ref().map(tracing::field::display);
-        tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
-        self.decisions.keep(request, decision);
     }
 }
 
@@ -305,6 +289,9 @@ fn choose<'t>(route: &'t Route, ask: &Ask<'_>, trust: Trust, rng: &mut fastrand:
                 .map(|(index, deployment)| candidate(index, deployment, ask.tokens, ask.now))
                 .inspect(|candidate| lowered |= candidate.share < FULL)
                 .collect();
+            if let Some(lease) = trust::panic(candidates.len(), tier, ask) {
+                return Some(Offer { lease, manner: Manner::Panic, rival: None, route });
+            }
             let trial = if lowered { trust::trial(&candidates, tier, ask, rng) } else { None };
             let manner = if trial.is_some() { Manner::Trial } else { Manner::Drawn };
             let picked = match trial {
@@ -338,15 +325,17 @@ fn able_now(deployment: &Deployment, ask: &Ask<'_>) -> bool {
 }
 
 fn is_candidate(deployment: &Deployment, ask: &Ask<'_>, trust: Trust) -> bool {
-    let &Ask { tokens, tried, now, .. } = ask;
+    deployment.gauges.may_ask(ask.now) && is_able(deployment, ask) && trust.includes(deployment, ask)
+}
+
+/// Whether it could serve the request, as far as anything but its health goes.
+fn is_able(deployment: &Deployment, ask: &Ask<'_>) -> bool {
     able_now(deployment, ask)
         && !deployment.gauges.is_drained()
         && deployment.has_room()
-        && deployment.credential.is_usable(now)
-        && deployment.gauges.may_ask(now)
-        && deployment.quota.seems_to_fit(tokens, now)
-        && !tried.contains(&deployment.id)
-        && trust.includes(deployment)
+        && deployment.credential.is_usable(ask.now)
+        && deployment.quota.seems_to_fit(ask.tokens, ask.now)
+        && !ask.tried.contains(&deployment.id)
 }
 
 /// When the soonest deployment comes back (zero: any moment), and whether the trouble is want of room or of health.

@@ -8,7 +8,12 @@
 //! for its health, the advice is of no use: the router then asks an open one before its time, one request at a time and
 //! once in [`LAST_RESORT_EVERY`], and an answer closes the breaker at once. So the end of an outage that took everybody
 //! is noticed within about a second, however long the pauses have become, and an outage costs a probe a second and
-//! deployment, not a call a request. A pause that a deployment asked for with a 429 is always kept.
+//! deployment, not a call a request.
+//!
+//! Where more than half of a tier is open ([`is_panic`]), those that are left carry what is too much for them, or the
+//! trouble was not the deployments' own. Then the open ones are probed every [`PANIC_EVERY`], beside what the others
+//! serve. They are not simply taken as closed: if they are as dead as they look, most requests would begin with a
+//! failure. A pause that a deployment asked for with a 429 is always kept.
 
 use std::time::Duration;
 
@@ -26,6 +31,21 @@ const QUARANTINE: Duration = Duration::from_secs(60);
 
 /// How often an open breaker may be tried when nobody else is left, from its opening on.
 pub const LAST_RESORT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often at least, when more than half of a tier is open.
+pub const PANIC_EVERY: Duration = Duration::from_secs(5);
+
+/// Whether too many of a tier are out for their health. Who is drained or quarantined is missed by nobody, and who asked
+/// for a pause comes back when it said.
+pub fn is_panic(tier: impl Iterator<Item = State>) -> bool {
+    let (mut open, mut closed) = (0_usize, 0_usize);
+    tier.for_each(|state| match state {
+        State::Open => open += 1,
+        State::Closed => closed += 1,
+        State::Cooling | State::Quarantined => {}
+    });
+    open > closed
+}
 
 /// Why a deployment may not be asked, or that it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +320,14 @@ mod tests {
             health.observe(Report { outcome: *outcome, began: at(*began), now: at(*now) });
         });
         assert_eq!(health.last_resort_at(), at(4));
+    }
+
+    #[test]
+    fn more_than_half_of_those_that_should_work_is_a_panic() {
+        use State::{Closed, Cooling, Open, Quarantined};
+        let panics = |tier: &[State]| is_panic(tier.iter().copied());
+        assert!(panics(&[Open]) && panics(&[Open, Open, Closed]) && panics(&[Open, Quarantined, Cooling]));
+        assert!(!panics(&[]) && !panics(&[Open, Closed]) && !panics(&[Cooling, Cooling, Quarantined, Closed]));
     }
 
     #[test]

@@ -150,10 +150,12 @@ impl Gauges {
         (self.state() == State::Open).then(|| Timestamp(at).min(self.ready_at()))
     }
 
-    /// Whether it may be the last resort now; the next time is a while later then, whoever asks.
-    pub fn claim_last_resort(&self, now: Timestamp) -> bool {
+    /// Whether it may be asked now although its breaker is open, so long after the last time; the next time is later
+    /// then, whoever asks.
+    pub fn claim_last_resort(&self, every: Duration, now: Timestamp) -> bool {
         let at = self.last_resort_at.load(Relaxed);
-        let may = self.last_resort_at().is_some_and(|at| now >= at) && !self.probing.load(Relaxed);
+        let later = every.saturating_sub(LAST_RESORT_EVERY);
+        let may = self.last_resort_at().is_some_and(|at| now >= at.after(later)) && !self.probing.load(Relaxed);
         may && self.last_resort_at.compare_exchange(at, now.after(LAST_RESORT_EVERY).0, Relaxed, Relaxed).is_ok()
     }
 
@@ -242,7 +244,7 @@ pub(super) struct Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::health::Report;
+    use crate::balance::health::{PANIC_EVERY, Report};
     use crate::domain::outcome::{Fault, Outcome, ThrottleCause};
 
     #[test]
@@ -294,28 +296,35 @@ mod tests {
     fn the_last_resort_is_asked_once_a_second_and_its_answer_opens_the_way() {
         let (gauges, mut health) = open();
         assert!(gauges.is_known_bad() && !gauges.may_ask(at(12_999)) && gauges.may_ask(at(13_000)));
-        assert!(!gauges.claim_last_resort(at(3_999)), "so soon after its opening it is not asked");
-        assert!(gauges.claim_last_resort(at(4_000)) && !gauges.claim_last_resort(at(4_999)));
-        assert!(gauges.claim_last_resort(at(5_000)));
+        assert!(!gauges.claim_last_resort(LAST_RESORT_EVERY, at(3_999)), "so soon after its opening it is not asked");
+        assert!(
+            gauges.claim_last_resort(LAST_RESORT_EVERY, at(4_000))
+                && !gauges.claim_last_resort(LAST_RESORT_EVERY, at(4_999))
+        );
+        assert!(gauges.claim_last_resort(LAST_RESORT_EVERY, at(5_000)));
+        assert!(!gauges.claim_last_resort(PANIC_EVERY, at(9_999)) && gauges.claim_last_resort(PANIC_EVERY, at(10_000)));
         health.observe(Report { outcome: Outcome::Served, began: at(5_000), now: at(5_100) });
         gauges.publish(&health, Duration::ZERO, at(5_100));
         assert!(gauges.may_ask(at(5_100)) && !gauges.is_known_bad() && gauges.share() == FULL / 10);
-        assert!(!gauges.claim_last_resort(at(9_000)), "a closed one is nobody's last resort");
+        assert!(!gauges.claim_last_resort(LAST_RESORT_EVERY, at(9_000)), "a closed one is nobody's last resort");
     }
 
     #[test]
     fn a_pause_that_was_asked_for_is_kept_even_by_a_last_resort() {
         let (gauges, _) = open();
         gauges.close_until(at(8_000));
-        assert!(!gauges.claim_last_resort(at(7_999)) && gauges.claim_last_resort(at(8_000)));
+        assert!(
+            !gauges.claim_last_resort(LAST_RESORT_EVERY, at(7_999))
+                && gauges.claim_last_resort(LAST_RESORT_EVERY, at(8_000))
+        );
     }
 
     #[test]
     fn one_probe_at_a_time_also_as_a_last_resort() {
         let (gauges, _) = open();
         let taken = gauges.take().unwrap();
-        assert!(!gauges.claim_last_resort(at(6_000)) && gauges.take().is_none());
+        assert!(!gauges.claim_last_resort(LAST_RESORT_EVERY, at(6_000)) && gauges.take().is_none());
         gauges.give_back(taken);
-        assert!(gauges.claim_last_resort(at(6_000)));
+        assert!(gauges.claim_last_resort(LAST_RESORT_EVERY, at(6_000)));
     }
 }

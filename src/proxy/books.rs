@@ -40,8 +40,10 @@ pub struct Books {
     /// Charged for an attempt whose end nobody saw.
     rough_input: u32,
     attempts: SmallVec<[AttemptRecord; 1]>,
-    open_attempt: Option<(Arc<Deployment>, Timestamp)>,
-    /// Of the newest attempt's deployment: it decides what the request costs.
+    open_attempt: Option<OpenAttempt>,
+    /// A second one beside it: a hedge.
+    rival: Option<OpenAttempt>,
+    /// Of the deployment that may answer: it decides what the request costs.
     sku: Sku,
     upstream_time: Duration,
     ttfb: Option<Duration>,
@@ -54,6 +56,13 @@ struct Pinned {
     response: bool,
     /// So many of the items.
     items: usize,
+}
+
+struct OpenAttempt {
+    deployment: Arc<Deployment>,
+    began: Timestamp,
+    /// Since when the client waits for it, or for the one whose place it has taken.
+    awaited: Timestamp,
 }
 
 /// How a request ended.
@@ -107,6 +116,7 @@ impl Books {
             attempts: SmallVec::new(),
             open_attempt: None,
             sku: Sku::default(),
+            rival: None,
             upstream_time: Duration::ZERO,
             ttfb: None,
             pinned: Pinned::default(),
@@ -142,6 +152,10 @@ impl Books {
         self.pinned = Pinned { response: self.pinned.response || made.id.is_some(), items: made.items.len() };
     }
 
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Resolves when the request's intent is committed: from then on, its first byte may go out.
     pub async fn intent_committed(&self) -> Result<(), LedgerLost> {
         match &self.entry {
@@ -162,14 +176,19 @@ impl Books {
 
     pub fn begin_attempt(&mut self, deployment: &Arc<Deployment>, now: Timestamp) {
         self.sku = deployment.sku;
-        self.open_attempt = Some((deployment.clone(), now));
+        self.open_attempt = Some(OpenAttempt { deployment: deployment.clone(), began: now, awaited: now });
+    }
+
+    /// A second attempt beside the open one; one of the two will answer.
+    pub fn begin_rival(&mut self, deployment: &Arc<Deployment>, now: Timestamp) {
+        self.rival = Some(OpenAttempt { deployment: deployment.clone(), began: now, awaited: now });
     }
 
     /// The first content of the open attempt has come.
     pub fn first_byte(&mut self, now: Timestamp) {
         self.ttfb = Some(now.since(self.started));
-        if let Some((deployment, began)) = &self.open_attempt {
-            self.upstream_time += now.since(*began);
+        if let Some(OpenAttempt { deployment, began, awaited }) = &self.open_attempt {
+            self.upstream_time += now.since(*awaited);
             if self.stream {
                 let labels = [self.route.model.as_str(), deployment.resource.as_str()];
                 self.metrics.time_to_first_token.with_label_values(&labels).observe(now.since(*began).as_secs_f64());
@@ -177,12 +196,35 @@ impl Books {
         }
     }
 
+    /// The open attempt has ended. Its rival, if it has one, is waited for from now on.
     pub fn end_attempt(&mut self, end: AttemptEnd) {
-        let Some((deployment, began)) = self.open_attempt.take() else { return };
-        let duration = time::now().since(began);
-        if self.ttfb.is_none() {
-            self.upstream_time += duration;
+        let Some(ended) = self.open_attempt.take() else { return };
+        match self.rival.take() {
+            Some(rival) => {
+                self.sku = rival.deployment.sku;
+                self.open_attempt = Some(OpenAttempt { awaited: ended.awaited, ..rival });
+            }
+            None if self.ttfb.is_none() => self.upstream_time += time::now().since(ended.awaited),
+            None => {}
         }
+        self.record(ended, end);
+    }
+
+    /// The rival has ended, and the open attempt goes on.
+    pub fn end_rival(&mut self, end: AttemptEnd) {
+        if let Some(ended) = self.rival.take() {
+            self.record(ended, end);
+        }
+    }
+
+    /// What is known of an attempt that was given up before it said anything: it may have been billed.
+    pub fn given_up(&self) -> AttemptEnd {
+        let usage = Usage { input_tokens: self.rough_input, ..Usage::default() };
+        AttemptEnd { status: None, outcome: Outcome::Abandoned, usage, charge: Charge::Ambiguous, upstream_id: None }
+    }
+
+    fn record(&mut self, OpenAttempt { deployment, began, .. }: OpenAttempt, end: AttemptEnd) {
+        let duration = time::now().since(began);
         let reason = end.outcome.reason();
         let labels = [deployment.resource.as_str(), deployment.name.as_str(), &code(end.status), reason];
         self.metrics.upstream_attempts.with_label_values(&labels).inc();
@@ -199,7 +241,7 @@ impl Books {
     }
 
     pub fn attempts(&self) -> usize {
-        self.attempts.len() + usize::from(self.open_attempt.is_some())
+        self.attempts.len() + usize::from(self.open_attempt.is_some()) + usize::from(self.rival.is_some())
     }
 
     /// Time spent here and time spent waiting for upstreams, up to now.
@@ -210,7 +252,7 @@ impl Books {
 
     /// Tells recovery how far a stream has come.
     pub fn progress(&self, output_tokens: u32) {
-        if let (Some(entry), Some((deployment, _))) = (&self.entry, &self.open_attempt) {
+        if let (Some(entry), Some(OpenAttempt { deployment, .. })) = (&self.entry, &self.open_attempt) {
             let (resource, name): (ResourceName, DeploymentName) =
                 (deployment.resource.clone(), deployment.name.clone());
             entry.progress(Progress { id: entry.intent().id, resource, deployment: name, output_tokens });
@@ -288,15 +330,10 @@ impl Drop for Books {
         let mut usage = Usage::default();
         let estimated = self.open_attempt.is_some();
         if estimated {
-            usage.input_tokens = self.rough_input;
-            let charge = Charge::Ambiguous;
-            self.end_attempt(AttemptEnd {
-                status: None,
-                outcome: Outcome::Abandoned,
-                usage,
-                charge,
-                upstream_id: None,
-            });
+            let given_up = self.given_up();
+            usage = given_up.usage;
+            self.end_rival(given_up.clone());
+            self.end_attempt(given_up);
         }
         let end = End { state: RequestState::Cancelled, status: CLIENT_CLOSED_REQUEST, usage, estimated };
         if let Some((entry, settlement)) = self.close(end) {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::attempt::{self, Answer, Failure, Order, Rest};
 use super::books::{AttemptEnd, Books, End};
 use super::estimate;
+use super::hedge;
 use super::pipe::Reader;
 use super::{relay, spill, whereabouts};
 use crate::azure::reply;
@@ -79,43 +80,71 @@ pub enum Unserved {
 
 /// Serves one request; its books are closed when this returns, or by the relay it has started.
 pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
-    let mut tried = Tried::default();
-    let mut outcomes: SmallVec<[Outcome; 4]> = SmallVec::new();
+    let mut tries = Tries::default();
     let reason = loop {
-        if let Some(reason) = stop(&exchange, &outcomes) {
+        if let Some(reason) = stop(&exchange, &tries.outcomes) {
             break reason;
         }
-        let lease = match acquire(&mut exchange, &mut tried).await {
+        let lease = match acquire(&mut exchange, &mut tries.tried).await {
             Ok(lease) => lease,
-            Err(refusal) => break refused(refusal, &outcomes),
+            Err(refusal) => break refused(refusal, &tries.outcomes),
         };
         let deployment = lease.deployment().clone();
         answer_as(&mut exchange, &deployment);
         exchange.books.begin_attempt(&deployment, lease.began());
-        let ended = attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await;
+        let (lease, ended) = match exchange.routing.hedge_after.filter(|_| exchange.order.peek.stream) {
+            // Boxed: two attempts are twice as large as the one that most requests make.
+            Some(after) => Box::pin(hedge::run(&mut exchange, &mut tries, lease, after)).await,
+            None => (lease, attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await),
+        };
         let ended = match ended {
-            Ok(answer) => spill::elsewhere(answer, &mut exchange, outcomes.len(), &lease).map_err(|failure| *failure),
+            Ok(answer) => {
+                spill::elsewhere(answer, &mut exchange, tries.outcomes.len(), &lease).map_err(|failure| *failure)
+            }
             Err(failure) => Err(failure),
         };
         match ended {
             Ok(answer) => {
                 lease.heard(&answer.figures);
-                whereabouts::compare(&deployment, &answer.headers);
+                whereabouts::compare(lease.deployment(), &answer.headers);
                 return send(exchange.order, exchange.books, lease, answer).await;
             }
             Err(failure) => {
-                lease.heard(&failure.figures);
-                let outcome = failure.outcome;
-                let blameless = blame::is_suspect(&outcomes, outcome) || is_our_lateness(&exchange, &lease, outcome);
-                outcomes.push(outcome);
-                tried.note(deployment.id, outcome);
-                note(&mut exchange.books, &lease, failure);
-                lease.settle(if blameless { Outcome::Abandoned } else { outcome }, None);
+                let end = tries.failed(&exchange.order, &exchange.routing, lease, failure);
+                exchange.books.end_attempt(end);
             }
         }
     };
     let reason = if exchange.demand.pin.is_some() { reason.pinned() } else { reason };
     give_up(exchange.books, reason).await
+}
+
+/// What a request has met so far.
+#[derive(Default)]
+pub(super) struct Tries {
+    tried: Tried,
+    outcomes: SmallVec<[Outcome; 4]>,
+}
+
+impl Tries {
+    pub(super) fn deployments(&self) -> SmallVec<[DeploymentId; 4]> {
+        self.tried.all.clone()
+    }
+
+    /// An attempt failed: its deployment hears of it, unless it is to blame for nothing, and is not asked again. Gives
+    /// what the books are to be told.
+    pub(super) fn failed(&mut self, order: &Order, routing: &Routing, lease: Lease, failure: Failure) -> AttemptEnd {
+        let Failure { outcome, status, charge, figures, upstream_id, detail } = failure;
+        let deployment = lease.deployment();
+        tracing::debug!(resource = %deployment.resource, deployment = %deployment.name, reason = outcome.reason(), detail,
+            "attempt failed");
+        lease.heard(&figures);
+        let blameless = blame::is_suspect(&self.outcomes, outcome) || is_our_lateness(order, routing, &lease, outcome);
+        self.outcomes.push(outcome);
+        self.tried.note(deployment.id, outcome);
+        lease.settle(if blameless { Outcome::Abandoned } else { outcome }, None);
+        AttemptEnd { status, outcome, usage: Usage::default(), charge, upstream_id }
+    }
 }
 
 /// Deployments that this request is not to be sent to again.
@@ -179,10 +208,10 @@ fn answer_as(exchange: &mut Exchange, deployment: &Deployment) {
 }
 
 /// Whether an attempt failed by a timeout that this process noticed too late.
-fn is_our_lateness(exchange: &Exchange, lease: &Lease, outcome: Outcome) -> bool {
-    let Exchange { order, routing, .. } = exchange;
+fn is_our_lateness(order: &Order, routing: &Routing, lease: &Lease, outcome: Outcome) -> bool {
     let patience = if outcome == Outcome::Faulted(Fault::Connect) {
-        routing.connect_timeout
+        // For name and TCP, for TLS, and for a proxy between.
+        routing.connect_timeout * 3
     } else if order.peek.stream {
         order.first_byte_timeout
     } else {
@@ -245,14 +274,6 @@ async fn give_up(books: Box<Books>, reason: Unserved) -> Result<Served, Unserved
     let end = End { state: RequestState::Failed, status: reason.status(), usage: Usage::default(), estimated: false };
     books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
     Err(reason)
-}
-
-fn note(books: &mut Books, lease: &Lease, failure: Failure) {
-    let deployment = lease.deployment();
-    tracing::debug!(resource = %deployment.resource, deployment = %deployment.name, reason = failure.outcome.reason(),
-        detail = failure.detail, "attempt failed");
-    let Failure { outcome, status, charge, figures: _, upstream_id, detail: _ } = failure;
-    books.end_attempt(AttemptEnd { status, outcome, usage: Usage::default(), charge, upstream_id });
 }
 
 async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: Answer) -> Result<Served, Unserved> {

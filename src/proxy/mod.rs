@@ -1,9 +1,9 @@
 //! The exchange with the upstream, on the worker's thread: who is asked, how often, and what reaches the client.
 //!
-//! `exchange` is the attempt loop, `attempt` one try at one deployment, `relay` the streamed rest of an answer, `books`
-//! what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how quickly a stream came,
-//! `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the settings say. `kept`
-//! asks a resource for what it keeps of an earlier answer.
+//! `exchange` is the attempt loop, `attempt` one try at one deployment, `hedge` two side by side, `relay` the streamed
+//! rest of an answer, `books` what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how
+//! quickly a stream came, `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the
+//! settings say. `kept` asks a resource for what it keeps of an earlier answer.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -12,6 +12,7 @@ pub mod books;
 pub mod estimate;
 pub mod exchange;
 pub mod headers;
+mod hedge;
 mod in_band;
 pub mod kept;
 mod pace;

@@ -213,7 +213,7 @@ pub(super) struct Budget {
 
 /// Of requests that went well so far.
 const FIRST_A_SECOND: u32 = 50;
-/// Refusals, and choices after a failure.
+/// Refusals, choices after a failure, and what does not simply go where there is most room.
 const FURTHER_A_SECOND: u32 = 500;
 
 /// What is to be explained.

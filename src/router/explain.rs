@@ -3,31 +3,60 @@
 
 use std::sync::Arc;
 
-use super::candidate;
-use super::decisions::{Chosen, Decision, PassedOver, Reason, SHOWN};
+use super::decisions::{Chosen, Decision, Occasion, PassedOver, Reason, SHOWN};
 use super::trust::Manner;
+use super::{Offer, Refusal, Router, candidate, routes};
 use crate::balance::health::State;
 use crate::balance::share::FULL;
 use crate::domain::demand::Demand;
-use crate::domain::time::{Timestamp, WallTime};
+use crate::domain::ids::RequestId;
+use crate::domain::time::{self, Timestamp, WallTime};
 use crate::fleet::deployment::{Deployment, DeploymentId};
-use crate::fleet::routes::Route;
+use crate::fleet::routes::{Route, RouteTable};
+
+impl Router {
+    /// Keeps why a choice was made, as far as the budget goes.
+    pub(super) fn note(
+        &mut self,
+        request: RequestId,
+        table: &RouteTable,
+        demand: &Demand,
+        tried: &[DeploymentId],
+        offered: &Result<Offer<'_>, Refusal>,
+        now: Timestamp,
+    ) {
+        let is_plain = tried.is_empty() && offered.as_ref().is_ok_and(|offer| offer.manner == Manner::Drawn);
+        let occasion = if is_plain { Occasion::First } else { Occasion::Further };
+        if !tracing::enabled!(tracing::Level::DEBUG) && self.budget.take(occasion, now).is_none() {
+            return;
+        }
+        let offer = offered.as_ref().ok();
+        let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
+        let tokens = demand.counted_tokens();
+        let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
+        let manner = offer.map_or(Manner::Drawn, |offer| offer.manner);
+        let decision = explain(&Choice { route, demand, tokens, tried, chosen, manner, rival }, now, time::wall_now());
+        let chosen = decision.chosen.as_ref().map(tracing::field::display);
+        tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
+        self.decisions.keep(request, decision);
+    }
+}
 
 /// What the router knows of its choice.
-pub(super) struct Choice<'a> {
-    pub route: &'a Route,
-    pub demand: &'a Demand,
+struct Choice<'a> {
+    route: &'a Route,
+    demand: &'a Demand,
     /// What the request needs of a deployment's quota.
-    pub tokens: u64,
-    pub tried: &'a [DeploymentId],
-    pub chosen: Option<&'a Arc<Deployment>>,
-    pub manner: Manner,
+    tokens: u64,
+    tried: &'a [DeploymentId],
+    chosen: Option<&'a Arc<Deployment>>,
+    manner: Manner,
     /// The other of the two that were drawn.
-    pub rival: Option<DeploymentId>,
+    rival: Option<DeploymentId>,
 }
 
 /// `now` and `wall` are the moment of the choice.
-pub(super) fn explain(choice: &Choice<'_>, now: Timestamp, wall: WallTime) -> Decision {
+fn explain(choice: &Choice<'_>, now: Timestamp, wall: WallTime) -> Decision {
     let chosen = choice.chosen.map(|deployment| Chosen {
         resource: deployment.resource.clone(),
         deployment: deployment.name.clone(),

@@ -173,6 +173,7 @@ impl List {
             stream_idle_timeout,
             attempts,
             retry_budget,
+            hedge_after,
             cooldown,
             max_wait,
             max_waiting,
@@ -185,6 +186,10 @@ impl List {
         self.duration(&["routing", "stream_idle_timeout"], *stream_idle_timeout);
         self.plain(&["routing", "attempts"], attempts);
         self.plain(&["routing", "retry_budget"], retry_budget);
+        match hedge_after {
+            Some(after) => self.duration(&["routing", "hedge_after"], *after),
+            None => self.text(&["routing", "hedge_after"], "off"),
+        }
         self.duration(&["routing", "cooldown"], *cooldown);
         self.duration(&["routing", "max_wait"], *max_wait);
         self.plain(&["routing", "max_waiting"], max_waiting);

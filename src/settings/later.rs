@@ -35,12 +35,11 @@ const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static st
     Later { pattern, severity: Severity::Error, accepted, instead }
 }
 
-const LATER: [Later; 6] = [
+const LATER: [Later; 5] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
     warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
     refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
     warns("routing.affinity", Accepted::Truth(false), "requests go where there is most room"),
-    refused("routing.hedge_after", Accepted::Text(&["off"]), "each request goes to one deployment at a time"),
     warns("defaults.limits.tpm", Accepted::Text(&["unlimited"]), "keys are limited in requests and concurrency only"),
 ];
 

@@ -89,6 +89,8 @@ pub struct Routing {
     pub attempts: u32,
     /// Second attempts at deployments that are known to be bad, for each request.
     pub retry_budget: f64,
+    /// A streamed answer that has not begun by then is asked of a second deployment too; `None`: never.
+    pub hedge_after: Option<Duration>,
     /// After a 429 that names no time, and the breaker's first pause.
     pub cooldown: Duration,
     /// How long a request that finds every deployment busy waits for room; zero: not at all.

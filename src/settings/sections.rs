@@ -210,6 +210,7 @@ pub(super) fn routing(section: Section<'_>) -> Routing {
         stream_idle_timeout: timeout(&section, "stream_idle_timeout").unwrap_or(seconds(120)),
         attempts: section.integer("attempts", 1, 10).unwrap_or(4),
         retry_budget: section.fraction("retry_budget").unwrap_or(0.1),
+        hedge_after: hedge_after(&section),
         cooldown: timeout(&section, "cooldown").unwrap_or(seconds(10)),
         max_wait: bounded(&section, "max_wait", Duration::ZERO, HOUR).unwrap_or(seconds(10)),
         max_waiting: section.integer("max_waiting", 0, 1_000_000).unwrap_or(256),
@@ -217,6 +218,16 @@ pub(super) fn routing(section: Section<'_>) -> Routing {
     };
     section.finish();
     routing
+}
+
+fn hedge_after(section: &Section<'_>) -> Option<Duration> {
+    let expected = "\"off\" or a duration from 1ms to 1h such as \"2s\"";
+    let in_bounds = |after: &Duration| (MILLISECOND..=HOUR).contains(after);
+    let read = section.parsed("hedge_after", expected, |text| match text {
+        "off" => Some(None),
+        other => values::duration(other).filter(in_bounds).map(Some),
+    });
+    read.flatten()
 }
 
 pub(super) fn defaults(section: Section<'_>) -> Limits {

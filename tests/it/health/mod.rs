@@ -1,6 +1,8 @@
 //! Deployments that fall ill in every way, and what that costs the requests and the others.
 
 mod gray;
+mod hedging;
+mod lateness;
 mod outage;
 mod recovery;
 

@@ -70,6 +70,31 @@ fn a_total_outage_costs_hardly_a_call_and_its_end_is_noticed_at_once() {
 }
 
 #[test]
+fn the_one_that_comes_back_first_is_not_left_alone_for_long() {
+    let healed = Arc::new(AtomicBool::new(false));
+    let azures = [until_healed(&healed), until_healed(&healed), until_healed(&healed)];
+    let gateway = side_by_side(&azures, |estate| estate.0.routing.cooldown = Duration::from_secs(3600));
+    let all = ["r0", "r1", "r2"].map(|name| deployment(&gateway, name));
+    let open = || all.iter().filter(|deployment| deployment.gauges.state() == State::Open).count();
+    eventually(|| match (gateway.chat(QUESTION).status, open()) {
+        (_, 3) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    healed.store(true, Relaxed);
+    // Once one serves, nobody is the last resort any more; but most are out, and are looked at before their hour is over.
+    eventually(|| match (gateway.chat(QUESTION).status, open()) {
+        (200, 1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let manners = |row: &aoai_gateway::storage::requests::RequestView| {
+        let request = gateway.admin("GET", &format!("/requests/{}", row.id), "").expect(200).json();
+        request["attempts"][0]["decision"]["manner"].clone()
+    };
+    gateway.settle();
+    assert!(gateway.rows().iter().any(|row| manners(row) == "panic"));
+}
+
+#[test]
 fn second_attempts_at_those_that_just_failed_have_a_budget() {
     const REQUESTS: usize = 200;
     let azures = start(&[failing(), failing(), failing()]);

@@ -195,8 +195,6 @@ fn what_this_version_cannot_do() {
         r#"
 [accounting]
 on_disconnect = "drain"
-[routing]
-hedge_after = "2s"
 "#,
         r#"
 error: `accounting.on_disconnect` is not supported by this version: a request whose client left is cancelled
@@ -205,12 +203,29 @@ error: `accounting.on_disconnect` is not supported by this version: a request wh
  2 | on_disconnect = "drain"
    | ^^^^^^^^^^^^^
    = tip: remove the line, or write "cancel"
-error: `routing.hedge_after` is not supported by this version: each request goes to one deployment at a time
-  --> settings/20-x.toml:4:1
+"#,
+    );
+}
+
+#[test]
+fn a_budget_is_a_part_of_the_requests_and_hedging_needs_a_time() {
+    assert_said(
+        r#"
+[routing]
+retry_budget = 10
+hedge_after = 2
+"#,
+        r#"
+error: `routing.retry_budget` must be a number from 0 to 1 such as 0.1, not the number 10
+  --> settings/20-x.toml:2:16
    |
- 4 | hedge_after = "2s"
-   | ^^^^^^^^^^^
-   = tip: remove the line, or write "off"
+ 2 | retry_budget = 10
+   |                ^^
+error: `routing.hedge_after` must be "off" or a duration from 1ms to 1h such as "2s", not the number 2
+  --> settings/20-x.toml:3:15
+   |
+ 3 | hedge_after = 2
+   |               ^
 "#,
     );
 }
