@@ -231,6 +231,8 @@ fn whose(text: &[u8], error: &Range<usize>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::domain::demand::Operation;
 
@@ -348,5 +350,25 @@ mod tests {
         let later = br#"{"tools":[{"id":"t"}],"id":"resp_9""#;
         assert_eq!(id_in_head(later).as_deref(), Some("resp_9"));
         assert_eq!(id_in_head(br#"{"id":"resp_"#), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(text in r#"[\[\]{}",:\\a-d0 ]{0,40}"#, before in "(data: )?", rest in prop::collection::vec(any::<u8>(), 0..20)) {
+            for wrapped in [
+                text.clone(),
+                format!(r#"{{"type":"response.completed","response":{text}}}"#),
+                format!(r#"{{"type":"item_reference","id":"a","output":[{text}],"error":{text},"usage":{text}}}"#),
+            ] {
+                let bytes = [before.as_bytes(), wrapped.as_bytes(), &rest].concat();
+                read_whole(&bytes);
+                references(&bytes, &(0..bytes.len()));
+                error_in(&bytes);
+                id_in_head(&bytes);
+                StreamWatch::of(Operation::Responses).read(&bytes);
+                StreamWatch::of(Operation::Responses).read(format!("data: {wrapped}\n\n").as_bytes());
+                crate::openai::request::peek_response(format!(r#"{{"input":{wrapped}}}"#).as_bytes()).ok();
+            }
+        }
     }
 }
