@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
 
+use super::kept::Made;
 use super::responses::{self, Failure};
 use super::{json, sse, usage};
 use crate::domain::demand::Operation;
@@ -101,8 +102,8 @@ impl StreamWatch {
         self.usage
     }
 
-    /// The ids that a response has told so far.
-    pub fn made(&self) -> &responses::Made {
+    /// What a response has told so far of what it leaves behind.
+    pub fn made(&self) -> &Made {
         &self.response.made
     }
 

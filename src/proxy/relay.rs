@@ -106,9 +106,7 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
 
 async fn finish_events(start: Start, ending: Ending, watch: StreamWatch, body: UpstreamBody, writer: Writer) {
     let Start { order, mut books, lease, status, upstream_id, ttfb } = start;
-    if order.peek.state.store {
-        books.pin(watch.made(), lease.deployment());
-    }
+    books.pin(watch.made(), &order.peek.state, lease.deployment());
     match ending {
         Ending::Done(tail) => {
             let (outcome, state) = match watch.failure() {
