@@ -251,14 +251,17 @@ impl From<Unserved> for ApiError {
             }
             Unserved::PinBusy { retry_after } => {
                 let message =
-                    format!("What keeps this response is busy, and nothing else has it. Try again in {}.", seconds(retry_after));
+                    format!(
+                        "What this request refers to is at a resource that is busy, and nothing else has it. Try again in {}.",
+                        seconds(retry_after)
+                    );
                 let kind = ErrorKind::Requests;
                 Self::new(status_of(unserved), kind, "upstream_exhausted", message).after(retry_after)
             }
             Unserved::PinUnavailable { retry_after } => {
                 let message = format!(
-                    "What keeps this response does not work at the moment, and nothing else has it. Try again in {}, or go on \
-                     without `previous_response_id`.",
+                    "What this request refers to is at a resource that does not work at the moment, and nothing else has it. Try \
+                     again in {}, or begin anew without it.",
                     seconds(retry_after)
                 );
                 server("upstream_unavailable", message).after(retry_after)

@@ -51,13 +51,15 @@ pub(super) async fn resource_of(
     if state.conversation {
         return Err(ApiError::unsupported("conversation", "Go on with `previous_response_id`."));
     }
-    if state.previous.is_none() && state.references.is_empty() {
-        return Ok(None);
+    let referred = &state.referred;
+    if state.previous.is_none() && referred.items.is_empty() {
+        let Some(seal) = &referred.seal else { return Ok(None) };
+        return reader_of(seal, worker, table, route, fallback).await;
     }
-    if state.references.len() > MOST_REFERENCES {
+    if referred.items.len() > MOST_REFERENCES {
         return Err(ApiError::unsupported("input", "It names too many items: send their contents instead."));
     }
-    let ids: Vec<_> = state.previous.iter().chain(&state.references).cloned().collect();
+    let ids: Vec<_> = state.previous.iter().chain(&referred.items).cloned().collect();
     let mut kept = Vec::with_capacity(ids.len());
     for (id, pin) in ids.iter().zip(find(worker, caller, &ids).await?) {
         let unknown = if state.previous.as_ref() == Some(id) {
@@ -72,11 +74,24 @@ pub(super) async fn resource_of(
         return Err(ApiError::kept_apart());
     }
     check_resource(table, pin)?;
-    let mut routes = fallback.iter().filter_map(|name| table.model(name.as_str()).map(Arc::as_ref));
-    if serves(route, pin) || routes.any(|route| serves(route, pin)) {
+    if any_serves(table, route, fallback, pin) {
         return Ok(Some(pin.resource.clone()));
     }
     Err(ApiError::model_without_response(route.model.as_str(), id))
+}
+
+/// The resource that alone can read what the input has encrypted. Whoever has the text may have it read: it is nobody's
+/// secret from them. Where that resource is out of reach for good, the others' own refusal tells the client best.
+async fn reader_of(
+    seal: &String,
+    worker: &Worker,
+    table: &RouteTable,
+    route: &Route,
+    fallback: &[ModelName],
+) -> Result<Option<ResourceName>, ApiError> {
+    let pin = look_up(worker, std::slice::from_ref(seal)).await?.into_iter().flatten().next();
+    let pin = pin.filter(|pin| any_serves(table, route, fallback, pin));
+    Ok(pin.map(|pin| pin.resource.clone()))
 }
 
 /// Whether a part of a kept response takes this method.
@@ -165,13 +180,17 @@ async fn answer(
 
 /// The caller's own pins of these ids, in their order.
 async fn find(worker: &Worker, caller: &Caller, ids: &[String]) -> Result<Vec<Option<Arc<Pin>>>, ApiError> {
+    let found = look_up(worker, ids).await?.into_iter();
+    Ok(found.map(|pin| pin.filter(|pin| pin.key_id == caller.grant.key_id)).collect())
+}
+
+async fn look_up(worker: &Worker, ids: &[String]) -> Result<Vec<Option<Arc<Pin>>>, ApiError> {
     let house = &worker.house;
-    let found = house.pins.find(&house.store, ids).await.map_err(|error| {
+    house.pins.find(&house.store, ids).await.map_err(|error| {
         tracing::error!(%error, "where a response is kept could not be read");
         house.metrics.database_errors.inc();
         ApiError::pins_unreadable()
-    })?;
-    Ok(found.into_iter().map(|pin| pin.filter(|pin| pin.key_id == caller.grant.key_id)).collect())
+    })
 }
 
 /// A resource that is only switched off comes back; one that left the settings does not.
@@ -181,6 +200,11 @@ fn check_resource(table: &RouteTable, pin: &Pin) -> Result<(), ApiError> {
         Some(_) => Err(Unserved::PinUnavailable { retry_after: SWITCHED_OFF }.into()),
         None => Err(ApiError::response_gone(&pin.id)),
     }
+}
+
+fn any_serves(table: &RouteTable, route: &Route, fallback: &[ModelName], pin: &Pin) -> bool {
+    let mut others = fallback.iter().filter_map(|name| table.model(name.as_str()));
+    serves(route, pin) || others.any(|route| serves(route, pin))
 }
 
 fn serves(route: &Route, pin: &Pin) -> bool {

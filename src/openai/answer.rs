@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
+use super::kept::Made;
 use super::responses::{self, Failure};
 use super::sse::{self, Data};
 use super::{json, usage};
@@ -126,8 +127,8 @@ impl StreamWatch {
         self.null_usage.clone()
     }
 
-    /// The ids that a response has told so far.
-    pub fn made(&self) -> &responses::Made {
+    /// What a response has told so far of what it leaves behind.
+    pub fn made(&self) -> &Made {
         &self.response.made
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::json::{self, JsonError};
-use super::responses;
+use super::kept::{self, Referred};
 
 /// What a request body says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct State {
     pub store: bool,
     /// `previous_response_id`: the answer that this one goes on from.
     pub previous: Option<String>,
-    /// Items of earlier answers that `input` names instead of repeating them.
-    pub references: Vec<String>,
+    /// What `input` refers to.
+    pub referred: Referred,
     /// Whether `conversation` names one.
     pub conversation: bool,
     pub background: bool,
@@ -103,7 +103,7 @@ pub fn peek_response(body: &[u8]) -> Result<Peek, PeekError> {
     peek.state = State {
         store: given(store).map_or(Ok(true), |value| truth(body, &value, "store"))?,
         previous: given(previous).map(|value| text(body, &value, "previous_response_id")).transpose()?,
-        references: input.map_or_else(Vec::new, |input| responses::references(body, &input)),
+        referred: input.map_or_else(Referred::default, |input| kept::referred(body, &input)),
         conversation: given(conversation).is_some(),
         background: background.map_or(Ok(false), |value| truth(body, &value, "background"))?,
     };
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(peek_response(twice), Err(PeekError::Duplicate("previous_response_id")));
         assert!(peek_response(br#"{"previous_response_id":5}"#).is_err());
         let naming = peek_response(br#"{"input":[{"type":"item_reference","id":"rs_1"}]}"#).unwrap();
-        assert_eq!(naming.state.references, ["rs_1"]);
+        assert_eq!(naming.state.referred.items, ["rs_1"]);
         // What chat does not act on is none of the gateway's business there.
         assert!(peek(br#"{"store":1,"store":2}"#).is_ok());
     }

@@ -6,9 +6,8 @@
 
 use std::ops::Range;
 
-use memchr::memmem;
-
 use super::answer::{Event, StreamWatch};
+use super::kept::Made;
 use super::{json, usage};
 use crate::domain::usage::Usage;
 
@@ -18,18 +17,6 @@ pub(super) struct Told {
     pub(super) made: Made,
     pub(super) failure: Option<Failure>,
 }
-
-/// What an upstream gives ids to, and keeps unless it was asked not to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Made {
-    /// Of the response.
-    pub id: Option<String>,
-    /// Of the items of its output: a later request may name them instead of repeating them.
-    pub items: Vec<String>,
-}
-
-/// More items than this are not noted: no answer on record has a tenth of it.
-const MOST_ITEMS: usize = 1_000;
 
 /// Whose a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +28,6 @@ pub enum Failure {
     Upstream,
     /// The request's own: no other deployment would do better.
     Client,
-}
-
-/// Whether a text can be the id of a response or of an item: for nothing else is it filed where it is kept.
-pub fn is_id(text: &str) -> bool {
-    const LONGEST: usize = 128;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    (1..=LONGEST).contains(&text.len()) && text.bytes().all(fits)
 }
 
 /// Reads the data of one event.
@@ -79,10 +59,9 @@ pub(super) fn read_event(watch: &mut StreamWatch, data: &[u8]) -> Event {
             {
                 watch.keep(inside);
             } else if kind == br#""response.output_item.done""#
-                && watch.response.made.items.len() < MOST_ITEMS
-                && let Some(id) = member(b"item").and_then(|item| id_of(data, &item.value))
+                && let Some(item) = member(b"item")
             {
-                watch.response.made.items.push(id);
+                watch.response.made.add(data, &item.value);
             }
             Event::Content
         }
@@ -114,45 +93,15 @@ pub fn read_whole(body: &[u8]) -> Option<Whole> {
     let members = json::members(body).ok()?;
     let Found { id, usage, error, failed } = Found::at(body, &members);
     // An error alone is no response.
-    id.as_ref()?;
+    let mut made = Made { id: Some(id?), ..Made::default() };
     let output = members.iter().find(|member| &body[member.key.clone()] == b"output");
     let output = output.map_or_else(Vec::new, |output| json::elements_at(body, &output.value));
-    let items = output.iter().take(MOST_ITEMS).filter_map(|item| id_of(body, item)).collect();
+    output.iter().for_each(|item| made.add(body, item));
     let failure = match error {
         Some(error) => Some(whose(body, &error)),
         None => failed.then_some(Failure::Unsaid),
     };
-    Some(Whole { made: Made { id, items }, usage, failure })
-}
-
-/// The items of earlier responses that the `input` at `span` names instead of repeating them. In doubt an element counts
-/// as such: what is named must be the caller's own, however the name is spelt.
-pub fn references(body: &[u8], span: &Range<usize>) -> Vec<String> {
-    let mut found = Vec::new();
-    for element in json::elements_at(body, span) {
-        let members = json::members_at(body, &element);
-        let (mut names, mut typed) = (false, false);
-        for member in &members {
-            if json::key_text(body, member) == "type" && body.get(member.value.clone()) != Some(b"null") {
-                typed = true;
-                names |= json::string_at(body, &member.value).as_deref() == Some("item_reference");
-            }
-        }
-        let is = |member: &json::Member, name: &str| json::key_text(body, member) == name;
-        // Without a type, it is a message or a name.
-        names |= !typed && !members.iter().any(|member| is(member, "content"));
-        if names {
-            let ids = members.iter().filter(|member| is(member, "id"));
-            found.extend(ids.filter_map(|id| json::string_at(body, &id.value)).map(|id| id.into_owned()));
-        }
-    }
-    found
-}
-
-fn id_of(text: &[u8], object: &Range<usize>) -> Option<String> {
-    let members = json::members_at(text, object);
-    let id = members.iter().find(|member| &text[member.key.clone()] == b"id")?;
-    json::string_at(text, &id.value).map(|id| id.into_owned())
+    Some(Whole { made, usage, failure })
 }
 
 /// The `error` of a failed response, whole or in an event: what limits and causes are read from. The rest of it repeats
@@ -167,19 +116,6 @@ pub fn error_in(text: &[u8]) -> Option<&[u8]> {
         None => Found::at(text, &members),
     };
     text.get(found.error?)
-}
-
-/// The id of a response that is too large to be read whole, from its beginning.
-pub fn id_in_head(head: &[u8]) -> Option<String> {
-    const NAME: &[u8] = b"\"id\"";
-    let head = &head[..head.len().min(64 << 10)];
-    memmem::find_iter(head, NAME).find_map(|at| {
-        let colon = json::skip_space(head, at + NAME.len());
-        let value = json::skip_space(head, colon + 1);
-        let end = json::skip_string(head, value).ok()?;
-        let id = json::string_at(head, &(value..end))?;
-        id.starts_with("resp_").then(|| id.into_owned())
-    })
 }
 
 #[derive(Default)]
@@ -231,6 +167,8 @@ fn whose(text: &[u8], error: &Range<usize>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::domain::demand::Operation;
 
@@ -256,18 +194,10 @@ mod tests {
         ]);
         use Event::{Content, Done, Other};
         assert_eq!(events, [Other, Other, Other, Content, Content, Content, Content, Content, Done, Other]);
-        assert_eq!(watch.made(), &Made { id: Some("resp_1".into()), items: vec!["msg_1".into()] });
+        assert_eq!(watch.made(), &Made { id: Some("resp_1".into()), items: vec!["msg_1".into()], ..Made::default() });
         assert_eq!(watch.usage(), Some(Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() }));
         assert_eq!(watch.text(), ("He\u{301}{\"a\"".to_owned(), 0), "deltas only: the rest repeats them");
         assert_eq!(watch.failure(), None);
-    }
-
-    #[test]
-    fn only_plain_texts_are_ids() {
-        assert!(is_id("resp_05500b38c2cd9bfc") && is_id("a-b"));
-        for wrong in ["", "resp/1", "..", "a b", "résp", &"a".repeat(129)] {
-            assert!(!is_id(wrong), "{wrong}");
-        }
     }
 
     #[test]
@@ -299,6 +229,7 @@ mod tests {
         let made = |items: &[&str]| Made {
             id: Some("resp_1".into()),
             items: items.iter().map(|item| (*item).to_owned()).collect(),
+            ..Made::default()
         };
         let body =
             br#"{"id":"resp_1","status":"completed","error":null,"output":[{"id":"rs_1","summary":[]},{"id":"msg_1"}],
@@ -313,26 +244,6 @@ mod tests {
     }
 
     #[test]
-    fn names_of_items_are_found_however_they_are_spelt() {
-        let named = |input: &str| references(input.as_bytes(), &(0..input.len()));
-        for one in [
-            r#"[{"type":"message","role":"user","content":"a"},{"type":"item_reference","id":"rs_1"}]"#,
-            r#"[{"id":"rs_1"}]"#,
-            r#"[{"id":"rs_1","type":null}]"#,
-            r#"[{"type":"item\u005freference","\u0069d":"rs_1"}]"#,
-            r#"[{"type":"message","type":"item_reference","id":"rs_1","content":"a"}]"#,
-        ] {
-            assert_eq!(named(one), ["rs_1"], "{one}");
-        }
-        let repeated = r#"[{"type":"message","id":"msg_1","content":"a"},{"role":"user","content":"a","id":"msg_2"},
-            {"type":"function_call_output","call_id":"c","output":"o"}]"#;
-        for none in [repeated, r#""text""#, "[]", "[1,null]"] {
-            assert!(named(none).is_empty(), "{none}");
-        }
-        assert_eq!(named(r#"[{"type":"item_reference","id":"a"},{"type":"item_reference","id":"b"}]"#), ["a", "b"]);
-    }
-
-    #[test]
     fn an_error_is_found_without_what_the_client_wrote() {
         let event = b"event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"id\":\"resp_1\",\
                       \"instructions\":\"rate_limit\",\"error\":{\"code\":\"x\"}}}\n\n";
@@ -341,12 +252,23 @@ mod tests {
         assert_eq!(error_in(b"data: x\n\n"), None);
     }
 
-    #[test]
-    fn a_large_answers_id_is_at_its_beginning() {
-        let head = br#"{ "id" : "resp_9", "output":[{"id":"ig_1","result":"iVBOR"#;
-        assert_eq!(id_in_head(head).as_deref(), Some("resp_9"));
-        let later = br#"{"tools":[{"id":"t"}],"id":"resp_9""#;
-        assert_eq!(id_in_head(later).as_deref(), Some("resp_9"));
-        assert_eq!(id_in_head(br#"{"id":"resp_"#), None);
+    proptest! {
+        #[test]
+        fn no_bytes_panic(text in r#"[\[\]{}",:\\a-d0 ]{0,40}"#, before in "(data: )?", rest in prop::collection::vec(any::<u8>(), 0..20)) {
+            for wrapped in [
+                text.clone(),
+                format!(r#"{{"type":"response.completed","response":{text}}}"#),
+                format!(r#"{{"type":"item_reference","id":"a","output":[{text}],"error":{text},"usage":{text}}}"#),
+            ] {
+                let bytes = [before.as_bytes(), wrapped.as_bytes(), &rest].concat();
+                read_whole(&bytes);
+                crate::openai::kept::referred(&bytes, &(0..bytes.len()));
+                error_in(&bytes);
+                crate::openai::kept::id_in_head(&bytes);
+                StreamWatch::of(Operation::Responses).read(&bytes);
+                StreamWatch::of(Operation::Responses).read(format!("data: {wrapped}\n\n").as_bytes());
+                crate::openai::request::peek_response(format!(r#"{{"input":{wrapped}}}"#).as_bytes()).ok();
+            }
+        }
     }
 }

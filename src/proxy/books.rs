@@ -20,7 +20,8 @@ use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::Route;
 use crate::limits::Permit;
 use crate::metrics::Metrics;
-use crate::openai::responses::{self, Made};
+use crate::openai::kept::{self, Made};
+use crate::openai::request::State;
 use crate::storage::ledger::{AttemptRecord, Progress, RequestState, Settlement};
 use crate::storage::pins::{Pin, RETENTION};
 
@@ -54,8 +55,9 @@ pub struct Books {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Pinned {
     response: bool,
-    /// So many of the items.
+    /// So many of the items, and of the seals.
     items: usize,
+    seals: usize,
 }
 
 struct OpenAttempt {
@@ -131,14 +133,19 @@ impl Books {
         &self.route
     }
 
-    /// Files, once for each id, that the deployment's resource keeps what it has made: in the commit of a settlement that
-    /// follows at once, else in one that `intent_committed` waits for.
-    pub fn pin(&mut self, made: &Made, deployment: &Deployment) {
+    /// Files, once for each id, that what the answer leaves behind is at the deployment's resource: in the commit of a
+    /// settlement that follows at once, else in one that `intent_committed` waits for.
+    pub fn pin(&mut self, made: &Made, asked: &State, deployment: &Deployment) {
         let Some(entry) = &mut self.entry else { return };
-        let response = made.id.iter().filter(|_| !self.pinned.response);
-        let items = made.items.iter().skip(self.pinned.items);
-        let created_at = time::wall_now();
-        for id in response.chain(items).filter(|id| responses::is_id(id)) {
+        let before = std::mem::replace(
+            &mut self.pinned,
+            Pinned { response: made.id.is_some(), items: made.items.len(), seals: made.seals.len() },
+        );
+        let kept = made.id.iter().filter(|_| !before.response).chain(made.items.iter().skip(before.items));
+        let kept = kept.filter(|id| asked.store && kept::is_id(id));
+        // What is sealed is the client's to keep, and this resource's to read, whatever is stored.
+        for id in kept.chain(made.seals.iter().skip(before.seals)) {
+            let created_at = time::wall_now();
             entry.pin(Box::new(Pin {
                 id: id.clone(),
                 key_id: entry.intent().key_id,
@@ -149,7 +156,6 @@ impl Books {
                 expires_at: created_at.after(RETENTION),
             }));
         }
-        self.pinned = Pinned { response: self.pinned.response || made.id.is_some(), items: made.items.len() };
     }
 
     pub fn metrics(&self) -> &Metrics {

@@ -16,14 +16,14 @@ use super::{relay, spill, whereabouts};
 use crate::azure::reply;
 use crate::balance::blame;
 use crate::balance::gray::Speed;
-use crate::domain::demand::Demand;
+use crate::domain::demand::{Demand, Operation};
 use crate::domain::ids::KeyId;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
-use crate::openai::responses::{self, Made};
+use crate::openai::kept::{self, Made};
 use crate::router::{Acquire, Refusal, RouterHandle, SOON, Turn, Wait};
 use crate::settings::model::Routing;
 use crate::storage::ledger::RequestState;
@@ -297,17 +297,13 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             let outcome = if status < 400 { Outcome::Served } else { Outcome::Rejected { status } };
             books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
             lease.settle(outcome, Some(Speed::Whole { took: ttfb, output_tokens: usage.output_tokens }));
-            if order.peek.state.store {
-                books.pin(&made, &deployment);
-            }
+            books.pin(&made, &order.peek.state, &deployment);
             books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
             Body::Whole(body)
         }
         Rest::Events(stream) => {
             // Before the first byte: with it the client learns the id.
-            if order.peek.state.store {
-                books.pin(stream.watch.made(), &deployment);
-            }
+            books.pin(stream.watch.made(), &order.peek.state, &deployment);
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);
             }
@@ -315,9 +311,10 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             Body::Stream(relay::events(start, *stream))
         }
         Rest::Large { head, body } => {
-            if order.peek.state.store {
+            if order.operation == Operation::Responses {
                 // Its items are too far in to be found.
-                books.pin(&Made { id: responses::id_in_head(&head), items: Vec::new() }, &deployment);
+                let made = Made { id: kept::id_in_head(&head), ..Made::default() };
+                books.pin(&made, &order.peek.state, &deployment);
             }
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);

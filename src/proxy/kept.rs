@@ -2,7 +2,8 @@
 //!
 //! No other resource has it, so a failure is told and not tried elsewhere; and nothing is generated, so there are no
 //! tokens and no books. The request goes by the router all the same: a resource that is drained, failing or asked to be
-//! left alone is not troubled, and what it answers counts for its health.
+//! left alone is not troubled, and what it answers counts for its health. It counts as one request without tokens in the
+//! model of its quota, which is on the safe side.
 
 use std::sync::Arc;
 use std::time::Duration;

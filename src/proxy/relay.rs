@@ -120,9 +120,7 @@ async fn finish_events(
     writer: Writer,
 ) {
     let Start { order, mut books, lease, status, upstream_id, ttfb: _ } = start;
-    if order.peek.state.store {
-        books.pin(watch.made(), lease.deployment());
-    }
+    books.pin(watch.made(), &order.peek.state, lease.deployment());
     match ending {
         Ending::Done(tail) => {
             let (outcome, state) = match watch.failure() {

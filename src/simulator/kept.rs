@@ -1,6 +1,7 @@
 //! What a resource keeps of its responses, and the requests for it. Another resource knows nothing of them.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -25,9 +26,17 @@ pub(super) struct Kept {
     pub(super) messages: Vec<Value>,
 }
 
-/// The responses of a resource.
-#[derive(Default)]
-pub(super) struct Shelf(Mutex<HashMap<String, Kept>>);
+/// The responses of a resource, and what its seals are known by.
+pub(super) struct Shelf {
+    kept: Mutex<HashMap<String, Kept>>,
+    secret: u64,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), secret: fastrand::u64(..) }
+    }
+}
 
 impl Shelf {
     pub(super) fn keep(&self, id: &str, kept: Kept) {
@@ -36,6 +45,25 @@ impl Shelf {
 
     pub(super) fn messages(&self, id: &str) -> Option<Vec<Value>> {
         self.kept().get(id).map(|kept| kept.messages.clone())
+    }
+
+    /// Encrypted reasoning, by the look of it.
+    pub(super) fn seal(&self) -> String {
+        let nonce = fastrand::u64(..);
+        format!("gAAAAA{nonce:016x}{:016x}==", self.mark(nonce))
+    }
+
+    /// Whether this resource has sealed it.
+    pub(super) fn can_read(&self, sealed: &str) -> bool {
+        let number = |from: usize| sealed.get(from..from + 16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        number(6).is_some_and(|nonce| number(22) == Some(self.mark(nonce)))
+    }
+
+    fn mark(&self, nonce: u64) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.secret);
+        hasher.write_u64(nonce);
+        hasher.finish()
     }
 
     /// Of an input or an output.
@@ -49,7 +77,7 @@ impl Shelf {
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Turn {
     /// The conversation so far, as the model reads it.
     messages: Vec<Value>,
     store: bool,
+    /// The reasoning, encrypted, where it was asked for.
+    seal: Option<String>,
     /// What answers repeat of the request.
     echo: Map<String, Value>,
 }
@@ -67,7 +69,10 @@ pub(super) fn turn(fields: &Fields, model: &Model, knobs: &Knobs, shelf: &Shelf)
         stream: streaming(fields, knobs)?,
         thinks: if lazy { Thinking::No } else { Thinking::Yes },
     };
-    Ok(Turn { asked, items, messages, store: flag(fields, "store")?.unwrap_or(true), echo: echo(fields, model) })
+    let include = fields.get("include").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let sealed = model.kind == Kind::Reasoning && include.iter().any(|name| name == "reasoning.encrypted_content");
+    let seal = sealed.then(|| shelf.seal());
+    Ok(Turn { asked, items, messages, seal, store: flag(fields, "store")?.unwrap_or(true), echo: echo(fields, model) })
 }
 
 fn items(input: Option<&Value>, shelf: &Shelf) -> Result<Vec<Value>, Invalid> {
@@ -89,6 +94,13 @@ fn items(input: Option<&Value>, shelf: &Shelf) -> Result<Vec<Value>, Invalid> {
                 );
                 Invalid { status: 404, param: Some("input"), ..Invalid::bare(message) }
             })?;
+        }
+        if let Some(sealed) = item["encrypted_content"].as_str().filter(|sealed| !shelf.can_read(sealed)) {
+            let message = format!(
+                "The encrypted content {sealed} could not be verified. Reason: Encrypted content could not be decrypted or \
+                 parsed."
+            );
+            return Err(Invalid { code: Some("invalid_encrypted_content"), ..Invalid::bare(message) });
         }
         if item.get("type").is_none() {
             item["type"] = "message".into();
@@ -169,7 +181,7 @@ pub(super) fn events(generation: &Generation<'_>, turn: &Turn, streaming: Stream
     let mut events = Events::default();
     writer.begin(&mut events);
     if generation.usage.reasoning > 0 {
-        let item = format!(r#"{{"id":"{}","type":"reasoning","summary":[]}}"#, writer.reasoning);
+        let item = writer.reasoning_item();
         writer.push(&mut events, "response.output_item.added", &format!(r#""output_index":0,"item":{item}"#), 0);
         writer.push(&mut events, "response.output_item.done", &format!(r#""output_index":0,"item":{item}"#), 0);
         events.end_lump();
@@ -261,11 +273,17 @@ impl<'a> Writer<'a> {
         )
     }
 
+    fn reasoning_item(&self) -> String {
+        let sealed =
+            self.turn.seal.as_ref().map(|seal| format!(r#""encrypted_content":"{seal}","#)).unwrap_or_default();
+        format!(r#"{{"id":"{}","type":"reasoning",{sealed}"summary":[]}}"#, self.reasoning)
+    }
+
     fn ended(&self) -> String {
         let usage = self.generation.usage;
         let reasoning = match usage.reasoning {
             0 => String::new(),
-            _ => format!(r#"{{"id":"{}","type":"reasoning","summary":[]}},"#, self.reasoning),
+            _ => format!("{},", self.reasoning_item()),
         };
         let (input, output) = (usage.prompt, usage.completion);
         let usage = format!(

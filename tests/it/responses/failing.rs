@@ -162,3 +162,69 @@ fn a_resource_that_lacks_the_api_keeps_serving_what_it_has() {
     gateway.settle();
     assert_eq!(gateway.rows()[0].attempts[0].resource, "first", "it is not quarantined");
 }
+
+/// A deployment that makes a response and then answers so.
+fn reading(reply: Reply) -> crate::support::client::Answer {
+    let made = r#"{"id":"resp_1","error":null,"output":[],"usage":{"input_tokens":3,"output_tokens":4}}"#;
+    let azure = FakeAzure::start(Script::in_order(vec![Reply::json(200, made), reply]));
+    let other = region("other");
+    let gateway = TestGateway::with(|estate| {
+        estate.tier(0, "east", azure.address());
+        estate.tier(1, "other", other.addr());
+        estate.0.routing.first_byte_timeout = std::time::Duration::from_millis(400);
+    });
+    gateway.post(PATH, &ask("a").to_string()).expect(200);
+    let answer = gateway.get(&format!("{PATH}/resp_1"));
+    // A connection that was left over and turns out to be dead is replaced.
+    let asked = azure.requests();
+    assert!(asked[1..].iter().all(|request| request.method == "GET") && asked.len() <= 3, "{asked:?}");
+    assert!(journal(&other).is_empty(), "nobody else has it");
+    answer
+}
+
+#[test]
+fn what_goes_wrong_with_reading_is_told_as_the_gateways_own() {
+    use crate::support::fake_azure::Cut;
+    for reply in [
+        Reply::json(401, "{}"),
+        Reply::json(403, "{}"),
+        Reply::json(500, "{}"),
+        Reply::json(302, "{}").with_header("location: http://127.0.0.1:1/stolen"),
+        Reply::end(Cut::Reset),
+        Reply::json(200, "{\"id\":\"resp_1\"}").cut_at(70, Cut::Fin),
+        Reply::silence(),
+    ] {
+        let refusal = reading(reply).expect(503);
+        assert_eq!(refusal.code(), "upstream_unavailable");
+        assert!(refusal.header("retry-after").is_some());
+    }
+    let limited = reading(Reply::json(429, "{}").with_header("retry-after-ms: 5000")).expect(429);
+    assert_eq!((limited.code().as_str(), limited.header("retry-after")), ("upstream_exhausted", Some("5")));
+    // Azure's own word on the response itself.
+    for status in [400, 404, 409] {
+        assert_eq!(
+            reading(Reply::json(status, r#"{"error":{"message":"its own"}}"#)).expect(status).json()["error"]["message"],
+            "its own"
+        );
+    }
+}
+
+#[test]
+fn an_openai_resource_is_asked_by_its_own_paths() {
+    let made = r#"{"id":"resp_1","error":null,"output":[],"usage":{"input_tokens":3,"output_tokens":4}}"#;
+    let openai = FakeAzure::start(Script::always(Reply::json(200, made)));
+    let gateway = TestGateway::with(|estate| {
+        let resource = estate.azure("openai", openai.address());
+        resource.kind = aoai_gateway::azure::endpoint::Kind::OpenAi;
+        resource.api_version = aoai_gateway::azure::endpoint::ApiVersion::V1;
+        resource.endpoint.prefix = "/v1".to_owned();
+    });
+    gateway.post(PATH, &ask("a").to_string()).expect(200);
+    gateway.get(&format!("{PATH}/resp_1/input_items?after=x")).expect(200);
+    gateway.get("/openai/responses/resp_1?api-version=2025-04-01-preview").expect(200);
+    let targets: Vec<_> = openai.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(targets, ["/v1/responses", "/v1/responses/resp_1/input_items?after=x", "/v1/responses/resp_1"]);
+    for request in openai.requests() {
+        assert!(request.header("authorization").is_some() && request.header("api-key").is_none());
+    }
+}

@@ -6,6 +6,7 @@ mod items;
 mod kept;
 mod pins;
 mod replicas;
+mod sealed;
 mod serving;
 mod wire;
 
