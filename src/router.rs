@@ -2,6 +2,7 @@
 
 pub mod decisions;
 mod explain;
+pub mod pick;
 mod waiting;
 
 use std::cell::RefCell;
@@ -14,7 +15,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, MailboxError, Message};
 use smallvec::SmallVec;
 
 use crate::balance::health::State;
-use crate::balance::select::{self, Candidate};
+use crate::balance::select::{Candidate, Headroom};
 use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
 use crate::domain::ids::{KeyId, ModelName, RequestId};
@@ -26,6 +27,7 @@ use crate::fleet::routes::{Publish, Route, RouteTable};
 use crate::tripwire::Tripwire;
 use decisions::{Budget, Decisions, Occasion};
 use explain::{Choice, explain};
+use pick::{Ask, Manner};
 
 use waiting::Waiter;
 pub use waiting::{Wait, WaitingRoom};
@@ -186,8 +188,8 @@ impl Router {
         let offer = offered.as_ref().ok();
         let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
         let tokens = demand.counted_tokens();
-        let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
-        let decision = explain(&Choice { route, tokens, tried, chosen, rival }, now, time::wall_now());
+        let (chosen, manner) = (offer.map(|offer| offer.lease.deployment()), offer.map(|offer| offer.manner));
+        let decision = explain(&Choice { route, tokens, tried, chosen, manner }, now, time::wall_now());
         let chosen = decision.chosen.as_ref().map(tracing::field::display);
         tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
         self.decisions.keep(request, decision);
@@ -197,8 +199,7 @@ impl Router {
 /// What a request is offered.
 struct Offer<'t> {
     lease: Lease,
-    /// The other deployment that was drawn.
-    rival: Option<DeploymentId>,
+    manner: Manner,
     /// Of the model asked for, or of a fallback.
     route: &'t Route,
 }
@@ -211,10 +212,10 @@ fn offer<'t>(
     now: Timestamp,
     rng: &mut fastrand::Rng,
 ) -> Result<Offer<'t>, Refusal> {
-    let tokens = demand.counted_tokens();
+    let ask = Ask { tokens: demand.counted_tokens(), tried, affinity: demand.affinity.as_ref(), now };
     for route in routes(table, demand) {
-        if let Some((lease, rival)) = choose(route, tokens, tried, now, rng) {
-            return Ok(Offer { lease, rival, route });
+        if let Some((lease, manner)) = choose(route, &ask, rng) {
+            return Ok(Offer { lease, manner, route });
         }
     }
     Err(refusal(table, demand, tried, now))
@@ -227,39 +228,25 @@ fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item =
 }
 
 /// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a
-/// candidate away, so this ends. With the lease comes the other deployment that was drawn.
-fn choose(
-    route: &Route,
-    tokens: u64,
-    tried: &[DeploymentId],
-    now: Timestamp,
-    rng: &mut fastrand::Rng,
-) -> Option<(Lease, Option<DeploymentId>)> {
+/// candidate away, so this ends.
+pub fn choose(route: &Route, ask: &Ask<'_>, rng: &mut fastrand::Rng) -> Option<(Lease, Manner)> {
     for tier in &route.tiers {
-        loop {
-            let candidates: SmallVec<[Candidate; 16]> = tier
-                .deployments
-                .iter()
-                .enumerate()
-                .filter(|(_, deployment)| is_candidate(deployment, tokens, tried, now))
-                .map(|(index, deployment)| candidate(index, deployment, tokens, now))
-                .collect();
-            let Some(picked) = select::pick(&candidates, |below| rng.u64(..below)) else { break };
-            let at = |index: usize| tier.deployments.get(index);
-            if let Some(lease) = at(picked.index).and_then(|deployment| Lease::take(deployment, tokens, now)) {
-                return Some((lease, picked.rival.and_then(at).map(|rival| rival.id)));
+        while let Some(picked) = pick::pick(tier, ask, rng) {
+            if let Some(lease) = Lease::take(picked.deployment, ask.tokens, ask.now) {
+                return Some((lease, picked.manner));
             }
         }
     }
     None
 }
 
-fn candidate(index: usize, deployment: &Deployment, tokens: u64, now: Timestamp) -> Candidate {
+/// What is compared of a deployment that can be asked.
+fn candidate(index: usize, deployment: &Deployment, now: Timestamp) -> Candidate {
     let gauges = &deployment.gauges;
     // One that is to be probed is not passed over for what was known of it before its pause.
     let headroom = match gauges.state() {
-        State::Closed => deployment.quota.headroom(tokens, now),
-        State::Cooling | State::Open | State::Quarantined => u64::MAX,
+        State::Closed => deployment.quota.headroom(now),
+        State::Cooling | State::Open | State::Quarantined => Headroom::UNKNOWN,
     };
     Candidate { index, weight: deployment.weight, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }
 }

@@ -55,6 +55,21 @@ pub struct Demand {
     pub output_tokens: u32,
     /// Whether Azure's admission counts the output too: it does for a cap that the request sets, and knows no other.
     pub cap: OutputCap,
+    /// Where its prompt is probably cached; `None` where no cache could help.
+    pub affinity: Option<Affinity>,
+}
+
+/// What brings requests with the same beginning to the same deployments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// Of what the requests have in common: a cache key, a user, the first kilobyte.
+    pub key: u64,
+    /// Of the conversation, as far as its first two messages tell.
+    pub branch: u64,
+    /// Over how many deployments the conversations of the key are spread, at least 1.
+    pub spread: u8,
+    /// Over how many of these this one conversation is spread, at least 1.
+    pub own: u8,
 }
 
 /// Where a demand's `output_tokens` come from.

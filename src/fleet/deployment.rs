@@ -12,6 +12,7 @@ use super::quota::SharedQuota;
 use super::resource::Settled;
 use super::tally::Tally;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
+use crate::balance::affinity;
 use crate::balance::quota::Start;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::settings::model;
@@ -24,6 +25,8 @@ pub struct DeploymentId(u64);
 #[derive(Debug)]
 pub struct Deployment {
     pub id: DeploymentId,
+    /// The same for the same names, in every process and after every reload.
+    pub identity: u64,
     pub resource: ResourceName,
     pub name: DeploymentName,
     pub model: ModelName,
@@ -62,6 +65,7 @@ impl Deployment {
             .map(|(deployment, spec)| {
                 Arc::new(Self {
                     id: DeploymentId(NEXT.fetch_add(1, Relaxed)),
+                    identity: affinity::identity(name.as_str(), deployment.as_str()),
                     resource: name.clone(),
                     name: deployment.clone(),
                     model: spec.model.clone(),

@@ -17,7 +17,7 @@ use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
 use super::routes::{Dialect, Target};
 use super::state::Worker;
-use super::{auth, body, models};
+use super::{affinity, auth, body, models};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, OutputCap};
 use crate::domain::ids::ModelName;
@@ -58,6 +58,7 @@ pub async fn serve(
         input_tokens,
         output_tokens: output_cap(&route, &peek, target.operation.has_output_tokens()),
         cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },
+        affinity: affinity::of(request.headers(), &peek, caller.grant.key_id, target.operation, &table),
     };
     let entry = worker.recorder.admit(Intent {
         id: label.id(),

@@ -20,6 +20,8 @@ pub struct Member {
     /// Between the quotes, escapes not decoded.
     pub key: Range<usize>,
     pub value: Range<usize>,
+    /// Where the first two elements of an array end that has further ones; zero where it has not.
+    pub elements: [usize; 2],
 }
 
 /// Where and why the text is not JSON.
@@ -52,7 +54,11 @@ pub fn members_at(text: &[u8], span: &Range<usize>) -> SmallVec<[Member; 16]> {
         .and_then(|part| members(part).ok())
         .unwrap_or_default()
         .into_iter()
-        .map(|member| Member { key: shift(&member.key, span.start), value: shift(&member.value, span.start) })
+        .map(|Member { key, value, elements }| Member {
+            key: shift(&key, span.start),
+            value: shift(&value, span.start),
+            elements: elements.map(|end| if end == 0 { 0 } else { end + span.start }),
+        })
         .collect()
 }
 
@@ -65,7 +71,7 @@ pub fn elements_at(text: &[u8], span: &Range<usize>) -> Vec<Range<usize>> {
     }
     loop {
         at = skip_space(text, at);
-        let Ok(end) = skip_value(text, at) else { return found };
+        let Ok((end, _)) = skip_value(text, at) else { return found };
         found.push(at..end);
         at = skip_space(text, end);
         if text.get(at) != Some(&b',') {
@@ -122,8 +128,8 @@ fn each_member(text: &[u8], at: usize, mut found: impl FnMut(Member)) -> Result<
     }
     loop {
         let (key, value_at) = skip_key(text, at)?;
-        let end = skip_value(text, value_at)?;
-        found(Member { key, value: value_at..end });
+        let (end, elements) = skip_value(text, value_at)?;
+        found(Member { key, value: value_at..end, elements });
         at = skip_space(text, end);
         match text.get(at) {
             Some(b',') => at = skip_space(text, at + 1),
@@ -146,9 +152,11 @@ fn skip_key(text: &[u8], at: usize) -> Result<(Range<usize>, usize), JsonError> 
     Ok((at + 1..end - 1, skip_space(text, colon + 1)))
 }
 
-/// Skips the value at `at`; gives the position after it. Containers are kept on a stack of bits, not of calls.
-fn skip_value(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
+/// Skips the value at `at`; gives the position after it, and as a member does where elements end. Containers are kept on
+/// a stack of bits, not of calls.
+fn skip_value(text: &[u8], mut at: usize) -> Result<(usize, [usize; 2]), JsonError> {
     let mut depth = 0u32;
+    let mut elements = [0; 2];
     let mut objects = 0u128; // bit n: the container at depth n is an object
     loop {
         at = match text.get(at) {
@@ -177,7 +185,7 @@ fn skip_value(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
         // A value has ended: close what it ends, or go on to its next sibling.
         loop {
             if depth == 0 {
-                return Ok(at);
+                return Ok((at, elements));
             }
             let object = objects & 1 == 1;
             let next = skip_space(text, at);
@@ -187,6 +195,11 @@ fn skip_value(text: &[u8], mut at: usize) -> Result<usize, JsonError> {
                     break;
                 }
                 (Some(b','), false) => {
+                    if depth == 1
+                        && let Some(end) = elements.iter_mut().find(|end| **end == 0)
+                    {
+                        *end = next;
+                    }
                     at = skip_space(text, next + 1);
                     break;
                 }
@@ -266,124 +279,4 @@ pub fn skip_space(text: &[u8], mut at: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn is_json_object(text: &str) -> bool {
-        members(text.as_bytes()).is_ok()
-    }
-
-    #[test]
-    fn members_are_spans_of_the_text() {
-        let text = br#" {"model" : "gpt-4o", "a":[1,{"b":2}] ,"c":null}  "#;
-        let found = members(text).unwrap();
-        let shown: Vec<_> = found
-            .iter()
-            .map(|member| (key_text(text, member), std::str::from_utf8(&text[member.value.clone()]).unwrap()))
-            .collect();
-        let expected = [("model", "\"gpt-4o\""), ("a", "[1,{\"b\":2}]"), ("c", "null")];
-        assert_eq!(shown, expected.map(|(key, value)| (Cow::Borrowed(key), value)));
-    }
-
-    #[test]
-    fn escaped_keys_are_the_keys_they_spell() {
-        let text = br#"{"\u006dodel":"x\ny"}"#;
-        let found = members(text).unwrap();
-        assert_eq!(key_text(text, &found[0]), "model");
-        assert_eq!(string_at(text, &found[0].value).unwrap(), "x\ny");
-    }
-
-    #[test]
-    fn what_is_not_an_object_is_refused() {
-        for wrong in [
-            "",
-            "[]",
-            "1",
-            "{",
-            "{}x",
-            "{\"a\"}",
-            "{\"a\":}",
-            "{\"a\":1,}",
-            "{,}",
-            "{a:1}",
-            "{\"a\":01}",
-            "{\"a\":1.}",
-            "{\"a\":1e}",
-            "{\"a\":-}",
-            "{\"a\":tru}",
-            "{\"a\":\"}",
-            "{\"a\":\"\\x\"}",
-            "{\"a\":\"\\u12g4\"}",
-            "{\"a\":\"\n\"}",
-            "{\"a\":[1}",
-            "{\"a\":{]}",
-            "{\"a\":NaN}",
-            "\u{feff}{}",
-            "{\"a\":[,]}",
-            "{\"a\":[1,]}",
-        ] {
-            assert!(!is_json_object(wrong), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn nesting_is_bounded_and_costs_no_stack() {
-        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
-        assert!(is_json_object(&nested(MAX_DEPTH as usize)));
-        assert!(!is_json_object(&nested(MAX_DEPTH as usize + 1)));
-        assert!(!is_json_object(&nested(1_000_000)));
-    }
-
-    #[test]
-    fn numbers_are_whole_and_in_range_or_not_read() {
-        let read = |text: &str| integer_at(text.as_bytes(), &(0..text.len()));
-        assert_eq!(read("42"), Some(42));
-        for wrong in ["-1", "1.0", "1e3", "\"1\"", "99999999999999999999999", "null"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
-
-    fn any_json() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(Into::into),
-            any::<i64>().prop_map(Into::into),
-            any::<i32>().prop_map(|eighths| (f64::from(eighths) / 8.0).into()),
-            any::<String>().prop_map(Into::into),
-        ];
-        leaf.prop_recursive(4, 40, 6, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
-                prop::collection::hash_map(any::<String>(), inner, 0..6).prop_map(|map| map.into_iter().collect()),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_serde_on_valid_text(value in any_json(), pretty in any::<bool>()) {
-            let object = serde_json::json!({ "k": value });
-            let text = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) }.unwrap();
-            let found = members(text.as_bytes()).unwrap();
-            prop_assert_eq!(found.len(), 1);
-            let inner: serde_json::Value = serde_json::from_str(&text[found[0].value.clone()]).unwrap();
-            prop_assert_eq!(&inner, &object["k"]);
-        }
-
-        #[test]
-        fn agrees_with_serde_on_broken_text(value in any_json(), at in any::<prop::sample::Index>(), byte in prop::sample::select(b"{}[]\",:0-.eE\\ntf u\n".to_vec())) {
-            let mut text = serde_json::to_vec(&serde_json::json!({ "k": value })).unwrap();
-            let at = at.index(text.len());
-            text[at] = byte;
-            let ours = members(&text).is_ok();
-            let theirs = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok() && text.first() == Some(&b'{');
-            prop_assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(&text));
-        }
-
-        #[test]
-        fn never_panics(text in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = members(&text);
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod error;
 pub mod json;
+pub mod prefix;
 pub mod probe;
 pub mod request;
 pub mod sse;

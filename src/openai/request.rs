@@ -10,6 +10,8 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::json::{self, JsonError};
+use super::prefix::{self, Prefix};
+use super::tokens;
 
 /// What a request body says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Peek {
     pub max_tokens: Option<u32>,
     /// Completions asked for at once: `n`, at least 1.
     pub choices: u32,
+    /// Of a prompt that is long enough to be cached.
+    pub prefix: Option<Prefix>,
     spans: Spans,
 }
 
@@ -51,7 +55,20 @@ pub enum PeekError {
 }
 
 /// The members that are read, each at most once.
-const READ: [&str; 6] = ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"];
+const READ: [&str; 12] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "messages",
+    "prompt",
+    "input",
+    "prompt_cache_key",
+    "safety_identifier",
+    "user",
+];
 const LONGEST_NAME: usize = "max_completion_tokens".len();
 
 /// Peeking at more than this is to happen off the workers' threads. Measured in release: prose takes 0.6 ms a MiB, and
@@ -65,7 +82,19 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     let mut peek = Peek { choices: 1, ..Peek::default() };
     peek.spans.start = json::skip_space(body, 0) + 1;
     peek.spans.empty = found.empty;
-    let [model, stream, stream_options, max_tokens, max_completion_tokens, choices] = found.values;
+    let elements = found.elements;
+    let [
+        model,
+        stream,
+        stream_options,
+        max_tokens,
+        max_completion_tokens,
+        choices,
+        messages,
+        prompt,
+        input,
+        names @ ..,
+    ] = found.values;
     if let Some(value) = model {
         if !is_null(body, &value) {
             let wrong = PeekError::Type { name: "model", expected: "a string" };
@@ -82,6 +111,9 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     let integer = |span: Range<usize>| json::integer_at(body, &span);
     peek.max_tokens = max_completion_tokens.and_then(integer).or(max_tokens.and_then(integer)).map(clamp);
     peek.choices = choices.and_then(integer).map_or(1, clamp).max(1);
+    if tokens::rough_input(body) >= prefix::LEAST_TOKENS {
+        peek.prefix = prefix::of(body, &names, messages.or(prompt).or(input), elements);
+    }
     Ok(peek)
 }
 
@@ -108,6 +140,8 @@ fn peek_stream_options(body: &[u8], value: Range<usize>, peek: &mut Peek) -> Res
 /// Where the values of some members are.
 struct Found<const N: usize> {
     values: [Option<Range<usize>>; N],
+    /// Of the latest value that is an array of several elements.
+    elements: [usize; 2],
     /// The object has no member at all.
     empty: bool,
 }
@@ -115,7 +149,7 @@ struct Found<const N: usize> {
 impl<const N: usize> Found<N> {
     /// Keeps only what is looked for, however many members there are.
     fn scan(text: &[u8], names: [&'static str; N]) -> Result<Self, PeekError> {
-        let mut found = Self { values: [const { None }; N], empty: true };
+        let mut found = Self { values: [const { None }; N], elements: [0; 2], empty: true };
         let mut duplicate = None;
         json::each(text, |member| {
             found.empty = false;
@@ -125,6 +159,9 @@ impl<const N: usize> Found<N> {
             }
             let key = json::key_text(text, &member);
             let Some(index) = names.iter().position(|name| *name == key) else { return };
+            if member.elements[0] != 0 {
+                found.elements = member.elements;
+            }
             if found.values[index].replace(member.value).is_some() {
                 duplicate.get_or_insert(names[index]);
             }

@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::pick::Manner;
 use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
 use crate::domain::time::{Timestamp, WallTime};
 
@@ -34,6 +35,7 @@ pub struct Chosen {
     pub resource: ResourceName,
     pub deployment: DeploymentName,
     pub priority: u32,
+    pub manner: Manner,
     /// What was compared with the other draw: less is better.
     pub load: f64,
 }
@@ -85,6 +87,10 @@ pub enum Reason {
     NotDrawn {
         load: f64,
     },
+    /// The prompt belongs to the chosen one. Whoever it belongs to even more and is told this had its share already.
+    CachedElsewhere {
+        load: f64,
+    },
 }
 
 impl Reason {
@@ -102,6 +108,7 @@ impl Reason {
             Self::LowerTier { .. } => "lower_tier",
             Self::LostDraw { .. } => "lost_draw",
             Self::NotDrawn { .. } => "not_drawn",
+            Self::CachedElsewhere { .. } => "cached_elsewhere",
         }
     }
 }

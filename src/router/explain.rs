@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::candidate;
 use super::decisions::{Chosen, Decision, PassedOver, Reason, SHOWN};
+use super::pick::Manner;
 use crate::balance::health::State;
 use crate::domain::time::{Timestamp, WallTime};
 use crate::fleet::deployment::{Deployment, DeploymentId};
@@ -17,8 +18,8 @@ pub(super) struct Choice<'a> {
     pub tokens: u64,
     pub tried: &'a [DeploymentId],
     pub chosen: Option<&'a Arc<Deployment>>,
-    /// The other of the two that were drawn.
-    pub rival: Option<DeploymentId>,
+    /// How; `None` when nobody was.
+    pub manner: Option<Manner>,
 }
 
 /// `now` and `wall` are the moment of the choice.
@@ -28,7 +29,8 @@ pub(super) fn explain(choice: &Choice<'_>, now: Timestamp, wall: WallTime) -> De
         deployment: deployment.name.clone(),
         priority: deployment.priority,
         // Its own request is in flight by now, and was not when it was chosen.
-        load: candidate(0, deployment, choice.tokens, now).with_one_less().load(),
+        manner: choice.manner.unwrap_or(Manner::Drawn { rival: None }),
+        load: candidate(0, deployment, now).with_one_less().load(),
     });
     let others = || choice.route.deployments().filter(|other| choice.chosen.is_none_or(|chosen| chosen.id != other.id));
     let passed_over = others().take(SHOWN).map(|other| PassedOver {
@@ -72,6 +74,12 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     if choice.chosen.is_some_and(|chosen| chosen.priority < other.priority) {
         return Reason::LowerTier { priority: other.priority };
     }
-    let load = candidate(0, other, choice.tokens, now).load();
-    if choice.rival == Some(other.id) { Reason::LostDraw { load } } else { Reason::NotDrawn { load } }
+    let load = candidate(0, other, now).load();
+    match choice.manner {
+        Some(Manner::Pinned { .. }) => Reason::CachedElsewhere { load },
+        Some(Manner::Drawn { rival } | Manner::Spilled { rival }) if rival == Some(other.id) => {
+            Reason::LostDraw { load }
+        }
+        Some(Manner::Drawn { .. } | Manner::Spilled { .. }) | None => Reason::NotDrawn { load },
+    }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::key_path::KeyPath;
 use super::model::{
-    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, Resource, Routing,
-    Server, Settings,
+    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, PromptAffinity,
+    Resource, Routing, Server, Settings,
 };
 use super::values;
 use crate::azure::endpoint::{Endpoint, Kind};
@@ -174,6 +174,7 @@ impl List {
             cooldown,
             max_wait,
             max_waiting,
+            affinity,
         } = routing;
         self.duration(&["routing", "connect_timeout"], *connect_timeout);
         self.duration(&["routing", "first_byte_timeout"], *first_byte_timeout);
@@ -184,6 +185,7 @@ impl List {
         self.duration(&["routing", "cooldown"], *cooldown);
         self.duration(&["routing", "max_wait"], *max_wait);
         self.plain(&["routing", "max_waiting"], max_waiting);
+        self.plain(&["routing", "affinity"], *affinity == PromptAffinity::On);
     }
 
     fn limits(&mut self, limits: Limits) {

@@ -92,6 +92,16 @@ pub struct Routing {
     pub max_wait: Duration,
     /// Requests that wait at once, over all.
     pub max_waiting: u32,
+    /// Where prompts that may be cached go.
+    pub affinity: PromptAffinity,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptAffinity {
+    /// To deployments that have seen their beginning.
+    On,
+    /// Wherever there is most room.
+    Off,
 }
 
 /// Per key; `None` lifts a limit.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::router::decisions::{Decision, PassedOver, Reason};
+use crate::router::pick::Manner;
 use crate::storage::ledger::RequestState;
 use crate::storage::page::rfc3339;
 use crate::storage::requests::RequestView;
@@ -50,6 +51,15 @@ fn view(decision: &Decision) -> Value {
     if let Some(chosen) = &decision.chosen {
         view["priority"] = json!(chosen.priority);
         view["load"] = json!(chosen.load);
+        match chosen.manner {
+            Manner::Drawn { .. } => view["chosen_by"] = json!("draw"),
+            // It had an affinity, and none of the deployments that it belongs to could take it.
+            Manner::Spilled { .. } => view["chosen_by"] = json!("draw_after_affinity"),
+            Manner::Pinned { place, places } => {
+                view["chosen_by"] = json!("affinity");
+                view["affinity"] = json!({ "choice": place, "of": places });
+            }
+        }
     }
     if decision.not_shown > 0 {
         view["not_shown"] = json!(decision.not_shown);
@@ -72,7 +82,9 @@ fn passed_over(PassedOver { resource, deployment, reason }: &PassedOver) -> Valu
             view["max_in_flight"] = json!(most);
         }
         Reason::LowerTier { priority } => view["priority"] = json!(priority),
-        Reason::LostDraw { load } | Reason::NotDrawn { load } => view["load"] = json!(load),
+        Reason::LostDraw { load } | Reason::NotDrawn { load } | Reason::CachedElsewhere { load } => {
+            view["load"] = json!(load);
+        }
         Reason::AlreadyTried | Reason::Drained | Reason::BeingProbed | Reason::NoCredential => {}
     }
     view

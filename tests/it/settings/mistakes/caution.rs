@@ -155,7 +155,6 @@ trusted_proxies = ["10.0.0.0/8"]
 keep_requests = "90d"
 [routing]
 retry_budget = 0.1
-affinity = true
 [defaults.limits]
 tpm = 1_000_000
 [models."gpt-4.1"]
@@ -181,15 +180,10 @@ warning: `routing.retry_budget` is not in effect in this version: `routing.attem
    |
  6 | retry_budget = 0.1
    | ^^^^^^^^^^^^
-warning: `routing.affinity` is not in effect in this version: requests go where there is most room
-  --> settings/20-x.toml:7:1
-   |
- 7 | affinity = true
-   | ^^^^^^^^
 warning: `defaults.limits.tpm` is not in effect in this version: keys are limited in requests and concurrency only
-  --> settings/20-x.toml:9:1
+  --> settings/20-x.toml:8:1
    |
- 9 | tpm = 1_000_000
+ 8 | tpm = 1_000_000
    | ^^^
 "#,
     );

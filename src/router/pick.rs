@@ -1,0 +1,97 @@
+//! The pick: which deployment of a tier a request goes to. Taking the right to send it there is another step.
+//!
+//! It happens for every attempt on the worker's thread, so it looks at few deployments, takes no lock and no memory
+//! (`benches/pick.rs` measures it). The rules are pure: [`crate::balance::affinity`] and [`crate::balance::select`];
+//! here they are given what the gauges say.
+
+use std::sync::Arc;
+
+use super::{candidate, is_candidate};
+use crate::balance::affinity;
+use crate::balance::select::{self, Candidate, Scale};
+use crate::domain::demand::Affinity;
+use crate::domain::time::Timestamp;
+use crate::fleet::deployment::{Deployment, DeploymentId};
+use crate::fleet::tier::Tier;
+
+/// What is asked of a tier.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// What the request needs of a deployment's quota.
+    pub tokens: u64,
+    /// Deployments this request has been sent to already.
+    pub tried: &'a [DeploymentId],
+    pub affinity: Option<&'a Affinity>,
+    pub now: Timestamp,
+}
+
+/// A deployment that can be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Picked<'t> {
+    pub deployment: &'t Arc<Deployment>,
+    pub manner: Manner,
+}
+
+/// How a deployment was chosen among those that could be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    Drawn {
+        /// The other that was drawn.
+        rival: Option<DeploymentId>,
+    },
+    /// The prompt belongs to it.
+    Pinned {
+        /// 1 for the request's home, 2 for its second choice, and so on.
+        place: u8,
+        places: u8,
+    },
+    /// Drawn, because none that the prompt belongs to could take it.
+    Spilled { rival: Option<DeploymentId> },
+}
+
+/// `None` when nobody of the tier can be asked.
+pub fn pick<'t>(tier: &'t Tier, ask: &Ask<'_>, rng: &mut fastrand::Rng) -> Option<Picked<'t>> {
+    let look = |index: usize| {
+        let deployment = tier.deployments.get(index)?;
+        is_candidate(deployment, ask.tokens, ask.tried, ask.now).then(|| candidate(index, deployment, ask.now))
+    };
+    let before = tier.scale();
+    let mut scale = before;
+    scale.renew(tier.deployments.len(), ask.now, look);
+    // One alone is no choice.
+    let affinity = ask.affinity.filter(|_| tier.deployments.len() > 1);
+    let pinned = affinity.and_then(|affinity| pinned(tier, affinity, &scale, ask.tokens, look, rng));
+    let (index, manner) = match pinned {
+        Some(pinned) => pinned,
+        None => {
+            let picked = select::pick(&tier.lots, &mut scale, ask.tokens, look, |below| rng.u64(..below))?;
+            let rival = picked.rival.and_then(|rival| tier.deployments.get(rival)).map(|rival| rival.id);
+            let manner = if affinity.is_some() { Manner::Spilled { rival } } else { Manner::Drawn { rival } };
+            (picked.index, manner)
+        }
+    };
+    tier.publish(&before, &scale);
+    tier.deployments.get(index).map(|deployment| Picked { deployment, manner })
+}
+
+/// The first of a prompt's places that can take it.
+fn pinned(
+    tier: &Tier,
+    affinity: &Affinity,
+    scale: &Scale,
+    tokens: u64,
+    look: impl Fn(usize) -> Option<Candidate>,
+    rng: &mut fastrand::Rng,
+) -> Option<(usize, Manner)> {
+    let (mut places, count) = tier.places(affinity);
+    let places = places.get_mut(..count)?;
+    let identity = |place: u16| tier.deployments.get(usize::from(place)).map_or(0, |deployment| deployment.identity);
+    affinity::order(places, affinity, identity, |below| rng.u64(..below));
+    let takes = |place: &u16| look(usize::from(*place)).is_some_and(|home| affinity::has_room(&home, scale, tokens));
+    let at = places.iter().position(takes)?;
+    // There are no more than eight.
+    Some((usize::from(places[at]), Manner::Pinned { place: at as u8 + 1, places: count as u8 }))
+}
+
+#[cfg(test)]
+mod tests;
