@@ -9,8 +9,8 @@
 //!
 //! Beyond some 15 requests a minute Azure spreads a prefix over machines of its own, each with a cold cache. A key that
 //! is hotter is therefore spread over as many of its first places as its rate fills, conversation by conversation: a
-//! conversation has a place of its own among them, and keeps it while others come and go. Only a conversation that is
-//! itself too hot for one place is sent to several.
+//! conversation has a place of its own among them, and keeps it while the key becomes a little hotter or colder. Only a
+//! conversation that is itself too hot for one place is sent to several.
 //!
 //! What a place may carry is bounded: by its quota, and by a fair share of what is in flight. Whoever finds it full goes
 //! to the next choice, always the same one. It does not decide who is able to serve, nor what becomes of prompts that
@@ -68,10 +68,11 @@ pub fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// The bucket that a demand's places are looked up in. A key that is too hot even for all its places is no key any more:
-/// each of its conversations has places of its own.
-pub fn bucket(affinity: &Affinity) -> usize {
-    let key = if usize::from(affinity.spread) > PLACES { affinity.key ^ affinity.branch } else { affinity.key };
+/// The bucket that a demand's places among so many deployments are looked up in. A key that is too hot for all its places
+/// is no key any more where there are others: each of its conversations has places of its own.
+pub fn bucket(affinity: &Affinity, deployments: usize) -> usize {
+    let no_key = usize::from(affinity.spread) > PLACES && deployments > PLACES;
+    let key = if no_key { affinity.key ^ affinity.branch } else { affinity.key };
     (mix(key) % BUCKETS as u64) as usize
 }
 
@@ -120,7 +121,8 @@ pub fn has_room(candidate: &Candidate, scale: &Scale, tokens: u64) -> bool {
 }
 
 /// What is known of the requests of one key, or of one conversation: their rate, and for a conversation over how many of
-/// its key's places such conversations were spread when it began. Eight bytes, so that it fits an atomic.
+/// its key's places it is spread: as many as when it began, until that is half of what the key needs by now. Eight bytes,
+/// so that it fits an atomic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record(pub u64);
 
@@ -140,10 +142,13 @@ const MOST_COUNTED: u16 = 0xfff;
 const MINUTE: u64 = 60_000_000_000;
 
 impl Record {
-    /// With one request more. `spread` counts for whoever is not known yet.
+    /// With one request more; `spread` is what the key needs now.
     pub fn counted(self, tag: u16, spread: u8, now: Timestamp) -> Self {
         let minute = minute_of(now);
-        let known = self.parts();
+        let mut known = self.parts();
+        if spread / 2 >= known.spread {
+            known.spread = spread;
+        }
         let age = minute.wrapping_sub(known.minute);
         let parts = match age {
             _ if known.tag != tag || self.0 == 0 || age > KEPT => Parts { tag, minute, before: 0, current: 1, spread },

@@ -23,7 +23,7 @@ impl Default for Heat {
 }
 
 impl Heat {
-    /// Counts a request of what has this hash. `spread` is noted for whoever is not known yet.
+    /// Counts a request of what has this hash. `spread` is what its key needs now.
     pub fn count(&self, hash: u64, spread: u8, now: Timestamp) -> Record {
         // Both are reduced to what is kept of them, from opposite ends of the hash.
         let (slot, tag) = ((hash % SLOTS) as usize, (hash >> 48) as u16);

@@ -36,7 +36,7 @@ impl Tier {
 
     /// The deployments that a prompt belongs to, the home first: their indices, and how many there are.
     pub fn places(&self, affinity: &Affinity) -> ([u16; PLACES], usize) {
-        let bucket = affinity::bucket(affinity);
+        let bucket = affinity::bucket(affinity, self.deployments.len());
         let Some(numbers) = self.homes.get(bucket) else { return ([0; PLACES], 0) };
         if numbers[0].load(Relaxed) == 0 {
             self.rank(bucket, numbers);

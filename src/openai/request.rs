@@ -54,7 +54,7 @@ pub enum PeekError {
     Type { name: &'static str, expected: &'static str },
 }
 
-/// The members that are read, each at most once.
+/// The members that are read: the first six are acted on and may stand there once, the others only help to find a cache.
 const READ: [&str; 12] = [
     "model",
     "stream",
@@ -69,6 +69,7 @@ const READ: [&str; 12] = [
     "safety_identifier",
     "user",
 ];
+const ACTED_ON: usize = 6;
 const LONGEST_NAME: usize = "max_completion_tokens".len();
 
 /// Peeking at more than this is to happen off the workers' threads. Measured in release: prose takes 0.6 ms a MiB, and
@@ -78,7 +79,7 @@ pub const OFF_THREAD_BYTES: usize = 256 * 1024;
 /// Scans `body`, which must be one JSON object. The cost is linear, but a long body takes longer than a worker may
 /// stand still: see [`OFF_THREAD_BYTES`].
 pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
-    let found = Found::scan(body, READ)?;
+    let found = Found::scan(body, READ, ACTED_ON)?;
     let mut peek = Peek { choices: 1, ..Peek::default() };
     peek.spans.start = json::skip_space(body, 0) + 1;
     peek.spans.empty = found.empty;
@@ -119,7 +120,7 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
 
 fn peek_stream_options(body: &[u8], value: Range<usize>, peek: &mut Peek) -> Result<(), PeekError> {
     if body.get(value.start) == Some(&b'{') {
-        let found = Found::scan(&body[value.clone()], ["include_usage"]).map_err(|error| match error {
+        let found = Found::scan(&body[value.clone()], ["include_usage"], 1).map_err(|error| match error {
             PeekError::Duplicate(_) => PeekError::Duplicate("stream_options.include_usage"),
             PeekError::Invalid(_) | PeekError::Type { .. } => error,
         })?;
@@ -147,8 +148,8 @@ struct Found<const N: usize> {
 }
 
 impl<const N: usize> Found<N> {
-    /// Keeps only what is looked for, however many members there are.
-    fn scan(text: &[u8], names: [&'static str; N]) -> Result<Self, PeekError> {
+    /// Keeps only what is looked for, however many members there are. The first of the names may stand there once.
+    fn scan(text: &[u8], names: [&'static str; N], once: usize) -> Result<Self, PeekError> {
         let mut found = Self { values: [const { None }; N], elements: [0; 2], empty: true };
         let mut duplicate = None;
         json::each(text, |member| {
@@ -162,7 +163,7 @@ impl<const N: usize> Found<N> {
             if member.elements[0] != 0 {
                 found.elements = member.elements;
             }
-            if found.values[index].replace(member.value).is_some() {
+            if found.values[index].replace(member.value).is_some() && index < once {
                 duplicate.get_or_insert(names[index]);
             }
         })?;

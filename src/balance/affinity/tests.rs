@@ -87,8 +87,9 @@ fn a_hot_key_is_spread_by_conversation_over_its_first_places() {
 #[test]
 fn what_is_too_hot_for_all_places_has_homes_by_conversation() {
     let affinity = |branch, spread| Affinity { key: 1, branch, spread, own: 1 };
-    assert_eq!(bucket(&affinity(1, 8)), bucket(&affinity(2, 8)));
-    assert_ne!(bucket(&affinity(1, 9)), bucket(&affinity(2, 9)));
+    assert_eq!(bucket(&affinity(1, 8), 20), bucket(&affinity(2, 8), 20));
+    assert_ne!(bucket(&affinity(1, 9), 20), bucket(&affinity(2, 9), 20));
+    assert_eq!(bucket(&affinity(1, 9), 8), bucket(&affinity(2, 9), 8), "where there are others");
 }
 
 #[test]
@@ -124,9 +125,11 @@ fn a_record_tells_the_rate_of_the_last_minute() {
 #[test]
 fn a_conversation_keeps_the_spread_under_which_it_began() {
     let record = Record::default().counted(9, 3, at(60));
-    assert_eq!(record.counted(9, 7, at(60 + 600)).spread(), 3);
-    assert_eq!(record.counted(9, 7, at(60 + 660)).spread(), 7, "long forgotten");
-    assert_eq!(record.counted(8, 7, at(60)).spread(), 7);
+    assert_eq!(record.counted(9, 5, at(60 + 600)).spread(), 3);
+    assert_eq!(record.counted(9, 1, at(61)).spread(), 3);
+    assert_eq!(record.counted(9, 6, at(61)).spread(), 6, "until it is far too small");
+    assert_eq!(record.counted(9, 5, at(60 + 660)).spread(), 5, "long forgotten");
+    assert_eq!(record.counted(8, 5, at(60)).spread(), 5);
 }
 
 proptest! {
