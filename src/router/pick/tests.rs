@@ -77,15 +77,15 @@ async fn a_pick_takes_no_memory() {
 #[actix_rt::test]
 async fn every_gateway_and_every_reload_finds_the_same_home() {
     let mut names = names(9);
-    let (one, without) = (table(&names, "").await, table(&names[..8], "").await);
-    names.reverse();
-    let other = table(&names, "").await;
+    let (one, other) = (table(&names, "").await, table(&names, "").await);
+    names.remove(4);
+    let without = table(&names, "").await;
     let mut moved = 0;
     for number in 0..900 {
         let (home, manner) = go(tier(&one), &prompt(number), &[]);
         assert_eq!((home.clone(), manner), go(tier(&other), &prompt(number), &[]));
         assert_eq!(manner, HOME);
-        if home == "r8" {
+        if home == "r4" {
             moved += 1;
         } else {
             assert_eq!(go(tier(&without), &prompt(number), &[]).0, home, "what stays does not move");
@@ -110,6 +110,21 @@ async fn a_full_a_failed_and_a_cooling_home_are_left_for_one_second_choice() {
     let later = Ask { now: time::now().after(Duration::from_secs(10)), ..ask(Some(&prompt), &[]) };
     let back = pick(tier, &later, &mut fastrand::Rng::new()).unwrap();
     assert_eq!((back.deployment.id, back.manner), (id, HOME), "and comes home");
+}
+
+#[actix_rt::test]
+async fn a_home_with_more_than_its_share_leaves_prompts_to_their_second_choice() {
+    let table = table(&names(8), "").await;
+    let (tier, prompt) = (tier(&table), prompt(4));
+    let mut leases = Vec::new();
+    for _ in 0..8 {
+        let picked = pick(tier, &ask(Some(&prompt), &[]), &mut fastrand::Rng::new()).unwrap();
+        assert_eq!(picked.manner, HOME);
+        leases.push(Lease::take(picked.deployment, 2_000, time::now()).unwrap());
+    }
+    assert_eq!(go(tier, &prompt, &[]).1, SECOND);
+    leases.pop();
+    assert_eq!(go(tier, &prompt, &[]).1, HOME);
 }
 
 #[actix_rt::test]

@@ -125,6 +125,8 @@ fn a_prompt_that_comes_too_often_for_one_cache_is_sent_to_more() {
     let all = asked(&gateway, (0..46).map(|_| question(1)));
     assert!((3..=5).contains(&all.len()), "sixty a minute fill four: {all:?}");
     assert!(all.is_superset(&first));
+    let at_once = asked(&gateway, (0..16).map(|_| question(1)));
+    assert!((3..=6).contains(&at_once.len()), "and not one after the other: {at_once:?}");
 }
 
 #[test]
