@@ -19,7 +19,6 @@
 //! Zadimoghaddam, "Consistent hashing with bounded loads" (2018);
 //! <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/prompt-caching>
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -101,18 +100,25 @@ fn score(drawn: u64, weight: u32) -> f64 {
 }
 
 /// Puts a key's places into the order in which one request asks them.
-pub fn order(places: &mut [u16], affinity: &Affinity, identity: impl Fn(u16) -> u64, random: impl FnOnce(u64) -> u64) {
-    let within = |count: u8| usize::from(count.max(1)).min(places.len());
+pub fn order(places: &mut [u16], affinity: &Affinity, member: impl Fn(u16) -> Member, random: impl FnOnce(u64) -> u64) {
+    let within = |count: u8| usize::from(count.max(1)).min(places.len()).min(PLACES);
     let (spread, own) = (within(affinity.spread), within(affinity.own));
     if spread > 1 {
-        places[..spread].sort_unstable_by_key(|place| Reverse(mix(affinity.branch ^ identity(*place))));
+        let mut scored = [(0.0, 0); PLACES];
+        for (scored, place) in scored.iter_mut().zip(&places[..spread]) {
+            let Member { identity, weight } = member(*place);
+            *scored = (score(affinity.branch ^ identity, weight), *place);
+        }
+        scored[..spread].sort_unstable_by(|(one, _), (other, _)| other.total_cmp(one));
+        places.iter_mut().zip(&scored[..spread]).for_each(|(place, (_, scored))| *place = *scored);
     }
     if own > 1 {
         places[..own].rotate_left(random(own as u64) as usize);
     }
 }
 
-/// Whether a place takes one more of the prompts that belong to it, or leaves it to the next choice.
+/// Whether a place takes one more of the prompts that belong to it, or leaves it to the next choice. Whatever else is to
+/// keep them away for a while, such as a deployment that is slow, is one more condition here.
 pub fn has_room(candidate: &Candidate, scale: &Scale, tokens: u64) -> bool {
     let weight = f64::from(candidate.weight.max(1)) / scale.weight.max(1) as f64;
     let share = (scale.in_flight + 1) as f64 * weight * OVER_SHARE;

@@ -52,10 +52,15 @@ impl Tier {
         (places, count)
     }
 
+    /// The deployment of an index as the ranking sees it.
+    pub fn member(&self, index: usize) -> Member {
+        let none = Member { identity: 0, weight: 1 };
+        self.deployments.get(index).map_or(none, |one| Member { identity: one.identity, weight: one.weight })
+    }
+
     #[cold]
     fn rank(&self, bucket: usize, numbers: &[AtomicU64; NUMBERS]) {
-        let members = self.deployments.iter().map(|one| Member { identity: one.identity, weight: one.weight });
-        let (places, count) = affinity::rank(bucket, members);
+        let (places, count) = affinity::rank(bucket, (0..self.deployments.len()).map(|index| self.member(index)));
         // The first number last. Who sees it and not yet the others lacks the later choices for a moment.
         for (number, places) in numbers.iter().zip(places[..count].chunks(IN_A_NUMBER)).rev() {
             let packed = places.iter().rev().fold(0, |packed, place| packed << 16 | (u64::from(*place) + 1));

@@ -85,8 +85,7 @@ fn pinned(
 ) -> Option<(usize, Manner)> {
     let (mut places, count) = tier.places(affinity);
     let places = places.get_mut(..count)?;
-    let identity = |place: u16| tier.deployments.get(usize::from(place)).map_or(0, |deployment| deployment.identity);
-    affinity::order(places, affinity, identity, |below| rng.u64(..below));
+    affinity::order(places, affinity, |place| tier.member(usize::from(place)), |below| rng.u64(..below));
     let takes = |place: &u16| look(usize::from(*place)).is_some_and(|home| affinity::has_room(&home, scale, tokens));
     let at = places.iter().position(takes)?;
     // There are no more than eight.

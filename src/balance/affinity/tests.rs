@@ -66,7 +66,8 @@ fn the_order_of_the_members_is_of_no_consequence() {
 fn a_hot_key_is_spread_by_conversation_over_its_first_places() {
     let order = |branch: u64, spread: u8, own: u8, random: u64| {
         let mut places = [10, 11, 12, 13, 14, 15, 16, 17];
-        super::order(&mut places, &Affinity { key: 1, branch, spread, own }, |place| mix(place.into()), |_| random);
+        let member = |place: u16| Member { identity: mix(place.into()), weight: if place == 17 { 300 } else { 100 } };
+        super::order(&mut places, &Affinity { key: 1, branch, spread, own }, member, |_| random);
         places
     };
     assert_eq!(order(5, 1, 1, 0), [10, 11, 12, 13, 14, 15, 16, 17]);
@@ -82,6 +83,8 @@ fn a_hot_key_is_spread_by_conversation_over_its_first_places() {
     assert!(firsts.iter().all(|count| (200..300).contains(count)), "{firsts:?}");
     assert_eq!(order(7, 4, 2, 1)[0], order(7, 4, 1, 0)[1], "a conversation that is hot itself has two homes");
     assert_eq!(order(7, 200, 200, 7)[0], order(7, 8, 1, 0)[7]);
+    let heavy = (0..1_000).filter(|branch| order(*branch, 8, 1, 0)[0] == 17).count();
+    assert!((260..340).contains(&heavy), "three tenths, got {heavy}");
 }
 
 #[test]

@@ -137,3 +137,19 @@ fn switched_off_it_is_as_if_there_were_none() {
     assert!(seen.len() >= 4, "{seen:?}");
     assert_eq!(newest(&gateway)[0]["decision"]["chosen_by"], "draw");
 }
+
+#[test]
+fn a_prompt_that_is_too_large_for_every_home_is_drawn_and_told_so() {
+    let regions = regions(2);
+    let gateway = before(&regions, |estate| {
+        let deployments = estate.0.resources.values_mut().flat_map(|resource| resource.deployments.values_mut());
+        deployments.for_each(|deployment| deployment.tpm = Some(1_000));
+    });
+    // A look at the quotas, so that it is known that nothing of them is used.
+    gateway.get("/metrics").expect(200);
+    region(&gateway, &question(1));
+    assert_eq!(newest(&gateway)[0]["decision"]["chosen_by"], "draw_after_affinity");
+    let metrics = gateway.get("/metrics").expect(200);
+    let ratios = metrics.text().lines().filter(|line| line.starts_with("aoai_gateway_upstream_cached_tokens_ratio{"));
+    assert_eq!(ratios.count(), 1, "{}", metrics.text());
+}
