@@ -27,7 +27,7 @@ use super::select::{Candidate, Scale};
 use crate::domain::demand::Affinity;
 use crate::domain::time::Timestamp;
 
-/// A key's choices, the home first; what lies behind them is drawn.
+/// A key's first choices, the home before all; few requests ever need a later one.
 pub const PLACES: usize = 8;
 /// Keys of one bucket have the same places, so that they need not be ranked for every request.
 pub const BUCKETS: usize = 4096;
@@ -79,7 +79,7 @@ pub fn bucket(affinity: &Affinity, deployments: usize) -> usize {
 pub fn rank(bucket: usize, members: impl Iterator<Item = Member>) -> ([u16; PLACES], usize) {
     let (mut places, mut scores, mut count) = ([0; PLACES], [0.0; PLACES], 0);
     for (index, member) in (0..u16::MAX).zip(members) {
-        let score = score(mix(bucket as u64) ^ member.identity, member.weight);
+        let score = claim(bucket, member);
         let at = scores[..count].partition_point(|better| *better >= score);
         if at == PLACES {
             continue;
@@ -90,6 +90,11 @@ pub fn rank(bucket: usize, members: impl Iterator<Item = Member>) -> ([u16; PLAC
         (places[at], scores[at]) = (index, score);
     }
     (places, count)
+}
+
+/// What a member draws from a bucket: the larger, the better its place.
+pub fn claim(bucket: usize, member: Member) -> f64 {
+    score(mix(bucket as u64) ^ member.identity, member.weight)
 }
 
 /// The largest of these wins with a probability in proportion to its weight.

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::deployment::Deployment;
 use crate::balance::affinity::{self, BUCKETS, Member, PLACES};
 use crate::balance::select::{Headroom, Lots, Scale};
-use crate::domain::demand::Affinity;
 use crate::domain::time::Timestamp;
 
 #[derive(Debug)]
@@ -34,9 +33,8 @@ impl Tier {
         Self { priority, deployments, lots, scale: SharedScale::default(), homes }
     }
 
-    /// The deployments that a prompt belongs to, the home first: their indices, and how many there are.
-    pub fn places(&self, affinity: &Affinity) -> ([u16; PLACES], usize) {
-        let bucket = affinity::bucket(affinity, self.deployments.len());
+    /// The deployments that the prompts of a bucket belong to, the home first: their indices, and how many there are.
+    pub fn places(&self, bucket: usize) -> ([u16; PLACES], usize) {
         let Some(numbers) = self.homes.get(bucket) else { return ([0; PLACES], 0) };
         if numbers[0].load(Relaxed) == 0 {
             self.rank(bucket, numbers);

@@ -41,11 +41,11 @@ pub enum Manner {
     },
     /// The prompt belongs to it.
     Pinned {
-        /// 1 for the request's home, 2 for its second choice, and so on.
-        place: u8,
-        places: u8,
+        /// 1 for the request's home, 2 for its second choice, and so on; one more than there are places for what lies
+        /// behind them.
+        choice: u8,
     },
-    /// Drawn, because none that the prompt belongs to could take it.
+    /// Drawn, because nobody had room for it as a home has.
     Spilled { rival: Option<DeploymentId> },
 }
 
@@ -74,7 +74,7 @@ pub fn pick<'t>(tier: &'t Tier, ask: &Ask<'_>, rng: &mut fastrand::Rng) -> Optio
     tier.deployments.get(index).map(|deployment| Picked { deployment, manner })
 }
 
-/// The first of a prompt's places that can take it.
+/// The first of a prompt's choices that can take it.
 fn pinned(
     tier: &Tier,
     affinity: &Affinity,
@@ -83,13 +83,21 @@ fn pinned(
     look: impl Fn(usize) -> Option<Candidate>,
     rng: &mut fastrand::Rng,
 ) -> Option<(usize, Manner)> {
-    let (mut places, count) = tier.places(affinity);
-    let places = places.get_mut(..count)?;
+    let takes = |index: usize| look(index).is_some_and(|home| affinity::has_room(&home, scale, tokens));
+    let count = tier.deployments.len();
+    let bucket = affinity::bucket(affinity, count);
+    let (mut places, known) = tier.places(bucket);
+    let places = places.get_mut(..known)?;
     affinity::order(places, affinity, |place| tier.member(usize::from(place)), |below| rng.u64(..below));
-    let takes = |place: &u16| look(usize::from(*place)).is_some_and(|home| affinity::has_room(&home, scale, tokens));
-    let at = places.iter().position(takes)?;
-    // There are no more than eight.
-    Some((usize::from(places[at]), Manner::Pinned { place: at as u8 + 1, places: count as u8 }))
+    if let Some(at) = places.iter().position(|place| takes(usize::from(*place))) {
+        // There are no more than eight.
+        return Some((usize::from(places[at]), Manner::Pinned { choice: at as u8 + 1 }));
+    }
+    // A caller may be confined to a few of many deployments, and those are its homes.
+    let others = (0..count).filter(|_| count > known).filter(|index| takes(*index));
+    let claims = others.map(|index| (affinity::claim(bucket, tier.member(index)), index));
+    let (_, best) = claims.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+    Some((best, Manner::Pinned { choice: known as u8 + 1 }))
 }
 
 #[cfg(test)]

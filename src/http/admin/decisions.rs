@@ -53,11 +53,11 @@ fn view(decision: &Decision) -> Value {
         view["load"] = json!(chosen.load);
         match chosen.manner {
             Manner::Drawn { .. } => view["chosen_by"] = json!("draw"),
-            // It had an affinity, and none of the deployments that it belongs to could take it.
+            // It had an affinity, and nobody had room for it as a home has.
             Manner::Spilled { .. } => view["chosen_by"] = json!("draw_after_affinity"),
-            Manner::Pinned { place, places } => {
+            Manner::Pinned { choice } => {
                 view["chosen_by"] = json!("affinity");
-                view["affinity"] = json!({ "choice": place, "of": places });
+                view["choice"] = json!(choice);
             }
         }
     }

@@ -52,8 +52,8 @@ fn go(tier: &Tier, prompt: &Affinity, tried: &[DeploymentId]) -> (String, Manner
     (picked.deployment.resource.to_string(), picked.manner)
 }
 
-const HOME: Manner = Manner::Pinned { place: 1, places: 8 };
-const SECOND: Manner = Manner::Pinned { place: 2, places: 8 };
+const HOME: Manner = Manner::Pinned { choice: 1 };
+const SECOND: Manner = Manner::Pinned { choice: 2 };
 
 #[actix_rt::test]
 async fn a_pick_takes_no_memory() {
@@ -128,17 +128,18 @@ async fn a_home_with_more_than_its_share_leaves_prompts_to_their_second_choice()
 }
 
 #[actix_rt::test]
-async fn a_prompt_whose_places_are_all_taken_is_drawn() {
+async fn choices_go_on_behind_the_places_until_nobody_can_be_asked() {
     let table = table(&names(20), ", max_in_flight = 1").await;
-    let (tier, prompt) = (tier(&table), prompt(4));
+    let (tier, prompt, other) = (tier(&table), prompt(4), prompt(5));
     let mut leases = Vec::new();
-    for place in 1..=8 {
+    for number in 1..=20 {
         let picked = pick(tier, &ask(Some(&prompt), &[]), &mut fastrand::Rng::new()).unwrap();
-        assert_eq!(picked.manner, Manner::Pinned { place, places: 8 });
+        assert_eq!(picked.manner, Manner::Pinned { choice: number.min(9) });
+        let again = (0..20).map(|_| go(tier, &prompt, &[]).0);
+        assert!(again.eq(std::iter::repeat_n(picked.deployment.resource.to_string(), 20)), "no matter of chance");
         leases.push(Lease::take(picked.deployment, 2_000, time::now()).unwrap());
+        assert_eq!(pick(tier, &ask(Some(&other), &[]), &mut fastrand::Rng::new()).is_some(), number < 20);
     }
-    let manner = go(tier, &prompt, &[]).1;
-    assert!(matches!(manner, Manner::Spilled { .. }), "{manner:?}");
 }
 
 #[actix_rt::test]

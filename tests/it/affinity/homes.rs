@@ -39,7 +39,7 @@ fn a_failing_home_is_left_for_one_second_choice_and_found_again() {
     let attempts = newest(&gateway);
     let choice = |attempts: &Value, index: usize| {
         let decision = &attempts[index]["decision"];
-        (decision["chosen_by"].clone(), decision["affinity"]["choice"].clone())
+        (decision["chosen_by"].clone(), decision["choice"].clone())
     };
     assert_eq!(choice(&attempts, 0), (json!("affinity"), json!(1)), "{attempts}");
     assert_eq!(attempts[0]["decision"]["passed_over"][0]["reason"], "cached_elsewhere");
