@@ -6,7 +6,8 @@
 //!    [`http::routes`].
 //! 2. [`http::auth`] finds the [`limits::Caller`] by the hash of its key, in memory. The caller's limits admit it, or
 //!    say when to come back. Only then is the body read, under byte and time caps ([`http::body`]).
-//! 3. [`openai::request::peek`] reads the few members that are acted on; they become a [`domain::demand::Demand`].
+//! 3. [`openai::request::peek`] reads the few members that are acted on; they become a [`domain::demand::Demand`], with
+//!    what brings a long prompt back to where it is cached ([`balance::affinity`]).
 //! 4. [`accounting::recorder`] takes the request into the ledger: from here on it ends in exactly one settled row.
 //! 5. [`proxy::exchange`] asks the worker's [`router`] for a [`fleet::lease::Lease`], sends the request through
 //!    [`upstream::client`], and lets [`azure::reply`] judge the head. While nothing has gone to the client, a failure is

@@ -35,6 +35,7 @@ pub struct Metrics {
     pub hedges: IntCounterVec,
     pub upstream_tokens_limit: GaugeVec,
     pub upstream_tokens_remaining: GaugeVec,
+    pub upstream_cached_tokens_ratio: GaugeVec,
     pub limit_rejections: IntCounterVec,
     pub reload_successful: IntGauge,
     pub reload_timestamp: Gauge,
@@ -163,6 +164,11 @@ impl Metrics {
                 "upstream_tokens_remaining",
                 "Tokens that a deployment would admit now.",
                 &["resource", "deployment"],
+            )?,
+            upstream_cached_tokens_ratio: gauges(
+                "upstream_cached_tokens_ratio",
+                "Part of the input tokens that a resource had in its cache, since the start.",
+                &["model", "resource"],
             )?,
             limit_rejections: counters(
                 "limit_rejections_total",

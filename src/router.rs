@@ -2,6 +2,7 @@
 
 pub mod decisions;
 mod explain;
+pub mod pick;
 mod trust;
 mod waiting;
 
@@ -16,8 +17,7 @@ use smallvec::SmallVec;
 
 use crate::balance::health::State;
 use crate::balance::retry_budget::RetryBudget;
-use crate::balance::select::{self, Candidate, Picked};
-use crate::balance::share::FULL;
+use crate::balance::select::{Candidate, Headroom};
 use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
 use crate::domain::ids::{KeyId, RequestId};
@@ -28,10 +28,10 @@ use crate::fleet::pool::{Pool, Subscribe};
 use crate::fleet::routes::{Publish, Route, RouteTable};
 use crate::tripwire::Tripwire;
 use decisions::{Budget, Decisions};
+use pick::{Ask, Manner};
 use prometheus::IntCounter;
-use trust::Trust;
 
-pub use trust::Manner;
+pub use trust::Trust;
 use waiting::{Queue, Waiter};
 pub use waiting::{Wait, WaitingRoom};
 
@@ -204,28 +204,12 @@ impl Handler<Acquire> for Router {
     }
 }
 
-/// What a choice depends on, beside the deployments.
-struct Ask<'a> {
-    demand: &'a Demand,
-    tokens: u64,
-    tried: &'a [DeploymentId],
-    now: Timestamp,
-}
-
-impl<'a> Ask<'a> {
-    fn of(demand: &'a Demand, tried: &'a [DeploymentId], now: Timestamp) -> Self {
-        Self { demand, tokens: demand.counted_tokens(), tried, now }
-    }
-}
-
 /// What a request is offered.
-struct Offer<'t> {
-    lease: Lease,
-    manner: Manner,
-    /// The other deployment that was drawn.
-    rival: Option<DeploymentId>,
+pub struct Offer<'t> {
+    pub lease: Lease,
+    pub manner: Manner,
     /// Of the model asked for, or of a fallback.
-    route: &'t Route,
+    pub route: &'t Route,
 }
 
 /// The model's own deployments first, then those of its fallbacks; a second attempt asks those that are known to be bad
@@ -257,7 +241,7 @@ fn offer<'t>(
                 if !is_first {
                     retries.spend();
                 }
-                return Ok(Offer { lease, manner: Manner::LastResort, rival: None, route });
+                return Ok(Offer { lease, manner: Manner::LastResort, route });
             }
         }
     }
@@ -276,44 +260,28 @@ fn able<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item = &
 }
 
 /// The first tier with a candidate serves. Losing a race for a probe or for quota means looking again; each loss takes a
-/// candidate away, so this ends. With the lease comes the other deployment that was drawn.
-fn choose<'t>(route: &'t Route, ask: &Ask<'_>, trust: Trust, rng: &mut fastrand::Rng) -> Option<Offer<'t>> {
+/// candidate away, so this ends.
+pub fn choose<'t>(route: &'t Route, ask: &Ask<'_>, trust: Trust, rng: &mut fastrand::Rng) -> Option<Offer<'t>> {
     for tier in &route.tiers {
-        loop {
-            let mut lowered = false;
-            let candidates: SmallVec<[Candidate; 16]> = tier
-                .deployments
-                .iter()
-                .enumerate()
-                .filter(|(_, deployment)| is_candidate(deployment, ask, trust))
-                .map(|(index, deployment)| candidate(index, deployment, ask.tokens, ask.now))
-                .inspect(|candidate| lowered |= candidate.share < FULL)
-                .collect();
-            if let Some(lease) = trust::panic(candidates.len(), tier, ask) {
-                return Some(Offer { lease, manner: Manner::Panic, rival: None, route });
-            }
-            let trial = if lowered { trust::trial(&candidates, tier, ask, rng) } else { None };
-            let manner = if trial.is_some() { Manner::Trial } else { Manner::Drawn };
-            let picked = match trial {
-                Some(index) => Some(Picked { index, rival: None }),
-                None => select::pick(&candidates, |below| rng.u64(..below)),
-            };
-            let Some(picked) = picked else { break };
-            let at = |index: usize| tier.deployments.get(index);
-            if let Some(lease) = at(picked.index).and_then(|deployment| Lease::take(deployment, ask.tokens, ask.now)) {
-                return Some(Offer { lease, manner, rival: picked.rival.and_then(at).map(|rival| rival.id), route });
+        if let Some(lease) = trust::panic(tier, ask) {
+            return Some(Offer { lease, manner: Manner::Panic, route });
+        }
+        while let Some(picked) = pick::pick(tier, ask, trust, rng) {
+            if let Some(lease) = Lease::take(picked.deployment, ask.tokens, ask.now) {
+                return Some(Offer { lease, manner: picked.manner, route });
             }
         }
     }
     None
 }
 
-fn candidate(index: usize, deployment: &Deployment, tokens: u64, now: Timestamp) -> Candidate {
+/// What is compared of a deployment that can be asked.
+fn candidate(index: usize, deployment: &Deployment, now: Timestamp) -> Candidate {
     let gauges = &deployment.gauges;
     // One that is to be probed is not passed over for what was known of it before its pause.
     let headroom = match gauges.state() {
-        State::Closed => deployment.quota.headroom(tokens, now),
-        State::Cooling | State::Open | State::Quarantined => u64::MAX,
+        State::Closed => deployment.quota.headroom(now),
+        State::Cooling | State::Open | State::Quarantined => Headroom::UNKNOWN,
     };
     let (weight, share) = (deployment.weight, gauges.share());
     Candidate { index, weight, share, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }

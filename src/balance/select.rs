@@ -1,51 +1,175 @@
-//! Picks one candidate: the lowest tier that has any, then two weighted draws of which the less loaded wins.
+//! Picks one candidate of a tier: two weighted draws of which the less loaded wins.
 //!
-//! Drawing twice instead of taking the best keeps simultaneous requests from all choosing the same deployment.
-//! Source: Mitzenmacher, "The power of two choices in randomized load balancing" (2001).
+//! Drawing twice instead of taking the best keeps simultaneous requests from all choosing the same deployment. A
+//! candidate's share is its weight in proportion to its headroom, which changes all the time; the weights do not. So lots
+//! are drawn by weight, and whoever is drawn is taken with the probability that its headroom has of the roomiest's: the
+//! same as a draw by the shares themselves, at the cost of a look at those that are drawn, however many others there are.
+//! Only when too many draws are in vain (most of a tier is down, or one deployment has nearly all the room), everyone is
+//! looked at.
+//! Sources: Mitzenmacher, "The power of two choices in randomized load balancing" (2001); Vose, "A linear algorithm for
+//! generating random numbers with a given distribution" (1991).
 
 use std::time::Duration;
 
-use super::share::Share;
+use super::share::{FULL, Share};
+use crate::domain::time::Timestamp;
 
 /// What the choice needs to know of one candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// Where it stands in the caller's list.
+    /// Where it stands in its tier.
     pub index: usize,
     /// At least 1.
     pub weight: u32,
-    /// How much of its weight it gets now.
+    /// Of its weight.
     pub share: Share,
     pub in_flight: u32,
     /// Zero = not measured yet: it is tried before those that are known.
     pub latency: Duration,
-    /// What Azure would still let in this minute, in any one unit; `u64::MAX` = not known.
-    pub headroom: u64,
+    pub headroom: Headroom,
 }
+
+/// What Azure would still let in this minute; `u64::MAX` = not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headroom {
+    pub tokens: u64,
+    pub requests: u64,
+}
+
+impl Headroom {
+    pub const UNKNOWN: Self = Self { tokens: u64::MAX, requests: u64::MAX };
+
+    /// In tokens, when all requests are of this size; `u64::MAX` = not known.
+    pub fn of(self, tokens: u64) -> u64 {
+        self.tokens.min(self.requests.saturating_mul(tokens.max(1)))
+    }
+
+    /// The larger of each figure that is known.
+    fn or_more(self, other: Self) -> Self {
+        let larger = |one: u64, other: u64| match (one, other) {
+            (u64::MAX, known) | (known, u64::MAX) => known,
+            (one, other) => one.max(other),
+        };
+        Self { tokens: larger(self.tokens, other.tokens), requests: larger(self.requests, other.requests) }
+    }
+}
+
+/// Tickets of a candidate with the whole of its share, for each unit of its weight: finer than the weights themselves.
+const TICKETS: f64 = 1000.0;
 
 impl Candidate {
     /// Its weight in proportion to its headroom, so that unequal deployments run out at the same time and not the
-    /// smallest first. One that is not known counts as the roomiest.
-    fn tickets(&self, roomiest: u64) -> u64 {
-        let headroom = self.headroom.min(roomiest) as f64 / roomiest as f64;
-        // Finer than the weights themselves, and at least one ticket.
-        (self.weight() * headroom) as u64 + 1
+    /// smallest first. One that is not known counts as the roomiest. At least one ticket.
+    fn tickets(&self, roomiest: u64, tokens: u64) -> u64 {
+        let headroom = self.headroom.of(tokens).min(roomiest) as f64 / roomiest.max(1) as f64;
+        (self.weight() * TICKETS * headroom) as u64 + 1
     }
 
-    /// In thousandths.
-    fn weight(&self) -> f64 {
-        f64::from(self.weight.max(1)) * f64::from(self.share.max(1))
+    /// Whether it is taken when it was drawn by the whole of its weight.
+    fn is_taken(&self, roomiest: u64, tokens: u64, mut random: impl FnMut(u64) -> u64) -> bool {
+        let headroom = self.headroom.of(tokens);
+        (headroom >= roomiest || random(roomiest) < headroom)
+            && (self.share >= FULL || random(u64::from(FULL)) < u64::from(self.share))
+    }
+
+    /// As much of it as its share is.
+    pub fn weight(&self) -> f64 {
+        f64::from(self.weight.max(1)) * f64::from(self.share.max(1)) / f64::from(FULL)
     }
 
     /// Expected wait: latency times the queue it would join, a heavy deployment's queue counting less.
     pub fn load(&self) -> f64 {
-        let queue = f64::from(self.in_flight) * 100_000.0 / self.weight() + 1.0;
+        let queue = f64::from(self.in_flight) * 100.0 / self.weight() + 1.0;
         (self.latency.as_secs_f64() + 1e-6) * queue
     }
 
     /// As it was before its newest request.
     pub fn with_one_less(self) -> Self {
         Self { in_flight: self.in_flight.saturating_sub(1), ..self }
+    }
+}
+
+/// The members of a tier by weight, so that drawing one takes the same time however many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lots(Box<[Lot]>);
+
+/// As many as there are members, all equally likely; each belongs to one member or, beyond a cut, to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lot {
+    /// Of [`WHOLE`].
+    cut: u64,
+    other: usize,
+}
+
+const WHOLE: u64 = 1 << 32;
+
+impl Lots {
+    pub fn new(weights: impl Iterator<Item = u32>) -> Self {
+        let mut left: Vec<u128> = weights.map(|weight| u128::from(weight.max(1))).collect();
+        let (count, total) = (left.len() as u128, left.iter().sum::<u128>());
+        left.iter_mut().for_each(|weight| *weight *= count);
+        let mut lots: Vec<_> = (0..left.len()).map(|index| Lot { cut: WHOLE, other: index }).collect();
+        // Whoever has too little for a lot of its own shares it with one that has too much.
+        let (mut little, mut much): (Vec<_>, Vec<_>) = (0..left.len()).partition(|index| left[*index] < total);
+        while let (Some(small), Some(large)) = (little.pop(), much.pop()) {
+            let cut = (left[small] * u128::from(WHOLE) / total) as u64;
+            lots[small] = Lot { cut, other: large };
+            left[large] -= total - left[small];
+            if left[large] < total { &mut little } else { &mut much }.push(large);
+        }
+        Self(lots.into())
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn draw(&self, random: &mut impl FnMut(u64) -> u64) -> Option<usize> {
+        let drawn = random(self.0.len() as u64 * WHOLE);
+        let own = (drawn / WHOLE) as usize;
+        let lot = self.0.get(own)?;
+        Some(if drawn % WHOLE < lot.cut { own } else { lot.other })
+    }
+}
+
+/// What is known of a tier as a whole, as it was a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// The most of each figure that anyone has: no share is measured by less.
+    pub roomiest: Headroom,
+    /// How many could be asked, and how many of them have less than the whole of their share.
+    pub candidates: u64,
+    pub lowered: u64,
+    /// Of all of them together.
+    pub in_flight: u64,
+    pub weight: u64,
+    /// To be looked up again.
+    pub until: Timestamp,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { roomiest: Headroom::UNKNOWN, candidates: 0, lowered: 0, in_flight: 0, weight: 0, until: Timestamp::ZERO }
+    }
+}
+
+/// In a tenth of a second no minute's room changes by much; in a busy gateway a look at everyone is then rare.
+const RENEWED_EVERY: Duration = Duration::from_millis(100);
+
+impl Scale {
+    /// Looks at everyone, if it is time to.
+    pub fn renew(&mut self, count: usize, now: Timestamp, mut look: impl FnMut(usize) -> Option<Candidate>) {
+        if now < self.until {
+            return;
+        }
+        *self = Self { until: now.after(RENEWED_EVERY), ..Self::default() };
+        for candidate in (0..count).filter_map(&mut look) {
+            self.roomiest = self.roomiest.or_more(candidate.headroom);
+            self.candidates += 1;
+            self.lowered += u64::from(candidate.share < FULL);
+            self.in_flight += u64::from(candidate.in_flight);
+            self.weight += u64::from(candidate.weight.max(1));
+        }
     }
 }
 
@@ -57,107 +181,62 @@ pub struct Picked {
     pub rival: Option<usize>,
 }
 
-/// The chosen candidate; `None` when there is none. `random` gives a number below its argument.
-pub fn pick(candidates: &[Candidate], mut random: impl FnMut(u64) -> u64) -> Option<Picked> {
-    match candidates {
-        [] => None,
-        [only] => Some(Picked { index: only.index, rival: None }),
-        _ => {
-            let known = candidates.iter().map(|candidate| candidate.headroom).filter(|headroom| *headroom != u64::MAX);
-            let roomiest = known.max().unwrap_or(1).max(1);
-            let total: u64 = candidates.iter().map(|candidate| candidate.tickets(roomiest)).sum();
-            let first = draw(candidates, roomiest, random(total));
-            let second = draw(candidates, roomiest, random(total));
-            let (winner, loser) = if second.load() < first.load() { (second, first) } else { (first, second) };
-            Some(Picked { index: winner.index, rival: (loser.index != winner.index).then_some(loser.index) })
-        }
+/// Draws in vain, of both together, before everyone is looked at.
+const IN_VAIN: u32 = 16;
+
+/// The chosen candidate of a request for so many tokens; `None` when there is none. `look` gives who can be asked, and
+/// `random` a number below its argument. What is learned of the roomiest on the way goes into `scale`.
+pub fn pick(
+    lots: &Lots,
+    scale: &mut Scale,
+    tokens: u64,
+    mut look: impl FnMut(usize) -> Option<Candidate>,
+    mut random: impl FnMut(u64) -> u64,
+) -> Option<Picked> {
+    if lots.len() == 1 {
+        return look(0).map(|only| Picked { index: only.index, rival: None });
     }
+    let mut in_vain = 0;
+    let mut draw = || {
+        while in_vain < IN_VAIN && lots.len() > 0 {
+            if let Some(candidate) = look(lots.draw(&mut random)?) {
+                scale.roomiest = scale.roomiest.or_more(candidate.headroom);
+                if candidate.is_taken(scale.roomiest.of(tokens), tokens, &mut random) {
+                    return Some(candidate);
+                }
+            }
+            in_vain += 1;
+        }
+        None
+    };
+    let (first, second) = match (draw(), draw()) {
+        (Some(first), Some(second)) => (first, second),
+        _ => draw_among_all(lots.len(), tokens, look, random)?,
+    };
+    let (winner, loser) = if second.load() < first.load() { (second, first) } else { (first, second) };
+    Some(Picked { index: winner.index, rival: (loser.index != winner.index).then_some(loser.index) })
 }
 
-fn draw(candidates: &[Candidate], roomiest: u64, mut ticket: u64) -> &Candidate {
-    let last = &candidates[candidates.len() - 1];
-    for candidate in candidates {
-        let tickets = candidate.tickets(roomiest);
-        if ticket < tickets {
-            return candidate;
-        }
-        ticket -= tickets;
+/// Two draws by the shares as they are at this moment. Everyone takes the place of those before with the probability
+/// that its share has of all so far, which needs no list of them.
+fn draw_among_all(
+    count: usize,
+    tokens: u64,
+    mut look: impl FnMut(usize) -> Option<Candidate>,
+    mut random: impl FnMut(u64) -> u64,
+) -> Option<(Candidate, Candidate)> {
+    let known = (0..count).filter_map(&mut look).map(|candidate| candidate.headroom.of(tokens));
+    let roomiest = known.filter(|headroom| *headroom != u64::MAX).max().unwrap_or(1);
+    let (mut total, mut drawn) = (0, None);
+    for candidate in (0..count).filter_map(&mut look) {
+        let tickets = candidate.tickets(roomiest, tokens);
+        total += tickets;
+        let (first, second) = drawn.unwrap_or((candidate, candidate));
+        let mut takes = |place| if random(total) < tickets { candidate } else { place };
+        drawn = Some((takes(first), takes(second)));
     }
-    last
+    drawn
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::balance::share::FULL;
-    use proptest::prelude::*;
-
-    fn candidate(index: usize, weight: u32, in_flight: u32, milliseconds: u64) -> Candidate {
-        let latency = Duration::from_millis(milliseconds);
-        Candidate { index, weight, share: FULL, in_flight, latency, headroom: u64::MAX }
-    }
-
-    /// How often each of equal candidates with these headrooms is picked, of 30,000.
-    fn shares(headrooms: [u64; 3]) -> [usize; 3] {
-        let mut candidates = [candidate(0, 100, 0, 50), candidate(1, 100, 0, 50), candidate(2, 100, 0, 50)];
-        candidates.iter_mut().zip(headrooms).for_each(|(candidate, headroom)| candidate.headroom = headroom);
-        let (mut rng, mut picked) = (fastrand::Rng::with_seed(7), [0; 3]);
-        for _ in 0..30_000 {
-            picked[pick(&candidates, |below| rng.u64(..below)).unwrap().index] += 1;
-        }
-        picked
-    }
-
-    #[test]
-    fn those_with_more_headroom_get_more() {
-        let [small, middle, large] = shares([1_000, 3_000, 6_000]);
-        assert!((2_700..3_300).contains(&small) && (8_500..9_500).contains(&middle), "{small} {middle} {large}");
-        let [known, unknown, other] = shares([1_000, u64::MAX, 1_000]);
-        assert!(
-            [known, unknown, other].iter().all(|share| (9_500..10_500).contains(share)),
-            "{known} {unknown} {other}"
-        );
-        assert!(shares([0, 0, 0]).iter().all(|share| *share > 9_000));
-    }
-
-    #[test]
-    fn idle_equals_share_by_weight() {
-        let candidates = [candidate(0, 200, 0, 50), candidate(1, 100, 0, 50)];
-        let mut rng = fastrand::Rng::with_seed(7);
-        let heavy = (0..30_000).filter(|_| pick(&candidates, |below| rng.u64(..below)).unwrap().index == 0).count();
-        assert!((19_000..21_000).contains(&heavy), "two thirds of 30,000, got {heavy}");
-    }
-
-    #[test]
-    fn a_lowered_share_is_drawn_as_rarely_as_it_says() {
-        let mut candidates = [candidate(0, 100, 0, 50), candidate(1, 100, 0, 50)];
-        candidates[0].share = FULL / 4;
-        let mut rng = fastrand::Rng::with_seed(7);
-        let lowered = (0..30_000).filter(|_| pick(&candidates, |below| rng.u64(..below)).unwrap().index == 0).count();
-        assert!((5_500..6_500).contains(&lowered), "a fifth of 30,000, got {lowered}");
-    }
-
-    #[test]
-    fn the_loaded_one_loses_when_both_are_drawn() {
-        let candidates = [candidate(0, 100, 9, 50), candidate(1, 100, 0, 50)];
-        let mut tickets = [150_000, 20].into_iter();
-        assert_eq!(pick(&candidates, |_| tickets.next().unwrap()), Some(Picked { index: 1, rival: Some(0) }));
-        assert_eq!(pick(&candidates, |_| 150_000), Some(Picked { index: 1, rival: None }));
-    }
-
-    #[test]
-    fn nobody_and_only_one() {
-        assert_eq!(pick(&[], |_| 0), None);
-        assert_eq!(pick(&[candidate(4, 1, 99, 9)], |_| 0), Some(Picked { index: 4, rival: None }));
-    }
-
-    proptest! {
-        #[test]
-        fn the_pick_is_one_of_the_candidates(weights in prop::collection::vec(0u32..1000, 1..20), seed: u64) {
-            let candidates: Vec<_> = weights.iter().enumerate().map(|(index, weight)| candidate(index + 3, *weight, 1, 10)).collect();
-            let mut rng = fastrand::Rng::with_seed(seed);
-            let picked = pick(&candidates, |below| rng.u64(..below)).unwrap().index;
-            prop_assert!((3..3 + weights.len()).contains(&picked));
-        }
-    }
-}
+mod tests;

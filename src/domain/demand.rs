@@ -70,6 +70,21 @@ pub struct Demand {
     pub batch_share: f64,
     /// The only resource that can serve it: what it refers to is kept there and nowhere else.
     pub pin: Option<ResourceName>,
+    /// Where its prompt is probably cached; `None` where no cache could help.
+    pub affinity: Option<Affinity>,
+}
+
+/// What brings requests with the same beginning to the same deployments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// Of what the requests have in common: a cache key, a user, the first kilobyte.
+    pub key: u64,
+    /// Of the conversation, as far as its first two messages tell.
+    pub branch: u64,
+    /// Over how many deployments the conversations of the key are spread, at least 1.
+    pub spread: u8,
+    /// Over how many of these this one conversation is spread, at least 1.
+    pub own: u8,
 }
 
 /// Where a demand's `output_tokens` come from.
@@ -80,6 +95,24 @@ pub enum OutputCap {
 }
 
 impl Demand {
+    /// Of a request that asks for nothing in particular.
+    pub fn new(operation: Operation, model: ModelName) -> Self {
+        Self {
+            operation,
+            model,
+            fallback: SmallVec::new(),
+            input_tokens: 0,
+            output_tokens: 0,
+            cap: OutputCap::Assumed,
+            regions: Regions::default(),
+            skus: Skus::default(),
+            class: Class::default(),
+            batch_share: 1.0,
+            pin: None,
+            affinity: None,
+        }
+    }
+
     pub fn may_go_to(&self, resource: &ResourceName) -> bool {
         self.pin.as_ref().is_none_or(|pin| pin == resource)
     }

@@ -5,7 +5,8 @@
 use smallvec::SmallVec;
 
 use super::deployment::Deployment;
-use super::routes::{RouteTable, Tier};
+use super::routes::RouteTable;
+use super::tier::Tier;
 use crate::balance::gray::{self, Signs};
 use crate::balance::share::{FULL, Share};
 use crate::domain::time::Timestamp;

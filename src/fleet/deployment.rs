@@ -13,6 +13,7 @@ use super::resource::{Paced, Settled};
 use super::tally::Tally;
 use super::vitals::SharedVitals;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
+use crate::balance::affinity;
 use crate::balance::batch::InUse;
 use crate::balance::quota::Start;
 use crate::domain::class::Class;
@@ -31,6 +32,8 @@ pub struct DeploymentId(u64);
 #[derive(Debug)]
 pub struct Deployment {
     pub id: DeploymentId,
+    /// The same for the same names, in every process and after every reload.
+    pub identity: u64,
     pub resource: ResourceName,
     pub name: DeploymentName,
     pub model: ModelName,
@@ -83,6 +86,7 @@ impl Deployment {
             .map(|(deployment, spec)| {
                 Arc::new(Self {
                     id: DeploymentId(NEXT.fetch_add(1, Relaxed)),
+                    identity: affinity::identity(name.as_str(), deployment.as_str()),
                     resource: name.clone(),
                     name: deployment.clone(),
                     model: spec.model.clone(),

@@ -86,7 +86,7 @@ impl Pool {
             resources: BTreeMap::new(),
             drained: BTreeSet::new(),
             leaving: Vec::new(),
-            table: Arc::new(RouteTable::new(settings, [])),
+            table: Arc::new(RouteTable::new(settings, [], Arc::default())),
             bearers: Bearers::default(),
             routers: Vec::new(),
             _tripwire: alarm.tripwire("pool"),
@@ -96,7 +96,7 @@ impl Pool {
 
     fn publish(&mut self, settings: Arc<Settings>) {
         let deployments = self.resources.values().flat_map(|member| member.deployments.iter().cloned());
-        let mut table = RouteTable::new(settings, deployments);
+        let mut table = RouteTable::new(settings, deployments, self.table.heat.clone());
         self.leaving.retain(|deployment| deployment.strong_count() > 0);
         table.leaving = self.leaving.clone();
         self.table = Arc::new(table);

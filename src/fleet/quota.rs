@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::azure::headers::Figures;
 use crate::balance::quota::{Quota, Standing, Start, Ticket};
+use crate::balance::select::Headroom;
 use crate::domain::outcome::ThrottleCause;
 use crate::domain::time::Timestamp;
 
@@ -42,14 +43,13 @@ impl SharedQuota {
         tokens.max(1) <= self.room.load(Relaxed) || now.0 >= self.until.load(Relaxed)
     }
 
-    /// How many tokens' worth of such requests the rest of the minute would take; `u64::MAX` = not known, also because
-    /// nobody has looked for too long: one that is never asked would never be heard of. Without a lock.
-    pub fn headroom(&self, tokens: u64, now: Timestamp) -> u64 {
+    /// What the rest of the minute would take; not known also because nobody has looked for too long: one that is never
+    /// asked would never be heard of. Without a lock.
+    pub fn headroom(&self, now: Timestamp) -> Headroom {
         if now.0 >= self.until.load(Relaxed) {
-            return u64::MAX;
+            return Headroom::UNKNOWN;
         }
-        let by_requests = self.requests_left.load(Relaxed).saturating_mul(tokens.max(1));
-        self.tokens_left.load(Relaxed).min(by_requests)
+        Headroom { tokens: self.tokens_left.load(Relaxed), requests: self.requests_left.load(Relaxed) }
     }
 
     /// How long until a request of so many tokens fits; zero when it does.
@@ -111,8 +111,8 @@ mod tests {
         assert_eq!(taken, 142);
         assert!(!quota.seems_to_fit(7, now) && quota.seems_to_fit(6, now));
         assert_eq!(quota.wait(7, now), Duration::from_secs(61));
-        assert_eq!(quota.headroom(7, now), 6);
-        assert_eq!(quota.headroom(7, now.after(Duration::from_secs(61))), u64::MAX);
+        assert_eq!(quota.headroom(now), Headroom { tokens: 6, requests: u64::MAX });
+        assert_eq!(quota.headroom(now.after(Duration::from_secs(61))), Headroom::UNKNOWN);
         assert!(quota.seems_to_fit(7, now.after(Duration::from_secs(61))));
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 use actix::Message;
 
 use super::deployment::Deployment;
+use super::heat::Heat;
+use super::tier::Tier;
 use crate::domain::ids::{ModelName, ResourceName};
 use crate::domain::money::Price;
 use crate::domain::regions::Regions;
@@ -28,6 +30,8 @@ pub struct RouteTable {
     pub models: Vec<Arc<Route>>,
     /// Deployments of earlier settings that had requests in flight when this was published.
     pub leaving: Vec<Weak<Deployment>>,
+    /// How often prompts with a common beginning come; it outlives the table.
+    pub heat: Arc<Heat>,
 }
 
 /// A client-visible model.
@@ -38,13 +42,6 @@ pub struct Route {
     pub settings: model::Model,
     /// Lowest priority number first.
     pub tiers: Vec<Tier>,
-}
-
-/// Deployments that are tried together.
-#[derive(Debug)]
-pub struct Tier {
-    pub priority: u32,
-    pub deployments: Vec<Arc<Deployment>>,
 }
 
 impl Route {
@@ -59,7 +56,11 @@ impl Route {
 }
 
 impl RouteTable {
-    pub fn new(settings: Arc<Settings>, deployments: impl IntoIterator<Item = Arc<Deployment>>) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        deployments: impl IntoIterator<Item = Arc<Deployment>>,
+        heat: Arc<Heat>,
+    ) -> Self {
         let mut tiers: BTreeMap<ModelName, BTreeMap<u32, Vec<Arc<Deployment>>>> = BTreeMap::new();
         for deployment in deployments {
             tiers.entry(deployment.model.clone()).or_default().entry(deployment.priority).or_default().push(deployment);
@@ -70,10 +71,11 @@ impl RouteTable {
             by_deployment: HashMap::new(),
             models: Vec::new(),
             leaving: Vec::new(),
+            heat,
         };
         for (model, tiers) in tiers {
             let settings = table.settings.models.get(&model).cloned().unwrap_or_default();
-            let tiers = tiers.into_iter().map(|(priority, deployments)| Tier { priority, deployments }).collect();
+            let tiers = tiers.into_iter().map(|(priority, deployments)| Tier::new(priority, deployments)).collect();
             let route = Arc::new(Route { model: model.clone(), price: settings.price, settings, tiers });
             for deployment in route.deployments() {
                 table.by_deployment.entry(deployment.name.to_string()).or_insert_with(|| route.clone());

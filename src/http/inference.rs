@@ -17,7 +17,7 @@ use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
 use super::routes::{Dialect, Target};
 use super::state::Worker;
-use super::{auth, body, models, responses};
+use super::{affinity, auth, body, models, responses};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, Operation, OutputCap};
 use crate::domain::ids::ModelName;
@@ -66,6 +66,7 @@ pub async fn serve(
         class: caller.grant.class,
         batch_share: table.settings.routing.batch_share,
         pin,
+        affinity: affinity::of(request.headers(), &peek, caller.grant.key_id, target.operation, &table),
     };
     let entry = worker.recorder.admit(Intent {
         id: label.id(),

@@ -4,6 +4,7 @@
 //! `routes` and adds what every answer carries; `error` alone turns refusals into statuses.
 
 pub mod admin;
+mod affinity;
 pub mod alarm;
 pub mod auth;
 pub mod body;

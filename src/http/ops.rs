@@ -148,6 +148,7 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
     metrics.upstream_share.reset();
     metrics.upstream_tokens_limit.reset();
     metrics.upstream_tokens_remaining.reset();
+    metrics.upstream_cached_tokens_ratio.reset();
     let (now, mut quarantined) = (time::now(), 0);
     for deployment in table.models.iter().flat_map(|route| route.deployments()) {
         let (resource, name) = (deployment.resource.as_str(), deployment.name.as_str());
@@ -167,6 +168,13 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
         if let (Some(limit), Some(remaining)) = (standing.limit_tokens, standing.remaining_tokens()) {
             metrics.upstream_tokens_limit.with_label_values(&[resource, name]).set(limit as f64);
             metrics.upstream_tokens_remaining.with_label_values(&[resource, name]).set(remaining as f64);
+        }
+        let model = deployment.model.as_str();
+        let tokens = |kind| metrics.tokens.with_label_values(&[model, resource, kind]).get();
+        let (input, cached) = (tokens("input"), tokens("cached_input"));
+        if input > 0 {
+            let ratio = cached as f64 / input as f64;
+            metrics.upstream_cached_tokens_ratio.with_label_values(&[model, resource]).set(ratio);
         }
     }
     metrics.upstream_quarantined.set(quarantined);

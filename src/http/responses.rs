@@ -11,16 +11,14 @@ use actix_web::dev::Payload;
 use actix_web::http::header::ACCEPT;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
-use smallvec::SmallVec;
 
 use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
 use super::routes::{Kept, Part};
 use super::state::Worker;
 use super::{auth, body, inference};
-use crate::domain::demand::{Demand, Operation, OutputCap};
+use crate::domain::demand::{Demand, Operation};
 use crate::domain::ids::{ModelName, ResourceName};
-use crate::domain::sku::Skus;
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::Caller;
 use crate::openai::request::State;
@@ -215,18 +213,13 @@ fn serves(route: &Route, pin: &Pin) -> bool {
 fn demand(table: &RouteTable, caller: &Caller, pin: &Pin) -> Demand {
     let own = table.model(pin.model.as_str()).filter(|route| serves(route, pin));
     let route = own.or_else(|| table.models.iter().find(|route| serves(route, pin)));
+    let model = route.map_or_else(|| pin.model.clone(), |route| route.model.clone());
     Demand {
-        operation: Operation::Responses,
-        model: route.map_or_else(|| pin.model.clone(), |route| route.model.clone()),
-        fallback: SmallVec::new(),
-        input_tokens: 0,
-        output_tokens: 0,
-        cap: OutputCap::Assumed,
         regions: caller.grant.regions.clone(),
-        skus: Skus::Any,
         class: caller.grant.class,
         batch_share: table.settings.routing.batch_share,
         pin: Some(pin.resource.clone()),
+        ..Demand::new(Operation::Responses, model)
     }
 }
 

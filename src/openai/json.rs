@@ -20,6 +20,8 @@ pub struct Member {
     /// Between the quotes, escapes not decoded.
     pub key: Range<usize>,
     pub value: Range<usize>,
+    /// Where the first two elements of an array end that has further ones; zero where it has not.
+    pub elements: [usize; 2],
 }
 
 /// Where and why the text is not JSON.
@@ -62,7 +64,11 @@ pub fn members_at(text: &[u8], span: &Range<usize>) -> SmallVec<[Member; 16]> {
         .and_then(|part| members(part).ok())
         .unwrap_or_default()
         .into_iter()
-        .map(|member| Member { key: shift(&member.key, span.start), value: shift(&member.value, span.start) })
+        .map(|Member { key, value, elements }| Member {
+            key: shift(&key, span.start),
+            value: shift(&value, span.start),
+            elements: elements.map(|end| if end == 0 { 0 } else { end + span.start }),
+        })
         .collect()
 }
 
@@ -75,7 +81,7 @@ pub fn elements_at(text: &[u8], span: &Range<usize>) -> Vec<Range<usize>> {
     }
     loop {
         at = skip_space(text, at);
-        let Ok(end) = skip_value(text, at) else { return found };
+        let Ok((end, _)) = skip_value(text, at) else { return found };
         found.push(at..end);
         at = skip_space(text, end);
         if text.get(at) != Some(&b',') {
@@ -138,8 +144,9 @@ fn each_member(
     loop {
         let (key, value_at) = skip_key(text, at)?;
         let outer = &text[key.clone()];
-        let end = skip_value_telling(text, value_at, |inner, value| nested(outer, &text[inner], &text[value]))?;
-        found(Member { key, value: value_at..end });
+        let (end, elements) =
+            skip_value_telling(text, value_at, |inner, value| nested(outer, &text[inner], &text[value]))?;
+        found(Member { key, value: value_at..end, elements });
         at = skip_space(text, end);
         match text.get(at) {
             Some(b',') => at = skip_space(text, at + 1),
@@ -162,8 +169,8 @@ fn skip_key(text: &[u8], at: usize) -> Result<(Range<usize>, usize), JsonError> 
     Ok((at + 1..end - 1, skip_space(text, colon + 1)))
 }
 
-/// Skips the value at `at`; gives the position after it.
-fn skip_value(text: &[u8], at: usize) -> Result<usize, JsonError> {
+/// Skips the value at `at`; gives the position after it, and as a member does where elements end.
+fn skip_value(text: &[u8], at: usize) -> Result<(usize, [usize; 2]), JsonError> {
     skip_value_telling(text, at, |_, _| {})
 }
 
@@ -173,8 +180,9 @@ fn skip_value_telling(
     text: &[u8],
     mut at: usize,
     mut told: impl FnMut(Range<usize>, Range<usize>),
-) -> Result<usize, JsonError> {
+) -> Result<(usize, [usize; 2]), JsonError> {
     let mut depth = 0u32;
+    let mut elements = [0; 2];
     let mut objects = 0u128; // bit n: the container at depth n is an object
     let mut key = 0..0; // of the value at hand, where that is a member
     loop {
@@ -213,7 +221,7 @@ fn skip_value_telling(
         // A value has ended: close what it ends, or go on to its next sibling.
         loop {
             if depth == 0 {
-                return Ok(at);
+                return Ok((at, elements));
             }
             let object = objects & 1 == 1;
             let next = skip_space(text, at);
@@ -223,6 +231,11 @@ fn skip_value_telling(
                     break;
                 }
                 (Some(b','), false) => {
+                    if depth == 1
+                        && let Some(end) = elements.iter_mut().find(|end| **end == 0)
+                    {
+                        *end = next;
+                    }
                     at = skip_space(text, next + 1);
                     break;
                 }

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod error;
 pub mod json;
 pub mod kept;
+pub mod prefix;
 pub mod probe;
 pub mod request;
 pub mod responses;

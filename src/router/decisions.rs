@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::trust::Manner;
+use super::pick::Manner;
 use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
 use crate::domain::time::{Timestamp, WallTime};
 
@@ -105,6 +105,10 @@ pub enum Reason {
         share: f64,
         load: f64,
     },
+    /// The prompt belongs to the chosen one. Whoever it belongs to even more and is told this had its share already.
+    CachedElsewhere {
+        load: f64,
+    },
 }
 
 impl Reason {
@@ -128,6 +132,7 @@ impl Reason {
             Self::NotDrawn { .. } => "not_drawn",
             Self::KnownBad => "known_bad",
             Self::LoweredShare { .. } => "lowered_share",
+            Self::CachedElsewhere { .. } => "cached_elsewhere",
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::decisions::{Chosen, Decision, Occasion, PassedOver, Reason, SHOWN};
-use super::trust::Manner;
+use super::pick::Manner;
 use super::{Offer, Refusal, Router, candidate, routes};
 use crate::balance::health::State;
 use crate::balance::share::FULL;
@@ -25,7 +25,7 @@ impl Router {
         offered: &Result<Offer<'_>, Refusal>,
         now: Timestamp,
     ) {
-        let is_plain = tried.is_empty() && offered.as_ref().is_ok_and(|offer| offer.manner == Manner::Drawn);
+        let is_plain = tried.is_empty() && offered.as_ref().is_ok_and(|offer| offer.manner.is_plain());
         let occasion = if is_plain { Occasion::First } else { Occasion::Further };
         if !tracing::enabled!(tracing::Level::DEBUG) && self.budget.take(occasion, now).is_none() {
             return;
@@ -33,9 +33,8 @@ impl Router {
         let offer = offered.as_ref().ok();
         let Some(route) = offer.map(|offer| offer.route).or_else(|| routes(table, demand).next()) else { return };
         let tokens = demand.counted_tokens();
-        let (chosen, rival) = (offer.map(|offer| offer.lease.deployment()), offer.and_then(|offer| offer.rival));
-        let manner = offer.map_or(Manner::Drawn, |offer| offer.manner);
-        let decision = explain(&Choice { route, demand, tokens, tried, chosen, manner, rival }, now, time::wall_now());
+        let (chosen, manner) = (offer.map(|offer| offer.lease.deployment()), offer.map(|offer| offer.manner));
+        let decision = explain(&Choice { route, demand, tokens, tried, chosen, manner }, now, time::wall_now());
         let chosen = decision.chosen.as_ref().map(tracing::field::display);
         tracing::debug!(%request, model = %route.model, chosen, passed_over = %decision, "routed");
         self.decisions.keep(request, decision);
@@ -50,9 +49,8 @@ struct Choice<'a> {
     tokens: u64,
     tried: &'a [DeploymentId],
     chosen: Option<&'a Arc<Deployment>>,
-    manner: Manner,
-    /// The other of the two that were drawn.
-    rival: Option<DeploymentId>,
+    /// How; `None` when nobody was.
+    manner: Option<Manner>,
 }
 
 /// `now` and `wall` are the moment of the choice.
@@ -61,9 +59,9 @@ fn explain(choice: &Choice<'_>, now: Timestamp, wall: WallTime) -> Decision {
         resource: deployment.resource.clone(),
         deployment: deployment.name.clone(),
         priority: deployment.priority,
-        manner: choice.manner,
+        manner: choice.manner.unwrap_or(Manner::Drawn { rival: None }),
         // Its own request is in flight by now, and was not when it was chosen.
-        load: candidate(0, deployment, choice.tokens, now).with_one_less().load(),
+        load: candidate(0, deployment, now).with_one_less().load(),
     });
     let others = || choice.route.deployments().filter(|other| choice.chosen.is_none_or(|chosen| chosen.id != other.id));
     let passed_over = others().take(SHOWN).map(|other| PassedOver {
@@ -122,10 +120,14 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     if choice.chosen.is_some_and(|chosen| chosen.priority < other.priority) {
         return Reason::LowerTier { priority: other.priority };
     }
-    let load = candidate(0, other, choice.tokens, now).load();
+    let load = candidate(0, other, now).load();
     let share = gauges.share();
     if share < FULL {
         return Reason::LoweredShare { share: f64::from(share) / f64::from(FULL), load };
     }
-    if choice.rival == Some(other.id) { Reason::LostDraw { load } } else { Reason::NotDrawn { load } }
+    match choice.manner {
+        Some(Manner::Pinned { .. }) => Reason::CachedElsewhere { load },
+        Some(manner) if manner.rival() == Some(other.id) => Reason::LostDraw { load },
+        Some(_) | None => Reason::NotDrawn { load },
+    }
 }

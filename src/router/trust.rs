@@ -14,43 +14,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ask, Offer, Refusal, SOON, choose, is_able, is_candidate};
+use super::pick::{Ask, Manner};
+use super::{Offer, Refusal, SOON, choose, is_able, is_candidate};
 use crate::balance::health::{LAST_RESORT_EVERY, PANIC_EVERY, State, is_panic};
 use crate::balance::retry_budget::RetryBudget;
-use crate::balance::select::Candidate;
 use crate::balance::share::FULL;
 use crate::domain::demand::Demand;
 use crate::domain::time::Timestamp;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::lease::Lease;
-use crate::fleet::routes::{Route, RouteTable, Tier};
-
-/// How a deployment came to be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// Drawn, by room and load.
-    Drawn,
-    Hedge,
-    Trial,
-    Panic,
-    LastResort,
-}
-
-impl Manner {
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Drawn => "drawn",
-            Self::Hedge => "hedge",
-            Self::Trial => "trial",
-            Self::Panic => "panic",
-            Self::LastResort => "last_resort",
-        }
-    }
-}
+use crate::fleet::routes::{Route, RouteTable};
+use crate::fleet::tier::Tier;
 
 /// Who may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub enum Trust {
     Anyone,
     /// Not those that are known to be bad.
     Good,
@@ -72,7 +50,7 @@ impl Trust {
             Self::Spare => {
                 let wanted = ask.tokens.saturating_mul(ROOM_TO_SPARE);
                 let is_well = !gauges.is_known_bad() && gauges.state() == State::Closed && gauges.share() == FULL;
-                is_well && deployment.quota.headroom(ask.tokens, ask.now) >= wanted
+                is_well && deployment.quota.headroom(ask.now).of(ask.tokens) >= wanted
             }
         }
     }
@@ -93,14 +71,17 @@ pub(super) fn hedge<'t>(
     Ok(Offer { manner: Manner::Hedge, ..offer })
 }
 
-/// The one of these candidates that this request is to try, if any is due.
-pub(super) fn trial(candidates: &[Candidate], tier: &Tier, ask: &Ask<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
-    let mut lowered = candidates.iter().filter(|candidate| candidate.share < FULL && ask.tried.is_empty());
-    let due = lowered.find(|candidate| {
-        let gauges = &tier.deployments[candidate.index].gauges;
-        gauges.claim_trial(ask.now, |below| rng.u64(..below))
+/// The one of a tier that this first attempt is to try, if any is due.
+pub(super) fn trial<'t>(
+    tier: &'t Tier,
+    ask: &Ask<'_>,
+    trust: Trust,
+    rng: &mut fastrand::Rng,
+) -> Option<&'t Arc<Deployment>> {
+    let mut lowered = tier.deployments.iter().filter(|deployment| {
+        ask.tried.is_empty() && deployment.gauges.share() < FULL && is_candidate(deployment, ask, trust)
     });
-    due.map(|candidate| candidate.index)
+    lowered.find(|deployment| deployment.gauges.claim_trial(ask.now, |below| rng.u64(..below)))
 }
 
 /// One whose breaker is open, when there is nobody else.
@@ -108,9 +89,10 @@ pub(super) fn last_resort(route: &Route, ask: &Ask<'_>) -> Option<Lease> {
     probe(route.deployments(), LAST_RESORT_EVERY, ask)
 }
 
-/// One whose breaker is open, when most are, and so many of the tier could serve.
-pub(super) fn panic(candidates: usize, tier: &Tier, ask: &Ask<'_>) -> Option<Lease> {
-    if candidates * 2 >= tier.deployments.len() || candidates == 0 || !ask.tried.is_empty() {
+/// One whose breaker is open, when most are.
+pub(super) fn panic(tier: &Tier, ask: &Ask<'_>) -> Option<Lease> {
+    let candidates = tier.scale().candidates;
+    if candidates * 2 >= tier.deployments.len() as u64 || candidates == 0 || !ask.tried.is_empty() {
         return None;
     }
     let wanted = tier.deployments.iter().filter(|deployment| !deployment.gauges.is_drained());

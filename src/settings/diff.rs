@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::key_path::KeyPath;
 use super::model::{
-    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, Resource, Routing,
-    Server, Settings,
+    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, PromptAffinity,
+    Resource, Routing, Server, Settings,
 };
 use super::values;
 use crate::azure::endpoint::{Endpoint, Kind};
@@ -178,6 +178,7 @@ impl List {
             max_wait,
             max_waiting,
             batch_share,
+            affinity,
         } = routing;
         self.duration(&["routing", "connect_timeout"], *connect_timeout);
         self.duration(&["routing", "first_byte_timeout"], *first_byte_timeout);
@@ -194,6 +195,7 @@ impl List {
         self.duration(&["routing", "max_wait"], *max_wait);
         self.plain(&["routing", "max_waiting"], max_waiting);
         self.plain(&["routing", "batch_share"], batch_share);
+        self.plain(&["routing", "affinity"], *affinity == PromptAffinity::On);
     }
 
     fn limits(&mut self, limits: Limits) {

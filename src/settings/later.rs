@@ -22,7 +22,6 @@ struct Later {
 enum Accepted {
     Nothing,
     Text(&'static [&'static str]),
-    Truth(bool),
     /// An empty text, list or table.
     Empty,
 }
@@ -35,11 +34,10 @@ const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static st
     Later { pattern, severity: Severity::Error, accepted, instead }
 }
 
-const LATER: [Later; 5] = [
+const LATER: [Later; 4] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
     warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
     refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
-    warns("routing.affinity", Accepted::Truth(false), "requests go where there is most room"),
     warns("defaults.limits.tpm", Accepted::Text(&["unlimited"]), "keys are limited in requests and concurrency only"),
 ];
 
@@ -104,12 +102,10 @@ impl Accepted {
     fn includes(&self, value: &ValueKind) -> bool {
         match (self, value) {
             (Self::Text(texts), ValueKind::String(text)) => texts.contains(&text.as_str()),
-            (Self::Truth(accepted), ValueKind::Boolean(truth)) => accepted == truth,
-            (Self::Truth(accepted), ValueKind::String(text)) => accepted.to_string() == *text,
             (Self::Empty, ValueKind::String(text)) => text.is_empty(),
             (Self::Empty, ValueKind::Array(list)) => list.is_empty(),
             (Self::Empty, ValueKind::Table(table)) => table.is_empty(),
-            (Self::Nothing | Self::Text(_) | Self::Truth(_) | Self::Empty, _) => false,
+            (Self::Nothing | Self::Text(_) | Self::Empty, _) => false,
         }
     }
 
@@ -117,7 +113,6 @@ impl Accepted {
         match self {
             Self::Nothing | Self::Empty => "remove the line".to_owned(),
             Self::Text(texts) => format!("remove the line, or write \"{}\"", texts.first().unwrap_or(&"")),
-            Self::Truth(truth) => format!("remove the line, or write {truth}"),
         }
     }
 }

@@ -99,6 +99,16 @@ pub struct Routing {
     pub max_waiting: u32,
     /// How much of a deployment may be in use, at most, when a batch job is sent there, from 0 to 1.
     pub batch_share: f64,
+    /// Where prompts that may be cached go.
+    pub affinity: PromptAffinity,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptAffinity {
+    /// To deployments that have seen their beginning.
+    On,
+    /// Wherever there is most room.
+    Off,
 }
 
 /// Per key; `None` lifts a limit.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::ValueKind;
 
 use super::files::Target;
-use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, Routing, Server};
+use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, PromptAffinity, Routing, Server};
 use super::problem::{Place, Severity};
 use super::reader::{Section, described, quoted};
 use super::secrets::{self, Missing};
@@ -215,6 +215,10 @@ pub(super) fn routing(section: Section<'_>) -> Routing {
         max_wait: bounded(&section, "max_wait", Duration::ZERO, HOUR).unwrap_or(seconds(10)),
         max_waiting: section.integer("max_waiting", 0, 1_000_000).unwrap_or(256),
         batch_share: section.fraction("batch_share").unwrap_or(0.5),
+        affinity: match section.truth("affinity") {
+            Some(true) | None => PromptAffinity::On,
+            Some(false) => PromptAffinity::Off,
+        },
     };
     section.finish();
     routing

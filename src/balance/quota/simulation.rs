@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 use super::*;
 use crate::azure::headers::Figure;
-use crate::balance::select::{self, Candidate};
+use crate::balance::select::{self, Candidate, Headroom, Lots, Scale};
 use crate::balance::share::FULL;
 
 const GATEWAYS: usize = 3;
@@ -163,7 +163,9 @@ fn play(rule: Minute, load: f64, seed: u64) -> Sum {
             slices: Default::default(),
         })
         .collect();
-    let mut gateways: Vec<Vec<Seen>> = (0..GATEWAYS).map(|_| TPM.iter().map(|_| Seen::default()).collect()).collect();
+    let lots = Lots::new(TPM.iter().map(|_| 100));
+    let seen = || TPM.iter().map(|_| Seen::default()).collect();
+    let mut gateways: Vec<(Vec<Seen>, Scale)> = (0..GATEWAYS).map(|_| (seen(), Scale::default())).collect();
     let (mut events, mut sent, mut sum) = (BinaryHeap::new(), Vec::<Sent>::new(), Sum::default());
     // Requests of 100 to 500 tokens, 300 on average, at random moments.
     let per_millisecond = TPM.iter().sum::<u64>() as f64 * load / 300.0 / 60_000.0;
@@ -178,21 +180,19 @@ fn play(rule: Minute, load: f64, seed: u64) -> Sum {
         match event {
             Event::Wants { gateway, tokens, came } => {
                 sum.offered += if came == now { tokens } else { 0 };
-                let deployments = &mut gateways[gateway];
-                let candidates: Vec<_> = deployments
-                    .iter_mut()
-                    .enumerate()
-                    .filter_map(|(index, seen)| {
-                        let Seen { quota, ready, half_open, probing } = seen;
-                        let open = *ready <= now && !(*half_open && *probing);
-                        let fits = open && quota.fits_at(tokens, time(now)).is_none();
-                        let view = quota.view(time(now));
-                        let headroom = view.tokens_left.min(view.requests_left.saturating_mul(tokens));
-                        let latency = Duration::from_millis(500);
-                        fits.then_some(Candidate { index, weight: 100, share: FULL, in_flight: 0, latency, headroom })
-                    })
-                    .collect();
-                match select::pick(&candidates, |below| random.u64(..below)).map(|picked| picked.index) {
+                let (deployments, scale) = &mut gateways[gateway];
+                let mut look = |index: usize| {
+                    let Seen { quota, ready, half_open, probing } = &mut deployments[index];
+                    let open = *ready <= now && !(*half_open && *probing);
+                    let fits = open && quota.fits_at(tokens, time(now)).is_none();
+                    let view = quota.view(time(now));
+                    let headroom = Headroom { tokens: view.tokens_left, requests: view.requests_left };
+                    let latency = Duration::from_millis(500);
+                    fits.then_some(Candidate { index, weight: 100, share: FULL, in_flight: 0, latency, headroom })
+                };
+                scale.renew(TPM.len(), time(now), &mut look);
+                let picked = select::pick(&lots, scale, tokens, look, |below| random.u64(..below));
+                match picked.map(|picked| picked.index) {
                     Some(deployment) => {
                         let seen = &mut deployments[deployment];
                         seen.probing = seen.half_open;
@@ -228,7 +228,7 @@ fn play(rule: Minute, load: f64, seed: u64) -> Sum {
             Event::Answered { gateway, deployment, number } => {
                 let Sent { ticket, tokens, came, answer } = &sent[number];
                 let Some((figures, refused)) = answer else { continue };
-                let Seen { quota, ready, half_open, probing } = &mut gateways[gateway][deployment];
+                let Seen { quota, ready, half_open, probing } = &mut gateways[gateway].0[deployment];
                 *probing = false;
                 quota.heard(ticket, figures, time(now));
                 match refused {

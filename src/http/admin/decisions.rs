@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use crate::router::decisions::{Decision, PassedOver, Reason};
+use crate::router::pick::Manner;
 use crate::storage::ledger::RequestState;
 use crate::storage::page::rfc3339;
 use crate::storage::requests::RequestView;
@@ -51,6 +52,9 @@ fn view(decision: &Decision) -> Value {
         view["priority"] = json!(chosen.priority);
         view["load"] = json!(chosen.load);
         view["manner"] = json!(chosen.manner.label());
+        if let Manner::Pinned { choice } = chosen.manner {
+            view["choice"] = json!(choice);
+        }
     }
     if decision.not_shown > 0 {
         view["not_shown"] = json!(decision.not_shown);
@@ -74,7 +78,9 @@ fn passed_over(PassedOver { resource, deployment, reason }: &PassedOver) -> Valu
         }
         Reason::BatchShare { share } => view["batch_share"] = json!(share),
         Reason::LowerTier { priority } => view["priority"] = json!(priority),
-        Reason::LostDraw { load } | Reason::NotDrawn { load } => view["load"] = json!(load),
+        Reason::LostDraw { load } | Reason::NotDrawn { load } | Reason::CachedElsewhere { load } => {
+            view["load"] = json!(load);
+        }
         Reason::LoweredShare { share, load } => {
             view["share"] = json!(share);
             view["load"] = json!(load);

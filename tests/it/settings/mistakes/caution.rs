@@ -153,8 +153,6 @@ fn what_this_version_ignores_without_harm() {
 trusted_proxies = ["10.0.0.0/8"]
 [accounting]
 keep_requests = "90d"
-[routing]
-affinity = true
 [defaults.limits]
 tpm = 1_000_000
 [models."gpt-4.1"]
@@ -175,15 +173,10 @@ warning: `accounting.keep_requests` is not in effect in this version: request ro
    |
  4 | keep_requests = "90d"
    | ^^^^^^^^^^^^^
-warning: `routing.affinity` is not in effect in this version: requests go where there is most room
+warning: `defaults.limits.tpm` is not in effect in this version: keys are limited in requests and concurrency only
   --> settings/20-x.toml:6:1
    |
- 6 | affinity = true
-   | ^^^^^^^^
-warning: `defaults.limits.tpm` is not in effect in this version: keys are limited in requests and concurrency only
-  --> settings/20-x.toml:8:1
-   |
- 8 | tpm = 1_000_000
+ 6 | tpm = 1_000_000
    | ^^^
 "#,
     );
