@@ -1,12 +1,13 @@
 //! Picks one candidate of a tier: two weighted draws of which the less loaded wins.
 //!
 //! Drawing twice instead of taking the best keeps simultaneous requests from all choosing the same deployment. A
-//! candidate's share is its weight in proportion to its headroom, which changes all the time; what never changes is the
-//! most that the share can be. So lots are drawn by that, and whoever is drawn is taken with the probability that its
-//! share has of it: the same as a draw by the shares themselves, at the cost of a look at those that are drawn, however
-//! many others there are. Only when too many draws are in vain (most of a tier is down, or one deployment has nearly all
-//! the room), everyone is looked at.
-//! Source: Mitzenmacher, "The power of two choices in randomized load balancing" (2001).
+//! candidate's share is its weight in proportion to its headroom, which changes all the time; the weights do not. So lots
+//! are drawn by weight, and whoever is drawn is taken with the probability that its headroom has of the roomiest's: the
+//! same as a draw by the shares themselves, at the cost of a look at those that are drawn, however many others there are.
+//! Only when too many draws are in vain (most of a tier is down, or one deployment has nearly all the room), everyone is
+//! looked at.
+//! Sources: Mitzenmacher, "The power of two choices in randomized load balancing" (2001); Vose, "A linear algorithm for
+//! generating random numbers with a given distribution" (1991).
 
 use std::time::Duration;
 
@@ -51,16 +52,21 @@ impl Headroom {
 }
 
 /// Tickets of a candidate with the whole of its share, for each unit of its weight: finer than the weights themselves.
-const TICKETS: u64 = 1000;
+const TICKETS: f64 = 1000.0;
 
 impl Candidate {
     /// Its weight in proportion to its headroom, so that unequal deployments run out at the same time and not the
-    /// smallest first. One that is not known counts as the roomiest. At least one ticket, at most [`most_tickets`]:
-    /// whatever else is to make a candidate's share smaller is a factor from 0 to 1 here.
+    /// smallest first. One that is not known counts as the roomiest. At least one ticket.
     fn tickets(&self, roomiest: u64, tokens: u64) -> u64 {
-        let roomiest = roomiest.max(1);
-        let headroom = self.headroom.of(tokens).min(roomiest) as f64 / roomiest as f64;
-        ((most_tickets(self.weight) - 1) as f64 * headroom) as u64 + 1
+        let headroom = self.headroom.of(tokens).min(roomiest) as f64 / roomiest.max(1) as f64;
+        (f64::from(self.weight.max(1)) * TICKETS * headroom) as u64 + 1
+    }
+
+    /// Whether it is taken when it was drawn by its weight. Whatever else is to make its share smaller for a while is a
+    /// factor from 0 to 1 here, and in its tickets.
+    fn is_taken(&self, roomiest: u64, tokens: u64, random: impl FnOnce(u64) -> u64) -> bool {
+        let headroom = self.headroom.of(tokens);
+        headroom >= roomiest || random(roomiest) < headroom
     }
 
     /// Expected wait: latency times the queue it would join, a heavy deployment's queue counting less.
@@ -75,40 +81,46 @@ impl Candidate {
     }
 }
 
-fn most_tickets(weight: u32) -> u64 {
-    u64::from(weight.max(1)) * TICKETS + 1
+/// The members of a tier by weight, so that drawing one takes the same time however many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lots(Box<[Lot]>);
+
+/// As many as there are members, all equally likely; each belongs to one member or, beyond a cut, to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lot {
+    /// Of [`WHOLE`].
+    cut: u64,
+    other: usize,
 }
 
-/// The members of a tier by what their shares are at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lots {
-    /// Where each one's tickets end.
-    ends: Box<[u64]>,
-}
+const WHOLE: u64 = 1 << 32;
 
 impl Lots {
     pub fn new(weights: impl Iterator<Item = u32>) -> Self {
-        let mut end = 0;
-        let ends = weights.map(|weight| {
-            end += most_tickets(weight);
-            end
-        });
-        Self { ends: ends.collect() }
+        let mut left: Vec<u128> = weights.map(|weight| u128::from(weight.max(1))).collect();
+        let (count, total) = (left.len() as u128, left.iter().sum::<u128>());
+        left.iter_mut().for_each(|weight| *weight *= count);
+        let mut lots: Vec<_> = (0..left.len()).map(|index| Lot { cut: WHOLE, other: index }).collect();
+        // Whoever has too little for a lot of its own shares it with one that has too much.
+        let (mut little, mut much): (Vec<_>, Vec<_>) = (0..left.len()).partition(|index| left[*index] < total);
+        while let (Some(small), Some(large)) = (little.pop(), much.pop()) {
+            let cut = (left[small] * u128::from(WHOLE) / total) as u64;
+            lots[small] = Lot { cut, other: large };
+            left[large] -= total - left[small];
+            if left[large] < total { &mut little } else { &mut much }.push(large);
+        }
+        Self(lots.into())
     }
 
     fn len(&self) -> usize {
-        self.ends.len()
+        self.0.len()
     }
 
-    fn total(&self) -> u64 {
-        self.ends.last().copied().unwrap_or(0)
-    }
-
-    /// Whose ticket it is, and the how manieth of theirs.
-    fn find(&self, ticket: u64) -> (usize, u64) {
-        let index = self.ends.partition_point(|end| *end <= ticket);
-        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        (index, ticket - start)
+    fn draw(&self, random: &mut impl FnMut(u64) -> u64) -> Option<usize> {
+        let drawn = random(self.0.len() as u64 * WHOLE);
+        let own = (drawn / WHOLE) as usize;
+        let lot = self.0.get(own)?;
+        Some(if drawn % WHOLE < lot.cut { own } else { lot.other })
     }
 }
 
@@ -174,10 +186,9 @@ pub fn pick(
     let mut in_vain = 0;
     let mut draw = || {
         while in_vain < IN_VAIN && lots.len() > 0 {
-            let (index, ticket) = lots.find(random(lots.total()));
-            if let Some(candidate) = look(index) {
+            if let Some(candidate) = look(lots.draw(&mut random)?) {
                 scale.roomiest = scale.roomiest.or_more(candidate.headroom);
-                if ticket < candidate.tickets(scale.roomiest.of(tokens), tokens) {
+                if candidate.is_taken(scale.roomiest.of(tokens), tokens, &mut random) {
                     return Some(candidate);
                 }
             }

@@ -75,10 +75,10 @@ fn idle_equals_share_by_weight() {
 fn the_loaded_one_loses_when_both_are_drawn() {
     let candidates = [candidate(0, 100, 9, 50), candidate(1, 100, 0, 50)];
     let look = |index: usize| Some(candidates[index]);
-    let mut tickets = [150_000, 20].into_iter();
-    let picked = pick(&lots(&candidates), &mut Scale::default(), 1, look, |_| tickets.next().unwrap());
+    let mut drawn = [1 << 32, 0].into_iter();
+    let picked = pick(&lots(&candidates), &mut Scale::default(), 1, look, |_| drawn.next().unwrap());
     assert_eq!(picked, Some(Picked { index: 1, rival: Some(0) }));
-    let picked = pick(&lots(&candidates), &mut Scale::default(), 1, look, |_| 150_000);
+    let picked = pick(&lots(&candidates), &mut Scale::default(), 1, look, |_| 1 << 32);
     assert_eq!(picked, Some(Picked { index: 1, rival: None }));
 }
 
@@ -111,6 +111,22 @@ fn a_scale_is_renewed_from_time_to_time_and_knows_all() {
 }
 
 proptest! {
+    /// Each has as much of all lots as it has of all weights.
+    #[test]
+    fn lots_are_the_weights(weights in prop::collection::vec(1u32..10_000, 1..60)) {
+        let lots = Lots::new(weights.iter().copied());
+        let mut had = vec![0; weights.len()];
+        for (own, lot) in lots.0.iter().enumerate() {
+            had[own] += lot.cut;
+            had[lot.other] += WHOLE - lot.cut;
+        }
+        let (all, total) = (WHOLE * weights.len() as u64, weights.iter().copied().map(u64::from).sum::<u64>());
+        for (had, weight) in had.iter().zip(&weights) {
+            let wanted = (u128::from(all) * u128::from(*weight) / u128::from(total)) as u64;
+            prop_assert!(had.abs_diff(wanted) <= 2 * weights.len() as u64, "{had} of {wanted}");
+        }
+    }
+
     #[test]
     fn the_pick_is_one_of_those_that_can_be_asked(
         estate in prop::collection::vec((0u32..1000, prop::option::of(0u64..1000), any::<bool>()), 1..40),
