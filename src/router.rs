@@ -327,7 +327,7 @@ fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Tim
     let busy = open().any(|deployment| match deployment.gauges.state() {
         State::Cooling => true,
         // What has not failed this request would serve it, but for want of room or for those in line before it.
-        State::Closed if !tried.contains(&deployment.id) && !deployment.gauges.is_known_bad() => {
+        State::Closed if !tried.contains(&deployment.id) && !deployment.gauges.is_known_bad(now) => {
             deployment.credential.is_usable(now)
         }
         State::Closed => {

@@ -40,7 +40,7 @@ const KEPT: u16 = 10;
 const OVER_SHARE: f64 = 1.25;
 const ALWAYS: u32 = 8;
 /// With less of its weight a deployment is nobody's home.
-const LEAST_SHARE: Share = FULL / 2;
+const LEAST_SHARE: Share = FULL / 4;
 
 /// What the ranking needs to know of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,6 +24,8 @@ use crate::domain::time::Timestamp;
 
 /// Consecutive faults that open the breaker.
 const FAULTS_TO_OPEN: u32 = 3;
+/// After a fault that opens no breaker, second attempts go elsewhere for so long.
+const SUSPECT: Duration = Duration::from_millis(250);
 /// A deployment that keeps failing its probes is asked this rarely at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Wrong key, wrong name, blocked network: someone must mend it, so it is tried rarely.
@@ -82,6 +84,8 @@ pub struct Health {
     /// When the present state began: what was sent earlier does not speak about it.
     since: Timestamp,
     consecutive_faults: u32,
+    /// The latest.
+    faulted: Timestamp,
     rate: SuccessRate,
     /// When the breaker opened last. What was sent before it proves nothing.
     opened: Timestamp,
@@ -107,6 +111,7 @@ impl Health {
             ready_at: Timestamp::ZERO,
             since: Timestamp::ZERO,
             consecutive_faults: 0,
+            faulted: Timestamp::ZERO,
             rate: SuccessRate::default(),
             opened: Timestamp::ZERO,
             recovered: None,
@@ -125,6 +130,12 @@ impl Health {
 
     pub fn consecutive_faults(&self) -> u32 {
         self.consecutive_faults
+    }
+
+    /// Until when its latest answer, a fault, speaks against it. A fault of long ago says nothing of now, and a second
+    /// attempt has nobody better perhaps.
+    pub fn suspect_until(&self) -> Timestamp {
+        if self.consecutive_faults == 0 { Timestamp::ZERO } else { self.faulted.after(SUSPECT) }
     }
 
     /// Its share of its weight, as far as its own past goes.
@@ -176,6 +187,7 @@ impl Health {
             }
             Outcome::Faulted(_) => {
                 self.consecutive_faults = self.consecutive_faults.saturating_add(1);
+                self.faulted = now;
                 self.rate.add(Counts { good: 0, bad: 1 }, now);
                 let is_probe = self.state != State::Closed && began >= self.ready_at;
                 let is_bad = self.consecutive_faults >= FAULTS_TO_OPEN || self.rate.is_bad(now);

@@ -12,11 +12,13 @@ use std::time::Duration;
 use crate::domain::time::Timestamp;
 
 /// A refusal makes the distance so many times longer.
-const WIDER: f64 = 1.5;
+const WIDER: f64 = 1.7;
 /// At most so many times the distance that the limit alone would mean: that many gateways get along.
 const MOST: u32 = 16;
 /// In this time the distance becomes half of what it was.
-const HALVES_IN: Duration = Duration::from_secs(90);
+const HALVES_IN: Duration = Duration::from_secs(120);
+/// Two refusals within this are no accident.
+const IN_A_ROW: Duration = Duration::from_secs(90);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spacing {
@@ -59,7 +61,7 @@ impl Spacing {
         }
         self.refused = Some(now);
         self.even = even;
-        if before.is_some_and(|before| now.since(before) < HALVES_IN) {
+        if before.is_some_and(|before| now.since(before) < IN_A_ROW) {
             self.gap = self.gap.mul_f64(WIDER).clamp(even, even * MOST);
         }
     }
@@ -88,17 +90,17 @@ mod tests {
         spacing.refused(at(5), EVEN, at(20));
         assert_eq!(spacing.fits_at(), Some(at(1_000)), "one burst, one step");
         spacing.refused(at(30), EVEN, at(40));
-        assert_eq!(spacing.fits_at(), Some(at(1_500)));
+        assert_eq!(spacing.fits_at(), Some(at(1_700)));
         for sent in (100..2_000).step_by(50) {
             spacing.refused(at(sent), EVEN, at(sent + 10));
         }
         assert_eq!(spacing.fits_at(), Some(at(16_000)), "and no further");
-        spacing.roll(at(90_001));
-        spacing.take(at(90_001));
-        let next = spacing.fits_at().unwrap().since(at(90_001)).as_millis();
+        spacing.roll(at(120_001));
+        spacing.take(at(120_001));
+        let next = spacing.fits_at().unwrap().since(at(120_001)).as_millis();
         assert!((7_990..8_010).contains(&next), "{next}");
-        spacing.roll(at(600_000));
-        spacing.take(at(600_000));
+        spacing.roll(at(1_200_000));
+        spacing.take(at(1_200_000));
         assert_eq!(spacing.fits_at(), None, "forgotten");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | field | written by |
 //! |---|---|
-//! | `ready_at`, `state`, `latency`, `faults`, `own_share` | the owning `Resource` |
+//! | `ready_at`, `state`, `latency`, `faults`, `suspect_until`, `own_share` | the owning `Resource` |
 //! | `last_resort_at` | the owning `Resource` and leases; both only raise it |
 //! | `quiet_until`, `in_flight`, `probing`, `refused_probes`, `sample_at`, `trial_at`, `answered` | leases |
 //! | `bad_news` | leases raise it, the owner lowers it |
@@ -27,6 +27,7 @@ pub struct Gauges {
     own_share: AtomicU32,
     share_among_peers: AtomicU32,
     faults: AtomicU32,
+    suspect_until: AtomicU64,
     state: AtomicU8,
     probing: AtomicBool,
     drained: AtomicBool,
@@ -48,6 +49,7 @@ impl Default for Gauges {
             own_share: AtomicU32::new(FULL),
             share_among_peers: AtomicU32::new(FULL),
             faults: AtomicU32::default(),
+            suspect_until: AtomicU64::default(),
             state: AtomicU8::default(),
             probing: AtomicBool::default(),
             drained: AtomicBool::default(),
@@ -77,6 +79,7 @@ impl Gauges {
     /// on its way and has a place of its own.
     pub fn publish(&self, health: &Health, latency: Duration, now: Timestamp) {
         self.faults.store(health.consecutive_faults(), Relaxed);
+        self.suspect_until.store(health.suspect_until().0, Relaxed);
         self.latency.store(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         self.last_resort_at.fetch_max(health.last_resort_at().0, Relaxed);
         self.ready_at.store(health.ready_at().0, Relaxed);
@@ -139,9 +142,10 @@ impl Gauges {
         now >= self.ready_at() && (self.state() == State::Closed || !self.probing.load(Relaxed))
     }
 
-    /// Whether second attempts had better go elsewhere: it is out for its health, or its latest answer was a fault.
-    pub fn is_known_bad(&self) -> bool {
-        self.faults.load(Relaxed) != 0 || matches!(self.state(), State::Open | State::Quarantined)
+    /// Whether second attempts had better go elsewhere: it is out for its health, or its latest answer was a fault, a
+    /// moment ago.
+    pub fn is_known_bad(&self, now: Timestamp) -> bool {
+        now.0 < self.suspect_until.load(Relaxed) || matches!(self.state(), State::Open | State::Quarantined)
     }
 
     /// When it may be asked although its breaker is open, because nobody else is left; `None` when its breaker is not.
@@ -295,7 +299,7 @@ mod tests {
     #[test]
     fn the_last_resort_is_asked_once_a_second_and_its_answer_opens_the_way() {
         let (gauges, mut health) = open();
-        assert!(gauges.is_known_bad() && !gauges.may_ask(at(12_999)) && gauges.may_ask(at(13_000)));
+        assert!(gauges.is_known_bad(at(9_000)) && !gauges.may_ask(at(12_999)) && gauges.may_ask(at(13_000)));
         assert!(!gauges.claim_last_resort(LAST_RESORT_EVERY, at(3_999)), "so soon after its opening it is not asked");
         assert!(
             gauges.claim_last_resort(LAST_RESORT_EVERY, at(4_000))
@@ -305,7 +309,7 @@ mod tests {
         assert!(!gauges.claim_last_resort(PANIC_EVERY, at(9_999)) && gauges.claim_last_resort(PANIC_EVERY, at(10_000)));
         health.observe(Report { outcome: Outcome::Served, began: at(5_000), now: at(5_100) });
         gauges.publish(&health, Duration::ZERO, at(5_100));
-        assert!(gauges.may_ask(at(5_100)) && !gauges.is_known_bad() && gauges.share() == FULL / 10);
+        assert!(gauges.may_ask(at(5_100)) && !gauges.is_known_bad(at(5_100)) && gauges.share() == FULL / 10);
         assert!(!gauges.claim_last_resort(LAST_RESORT_EVERY, at(9_000)), "a closed one is nobody's last resort");
     }
 

@@ -111,7 +111,7 @@ fn reason(choice: &Choice<'_>, other: &Deployment, now: Timestamp, wall: WallTim
     if !other.quota.seems_to_fit(choice.tokens, now) {
         return Reason::NoQuota { until: wall.after(other.quota.wait(choice.tokens, now)) };
     }
-    if !choice.tried.is_empty() && gauges.is_known_bad() {
+    if !choice.tried.is_empty() && gauges.is_known_bad(now) {
         return Reason::KnownBad;
     }
     if !other.leaves_room(choice.demand, now) {

@@ -46,10 +46,11 @@ impl Trust {
         let gauges = &deployment.gauges;
         match self {
             Self::Anyone => true,
-            Self::Good => !gauges.is_known_bad(),
+            Self::Good => !gauges.is_known_bad(ask.now),
             Self::Spare => {
                 let wanted = ask.tokens.saturating_mul(ROOM_TO_SPARE);
-                let is_well = !gauges.is_known_bad() && gauges.state() == State::Closed && gauges.share() == FULL;
+                let is_well =
+                    !gauges.is_known_bad(ask.now) && gauges.state() == State::Closed && gauges.share() == FULL;
                 is_well && deployment.quota.headroom(ask.now).of(ask.tokens) >= wanted
             }
         }

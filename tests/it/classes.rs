@@ -141,7 +141,7 @@ fn of_tokens_per_minute_a_batch_job_leaves_a_part_too() {
 
 #[test]
 fn provisioned_capacity_that_is_more_than_half_full_is_kept_for_chats() {
-    let full = answered().with_header("azure-openai-deployment-utilization: 95.0%");
+    let full = answered().with_header("azure-openai-deployment-utilization: 80.0%");
     let (first, second) = (FakeAzure::start(Script::always(full)), FakeAzure::start(Script::always(answered())));
     let gateway = TestGateway::with(|estate| {
         let resource = estate.tier(0, "first", first.address());

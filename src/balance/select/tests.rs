@@ -114,7 +114,7 @@ fn a_scale_is_renewed_from_time_to_time_and_knows_all() {
     let mut scale = Scale::default();
     scale.renew(3, at(0), |index| (index < 2).then(|| candidates[index]));
     let roomiest = Headroom { tokens: 500, requests: 3 };
-    let known = Scale { roomiest, candidates: 3, lowered: 0, in_flight: 7, weight: 300, until: at(100) };
+    let known = Scale { roomiest, candidates: 2, lowered: 0, in_flight: 7, weight: 300, until: at(100) };
     assert_eq!(scale, known);
     scale.renew(3, at(99), |_| None);
     assert_eq!(scale, known);

@@ -62,7 +62,8 @@ fn a_failing_home_is_left_for_one_second_choice_and_found_again() {
     };
     // Not by asking: a conversation with many requests a minute would be sent to several.
     eventually(|| if ready_at() <= time::now() { Ok(()) } else { Err(format!("{home} is still left alone")) });
-    assert_eq!((turn(), turn()), (home.clone(), home));
+    // Where it then goes on depends on how slowly the home starts.
+    assert_eq!(turn(), home);
 }
 
 #[test]

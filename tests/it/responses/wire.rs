@@ -93,9 +93,9 @@ fn a_stream_without_its_last_word_is_visibly_cut() {
         let stride = events.len().div_ceil(12);
         let lengths: Vec<_> = (0..events.len()).step_by(stride).collect();
         let (all, cuts) = (Arc::new(events.clone()), lengths.clone());
-        // A good answer between two broken ones, or the deployment would be left alone.
-        let azure = FakeAzure::start(Script::each(move |request| match request.index % 2 {
-            0 => sse(&all[..cuts[request.index / 2]]),
+        // Two good answers between two broken ones, or the deployment would be left alone.
+        let azure = FakeAzure::start(Script::each(move |request| match request.index % 3 {
+            0 => sse(&all[..cuts[request.index / 3]]),
             _ => sse(&all),
         }));
         let gateway = TestGateway::with(|estate| {
@@ -113,7 +113,9 @@ fn a_stream_without_its_last_word_is_visibly_cut() {
                 let told = told.unwrap_or_else(|| panic!("{place}: {}", answer.text()));
                 assert!(told.starts_with("event: error\ndata: {\"type\":\"error\","), "{place}: {told}");
             }
-            gateway.post(PATH, &streamed("a").to_string()).expect(200);
+            for _ in 0..2 {
+                gateway.post(PATH, &streamed("a").to_string()).expect(200);
+            }
         }
         gateway.settle();
         let estimated = gateway.rows().iter().filter(|row| row.state == "failed" && row.estimated).count();

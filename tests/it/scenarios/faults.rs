@@ -103,7 +103,7 @@ fn illnesses() -> Vec<(&'static str, FaultKind)> {
 #[test]
 fn a_fault_of_one_of_three_is_nobodys_failure() {
     let form = Form::asked_for();
-    let lasting = form.of(Duration::from_millis(600), Duration::from_secs(10));
+    let lasting = form.of(Duration::from_millis(600), Duration::from_secs(6));
     let mut report = Report::new(
         "3-faults.md",
         "One of three deployments falls ill",
@@ -208,7 +208,7 @@ fn black_hole() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
 #[test]
 fn a_total_outage_is_told_quickly_and_hammers_nobody() {
     let form = Form::asked_for();
-    let lasting = form.of(Duration::from_secs(3), Duration::from_secs(60));
+    let lasting = form.of(Duration::from_secs(3), Duration::from_secs(30));
     let mut report = Report::new(
         "4-outage.md",
         "All three deployments fall ill",
