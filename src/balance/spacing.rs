@@ -13,6 +13,8 @@ use crate::domain::time::Timestamp;
 
 /// A refusal makes the distance so many times longer.
 const WIDER: f64 = 1.7;
+/// A limit that lets one in as often as this has room for several gateways' mistakes.
+const OFTEN: Duration = Duration::from_millis(20);
 /// At most so many times the distance that the limit alone would mean: that many gateways get along.
 const MOST: u32 = 16;
 /// In this time the distance becomes half of what it was.
@@ -61,6 +63,9 @@ impl Spacing {
         }
         self.refused = Some(now);
         self.even = even;
+        if even < OFTEN {
+            return;
+        }
         if before.is_some_and(|before| now.since(before) < IN_A_ROW) {
             self.gap = self.gap.mul_f64(WIDER).clamp(even, even * MOST);
         }
@@ -76,6 +81,16 @@ mod tests {
     }
 
     const EVEN: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn many_a_second_are_not_kept_apart() {
+        let mut spacing = Spacing::default();
+        for sent in [0, 10, 20, 30] {
+            spacing.take(at(sent));
+            spacing.refused(at(sent), Duration::from_millis(19), at(sent + 5));
+        }
+        assert_eq!(spacing.fits_at(), None);
+    }
 
     #[test]
     fn refusals_widen_it_and_time_narrows_it() {
