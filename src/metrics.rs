@@ -26,6 +26,7 @@ pub struct Metrics {
     pub cost: GaugeVecAsCounter,
     pub inflight: IntGauge,
     pub waiting: IntGauge,
+    pub waited: Histogram,
     pub upstream_attempts: IntCounterVec,
     pub upstream_state: GaugeVec,
     pub upstream_cooldown: GaugeVec,
@@ -122,6 +123,7 @@ impl Metrics {
             cost,
             inflight: gauge("inflight_requests", "Admitted requests that are not settled yet.")?,
             waiting: gauge("waiting_requests", "Requests that wait for a deployment with room.")?,
+            waited: histogram("waited_seconds", "Time that requests stood in line for a deployment.", &DURATIONS)?,
             upstream_attempts: counters(
                 "upstream_attempts_total",
                 "Attempts at deployments, by status code and by what they ended in.",

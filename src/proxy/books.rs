@@ -178,6 +178,7 @@ impl Books {
     /// Time spent in line for an upstream.
     pub fn waited(&mut self, duration: Duration) {
         self.upstream_time += duration;
+        self.metrics.waited.observe(duration.as_secs_f64());
     }
 
     pub fn begin_attempt(&mut self, deployment: &Arc<Deployment>, now: Timestamp) {

@@ -51,6 +51,8 @@ fn a_short_pause_is_waited_out_and_the_same_deployment_asked_again() {
     let row = gateway.row();
     let reasons: Vec<_> = row.attempts.iter().map(|attempt| attempt.reason.as_deref()).collect();
     assert_eq!((row.state.as_str(), reasons), ("settled", vec![Some("throttled"), Some("served")]));
+    let metrics = gateway.get("/metrics");
+    assert!(metrics.text().contains("\naoai_gateway_waited_seconds_count 1\n"), "{}", metrics.text());
     assert_eq!(gateway.house.waiting.taken(), 0);
 }
 

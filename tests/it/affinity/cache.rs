@@ -1,6 +1,7 @@
 //! What affinity is for: the share of prompt tokens that is found in caches, before one deployment and before eight.
 
 use super::*;
+use crate::support::report::Report;
 
 const CONVERSATIONS: usize = 24;
 const TURNS: usize = 6;
@@ -46,9 +47,16 @@ fn compare(rules: Rules, least: f64) {
     let one = ratio(1, rules, |_| ());
     let eight = ratio(REGIONS, rules, |_| ());
     let spread = ratio(REGIONS, rules, without_affinity);
-    println!(
-        "{rules:?}: cached of all prompt tokens: {one:.3} before one deployment, {eight:.3} before eight, {spread:.3} spread"
-    );
+    let (file, title) = match rules {
+        Rules::Own => ("5-conversations.md", "Conversations with beginnings of their own"),
+        Rules::Common => ("6-common.md", "Conversations that all begin alike, at once"),
+    };
+    let about =
+        format!("{CONVERSATIONS} conversations of {TURNS} turns each; what is found in caches of all prompt tokens.");
+    let mut report = Report::new(file, title, &about);
+    report.table(&["one deployment", "eight deployments", "eight, `affinity = false`"]);
+    report.row([one, eight, spread].map(|ratio| format!("{:.1} %", ratio * 100.0)));
+    report.publish();
     assert!(eight >= one * 0.9, "{eight:.3} before eight deployments, {one:.3} before one");
     assert!(eight >= spread * least, "{eight:.3} with affinity, {spread:.3} without");
 }

@@ -7,6 +7,7 @@ use aoai_gateway::simulator::{Cause, Cut, Ending, FailBody, Fault, FaultKind};
 use super::{Continents, idle, seen, well};
 use crate::support::answers::{QUESTION, STREAMED_QUESTION};
 use crate::support::client::BodyEnd;
+use crate::support::report::Report;
 
 /// Each fault, and the status that a total outage by it gives.
 fn faults() -> Vec<(Fault, u16)> {
@@ -31,6 +32,12 @@ fn faults() -> Vec<(Fault, u16)> {
 
 #[test]
 fn one_region_of_the_eu_fails_and_the_other_serves() {
+    let mut report = Report::new(
+        "7-residency.md",
+        "A key that is limited to the EU",
+        "One of its two regions has the fault; two regions elsewhere would have served. The figures are the regions' own.",
+    );
+    report.table(&["fault", "served by the other EU region", "arrived outside the EU"]);
     for (fault, _) in faults() {
         let continents = Continents::new();
         continents.spoil(&fault, &continents.eu[..1]);
@@ -39,9 +46,12 @@ fn one_region_of_the_eu_fails_and_the_other_serves() {
             assert_eq!(answer.end, BodyEnd::Whole, "{fault:?}");
         }
         idle(&continents.eu[1..]);
-        assert!(seen(&continents.eu[1]) >= 4 && continents.abroad() == 0, "{fault:?}");
+        let (served, abroad) = (seen(&continents.eu[1]), continents.abroad());
+        assert!(served >= 4 && abroad == 0, "{fault:?}");
+        report.row([format!("`{:?}`", fault.kind), served.to_string(), abroad.to_string()]);
         continents.others_would_have_served();
     }
+    report.publish();
 }
 
 #[test]

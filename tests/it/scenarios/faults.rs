@@ -10,8 +10,9 @@ use aoai_gateway::simulator::{
 };
 
 use super::load::{Ask, Load, Sample, percentile, question};
-use super::{Form, Report, milliseconds};
+use super::{Form, milliseconds};
 use crate::support::gateway::{AZURE_KEY, DEPLOYMENT, MODEL, TestGateway, eventually_within, simulate, wait};
+use crate::support::report::Report;
 
 const REGIONS: [&str; 3] = ["eastus2", "swedencentral", "westus3"];
 const PER_SECOND: f64 = 60.0;

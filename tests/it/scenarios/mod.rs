@@ -9,9 +9,9 @@ mod load;
 mod overload;
 mod unequal;
 
-use std::fmt::Write;
-use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::support::report::Report;
 
 /// How long a scenario takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,38 +33,6 @@ impl Form {
         match self {
             Self::Short => short,
             Self::Full => full,
-        }
-    }
-}
-
-/// One scenario's part of the report.
-struct Report {
-    file: &'static str,
-    text: String,
-}
-
-impl Report {
-    /// `file` orders the parts.
-    fn new(file: &'static str, title: &str, about: &str) -> Self {
-        Self { file, text: format!("## {title}\n\n{about}\n\n") }
-    }
-
-    fn table(&mut self, heads: &[&str]) {
-        self.row(heads.iter().map(|head| (*head).to_owned()));
-        self.row(heads.iter().map(|_| "---".to_owned()));
-    }
-
-    fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells: Vec<_> = cells.into_iter().collect();
-        writeln!(self.text, "| {} |", cells.join(" | ")).unwrap();
-    }
-
-    /// To the terminal and, where one was named, to the folder of the parts.
-    fn publish(&self) {
-        println!("\n{}", self.text);
-        if let Some(folder) = std::env::var_os("SCENARIOS_OUT").map(PathBuf::from) {
-            std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(folder.join(self.file), format!("{}\n", self.text)).unwrap();
         }
     }
 }

@@ -6,8 +6,9 @@ use aoai_gateway::simulator::{Knobs, SimulatedDeployment, SimulatedResource, Sim
 use serde_json::json;
 
 use super::load::{Ask, Load, Sample, percentile, question};
-use super::{Form, Report, milliseconds, percent};
+use super::{Form, milliseconds, percent};
 use crate::support::gateway::{AZURE_KEY, DEPLOYMENT, MODEL, TestGateway, simulate, wait};
+use crate::support::report::Report;
 
 /// Requests per minute of three regions, 80 a second together.
 const RPM: [u64; 3] = [480, 1_320, 3_000];

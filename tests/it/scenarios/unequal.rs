@@ -5,9 +5,10 @@ use std::time::Duration;
 use aoai_gateway::simulator::{Knobs, SimulatedDeployment, SimulatedResource, Simulator, Sku};
 
 use super::load::{Ask, Load, question};
-use super::{Form, Report, percent};
+use super::{Form, percent};
 use crate::support::gateway::{simulate, wait};
 use crate::support::process::{CHAT, Estate, Gateway, key_of};
+use crate::support::report::Report;
 
 /// Tokens per minute; six requests per minute for each thousand of them.
 const STANDARD: [u64; 8] = [1_000, 3_000, 6_000, 10_000, 30_000, 60_000, 100_000, 300_000];
