@@ -199,16 +199,16 @@ pub enum Whole {
 
 /// Reads a whole answer.
 pub fn read_whole(body: &[u8]) -> Whole {
-    let Ok(members) = json::members(body) else { return Whole::Nonsense };
-    let mut found = None;
-    for member in &members {
-        match &body[member.key.clone()] {
-            b"error" if &body[member.value.clone()] != b"null" => return Whole::Nonsense,
-            b"usage" => found = usage::read(body, &member.value),
-            _ => {}
-        }
+    let (mut failed, mut usage) = (false, None);
+    let scanned = json::each(body, |member| match &body[member.key] {
+        b"error" => failed |= &body[member.value] != b"null",
+        b"usage" => usage = Some(member.value),
+        _ => {}
+    });
+    if failed || scanned.is_err() {
+        return Whole::Nonsense;
     }
-    Whole::Answer(found)
+    Whole::Answer(usage.and_then(|span| usage::read(body, &span)))
 }
 
 /// Where the last `usage` object stands in the tail of an answer too large to be read whole.

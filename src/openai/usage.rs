@@ -6,41 +6,43 @@ use std::ops::Range;
 use super::json;
 use crate::domain::usage::Usage;
 
-/// Reads a `usage` object at `span`, by the names of either generation of the API. A figure that is no whole number of tokens makes the whole report unusable:
-/// `None`, and the caller estimates instead of booking nonsense.
+/// Reads a `usage` object at `span`, by the names of either generation of the API. A figure that is no whole number of
+/// tokens makes the whole report unusable: `None`, and the caller estimates instead of booking nonsense. Details may be
+/// null, absent or odd; they only refine what the totals say.
 pub fn read(text: &[u8], span: &Range<usize>) -> Option<Usage> {
-    let mut usage = Usage::default();
-    let mut counted = false;
-    for member in json::members_at(text, span) {
-        match &*json::key_text(text, &member) {
-            "prompt_tokens" | "input_tokens" => {
-                usage.input_tokens = tokens(text, &member.value)?;
-                counted = true;
+    let text = text.get(span.clone())?;
+    let (mut input, mut output, mut usage) = (None, Some(0), Usage::default());
+    json::each(text, |member| {
+        let value = &text[member.value];
+        match &text[member.key] {
+            b"prompt_tokens" | b"input_tokens" => input = tokens(value),
+            b"completion_tokens" | b"output_tokens" => output = tokens(value),
+            b"prompt_tokens_details" | b"input_tokens_details" => {
+                usage.cached_input_tokens = detail(value, b"cached_tokens");
             }
-            "completion_tokens" | "output_tokens" => usage.output_tokens = tokens(text, &member.value)?,
-            "prompt_tokens_details" | "input_tokens_details" => {
-                usage.cached_input_tokens = detail(text, &member.value, "cached_tokens");
-            }
-            "completion_tokens_details" | "output_tokens_details" => {
-                usage.reasoning_tokens = detail(text, &member.value, "reasoning_tokens");
+            b"completion_tokens_details" | b"output_tokens_details" => {
+                usage.reasoning_tokens = detail(value, b"reasoning_tokens");
             }
             _ => {}
         }
-    }
-    counted.then_some(usage)
+    })
+    .ok()?;
+    (usage.input_tokens, usage.output_tokens) = (input?, output?);
+    Some(usage)
 }
 
-fn tokens(text: &[u8], span: &Range<usize>) -> Option<u32> {
-    json::integer_at(text, span)?.try_into().ok()
+fn tokens(value: &[u8]) -> Option<u32> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// Details may be null, absent or odd; they only refine what the totals say.
-fn detail(text: &[u8], span: &Range<usize>, name: &str) -> u32 {
-    json::members_at(text, span)
-        .iter()
-        .find(|member| json::key_text(text, member) == name)
-        .and_then(|member| tokens(text, &member.value))
-        .unwrap_or(0)
+fn detail(object: &[u8], name: &[u8]) -> u32 {
+    let mut found = None;
+    let scanned = json::each(object, |member| {
+        if &object[member.key] == name {
+            found = tokens(&object[member.value]);
+        }
+    });
+    scanned.ok().and(found).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -11,8 +11,6 @@ mod unequal;
 
 use std::time::Duration;
 
-use crate::support::report::Report;
-
 /// How long a scenario takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {

@@ -9,4 +9,5 @@ pub mod gateway;
 pub mod identity;
 pub mod process;
 pub mod proxy;
+pub mod report;
 mod script;
