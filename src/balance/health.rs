@@ -26,6 +26,10 @@ use crate::domain::time::Timestamp;
 const FAULTS_TO_OPEN: u32 = 3;
 /// After a fault that opens no breaker, second attempts go elsewhere for so long.
 const SUSPECT: Duration = Duration::from_millis(250);
+/// What fails at once costs its request next to nothing, and is asked again so soon: a healed deployment is found out
+/// within two seconds. What takes long to fail is asked the more rarely.
+const CHEAP_PAUSE: Duration = Duration::from_millis(1_500);
+const TIMES_ITS_COST: u32 = 30;
 /// A deployment that keeps failing its probes is asked this rarely at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Wrong key, wrong name, blocked network: someone must mend it, so it is tried rarely.
@@ -193,7 +197,8 @@ impl Health {
                 let is_bad = self.consecutive_faults >= FAULTS_TO_OPEN || self.rate.is_bad(now);
                 if is_probe || (self.state == State::Closed && is_bad) {
                     self.opened = now;
-                    let ready_at = now.after(self.pause);
+                    let dear = (now.since(began) * TIMES_ITS_COST).clamp(CHEAP_PAUSE, LONGEST_PAUSE);
+                    let ready_at = now.after(self.pause.min(dear));
                     self.pause = (self.pause * 2).min(LONGEST_PAUSE).max(self.cooldown);
                     let state = if self.state == State::Quarantined { State::Quarantined } else { State::Open };
                     self.enter(state, ready_at.max(self.ready_at), now);
@@ -255,6 +260,22 @@ mod tests {
         let open = [(FAULT, 1, 1), (FAULT, 1, 2), (FAULT, 1, 3)];
         check(&[open[0], open[1], open[2], (FAULT, 13, 14)], (State::Open, 34));
         check(&[open[0], open[1], open[2], (FAULT, 2, 5), (Outcome::Served, 2, 6)], (State::Open, 13));
+    }
+
+    #[test]
+    fn what_fails_at_once_is_asked_again_soon_however_often_it_has_failed() {
+        let mut health = Health::new(COOLDOWN);
+        let mut now = at(100);
+        for _ in 0..9 {
+            health.observe(Report { outcome: FAULT, began: now, now: now.after(Duration::from_millis(20)) });
+            now = now.after(Duration::from_millis(20)).max(health.ready_at());
+        }
+        let probe = Report { outcome: FAULT, began: now, now };
+        health.observe(probe);
+        assert_eq!(health.ready_at().since(now), CHEAP_PAUSE);
+        let slow = Report { outcome: FAULT, began: health.ready_at(), now: health.ready_at().after(COOLDOWN) };
+        health.observe(slow);
+        assert_eq!(health.ready_at().since(slow.now), LONGEST_PAUSE);
     }
 
     #[test]

@@ -290,7 +290,7 @@ mod tests {
     fn open() -> (Gauges, Health) {
         let (gauges, mut health) = (Gauges::default(), Health::new(Duration::from_secs(10)));
         for now in [1_000, 2_000, 3_000] {
-            health.observe(Report { outcome: Outcome::Faulted(Fault::Connect), began: at(now), now: at(now) });
+            health.observe(Report { outcome: Outcome::Faulted(Fault::Connect), began: at(now - 1_000), now: at(now) });
         }
         gauges.publish(&health, Duration::ZERO, at(3_000));
         (gauges, health)

@@ -91,7 +91,7 @@ pub struct Routing {
     pub retry_budget: f64,
     /// A streamed answer that has not begun by then is asked of a second deployment too; `None`: never.
     pub hedge_after: Option<Duration>,
-    /// After a 429 that names no time, and the breaker's first pause.
+    /// After a 429 that names no time, and the breaker's first pause where failing takes long.
     pub cooldown: Duration,
     /// How long a request that finds every deployment busy waits for room; zero: not at all.
     pub max_wait: Duration,
