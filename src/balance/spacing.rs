@@ -16,11 +16,15 @@ const WIDER: f64 = 1.7;
 /// A limit that lets one in as often as this has room for several gateways' mistakes.
 const OFTEN: Duration = Duration::from_millis(20);
 /// At most so many times the distance that the limit alone would mean: that many gateways get along.
-const MOST: u32 = 16;
+const MOST: u32 = 4;
+/// Where no more than two a second are let in, requests of two gateways collide however rare they are: there they are
+/// made rarer still, for what such a deployment adds is little.
+const FEW: Duration = Duration::from_millis(500);
+const MOST_OF_FEW: u32 = 32;
 /// In this time the distance becomes half of what it was.
-const HALVES_IN: Duration = Duration::from_secs(120);
+const HALVES_IN: Duration = Duration::from_secs(240);
 /// Two refusals within this are no accident.
-const IN_A_ROW: Duration = Duration::from_secs(90);
+const IN_A_ROW: Duration = Duration::from_secs(240);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spacing {
@@ -67,7 +71,8 @@ impl Spacing {
             return;
         }
         if before.is_some_and(|before| now.since(before) < IN_A_ROW) {
-            self.gap = self.gap.mul_f64(WIDER).clamp(even, even * MOST);
+            let most = if even < FEW { MOST } else { MOST_OF_FEW };
+            self.gap = self.gap.mul_f64(WIDER).clamp(even, even * most);
         }
     }
 }
@@ -109,13 +114,13 @@ mod tests {
         for sent in (100..2_000).step_by(50) {
             spacing.refused(at(sent), EVEN, at(sent + 10));
         }
-        assert_eq!(spacing.fits_at(), Some(at(16_000)), "and no further");
-        spacing.roll(at(120_001));
-        spacing.take(at(120_001));
-        let next = spacing.fits_at().unwrap().since(at(120_001)).as_millis();
-        assert!((7_990..8_010).contains(&next), "{next}");
-        spacing.roll(at(1_200_000));
-        spacing.take(at(1_200_000));
+        assert_eq!(spacing.fits_at(), Some(at(32_000)), "and no further");
+        spacing.roll(at(240_001));
+        spacing.take(at(240_001));
+        let next = spacing.fits_at().unwrap().since(at(240_001)).as_millis();
+        assert!((15_950..16_150).contains(&next), "{next}");
+        spacing.roll(at(3_600_000));
+        spacing.take(at(3_600_000));
         assert_eq!(spacing.fits_at(), None, "forgotten");
     }
 }

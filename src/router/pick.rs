@@ -53,13 +53,14 @@ pub enum Manner {
         choice: u8,
     },
     /// Drawn, because nobody had room for it as a home has.
-    Spilled {
-        rival: Option<DeploymentId>,
-    },
-    /// These four are told of in [`super::trust`].
+    Spilled { rival: Option<DeploymentId> },
+    /// A second attempt beside the first.
     Hedge,
+    /// To find out whether its share is still to be lowered.
     Trial,
+    /// Most of the tier are out for their health.
     Panic,
+    /// Nobody else could serve.
     LastResort,
 }
 
