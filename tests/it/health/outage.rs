@@ -16,9 +16,9 @@ use crate::support::gateway::{TestGateway, eventually, eventually_within};
 const SOON: Duration = Duration::from_secs(6);
 
 /// An upstream that fails until the switch is turned.
-fn until_healed(healed: &Arc<AtomicBool>) -> FakeAzure {
+fn until_healed(healed: &Arc<AtomicBool>, failing: Reply) -> FakeAzure {
     let healed = healed.clone();
-    FakeAzure::start(Script::each(move |_| if healed.load(Relaxed) { answered() } else { failing() }))
+    FakeAzure::start(Script::each(move |_| if healed.load(Relaxed) { answered() } else { failing.clone() }))
 }
 
 fn calls(azures: &[FakeAzure]) -> usize {
@@ -46,7 +46,7 @@ fn a_fresh_fault_on_two_of_three_is_invisible_and_costs_no_budget() {
 fn a_total_outage_costs_hardly_a_call_and_its_end_is_noticed_at_once() {
     const REQUESTS: usize = 300;
     let healed = Arc::new(AtomicBool::new(false));
-    let azures = [until_healed(&healed), until_healed(&healed), until_healed(&healed)];
+    let azures = [(); 3].map(|()| until_healed(&healed, failing()));
     let gateway = side_by_side(&azures, |_| {});
     for _ in 0..REQUESTS {
         assert_eq!(gateway.chat(QUESTION).expect(503).code(), "upstream_unavailable");
@@ -72,7 +72,8 @@ fn a_total_outage_costs_hardly_a_call_and_its_end_is_noticed_at_once() {
 #[test]
 fn the_one_that_comes_back_first_is_not_left_alone_for_long() {
     let healed = Arc::new(AtomicBool::new(false));
-    let azures = [until_healed(&healed), until_healed(&healed), until_healed(&healed)];
+    // What takes so long to fail is not probed again for a while, or nobody would have to panic.
+    let azures = [(); 3].map(|()| until_healed(&healed, failing().after(Duration::from_millis(400))));
     let gateway = side_by_side(&azures, |estate| estate.0.routing.cooldown = Duration::from_secs(3600));
     let all = ["r0", "r1", "r2"].map(|name| deployment(&gateway, name));
     let open = || all.iter().filter(|deployment| deployment.gauges.state() == State::Open).count();
@@ -143,7 +144,7 @@ fn a_second_attempt_goes_to_one_that_works_even_in_a_later_tier() {
 fn a_pause_that_was_asked_for_is_kept_when_nobody_else_is_left() {
     let throttled = Reply::json(429, "{}").with_header("retry-after-ms: 60000");
     let healed = Arc::new(AtomicBool::new(false));
-    let azures = [until_healed(&healed), FakeAzure::start(Script::always(throttled))];
+    let azures = [until_healed(&healed, failing()), FakeAzure::start(Script::always(throttled))];
     let gateway = side_by_side(&azures, |_| {});
     eventually(|| {
         gateway.chat(QUESTION);
