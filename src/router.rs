@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use crate::balance::health::State;
 use crate::balance::retry_budget::RetryBudget;
 use crate::balance::select::{Candidate, Headroom};
+use crate::balance::share::FULL;
 use crate::balance::waiting::Line;
 use crate::domain::demand::Demand;
 use crate::domain::ids::{KeyId, RequestId};
@@ -279,11 +280,11 @@ pub fn choose<'t>(route: &'t Route, ask: &Ask<'_>, trust: Trust, rng: &mut fastr
 fn candidate(index: usize, deployment: &Deployment, now: Timestamp) -> Candidate {
     let gauges = &deployment.gauges;
     // One that is to be probed is not passed over for what was known of it before its pause.
-    let headroom = match gauges.state() {
-        State::Closed => deployment.quota.headroom(now),
-        State::Cooling | State::Open | State::Quarantined => Headroom::UNKNOWN,
+    let (headroom, share) = match gauges.state() {
+        State::Closed => (deployment.quota.headroom(now), gauges.share()),
+        State::Cooling | State::Open | State::Quarantined => (Headroom::UNKNOWN, FULL),
     };
-    let (weight, share) = (deployment.weight, gauges.share());
+    let weight = deployment.weight;
     Candidate { index, weight, share, in_flight: gauges.in_flight(), latency: gauges.latency(), headroom }
 }
 
