@@ -38,6 +38,7 @@ pub struct Metrics {
     pub upstream_tokens_remaining: GaugeVec,
     pub upstream_cached_tokens_ratio: GaugeVec,
     pub limit_rejections: IntCounterVec,
+    pub quota_alarms: IntCounterVec,
     pub reload_successful: IntGauge,
     pub reload_timestamp: Gauge,
     pub ledger_pending: IntGauge,
@@ -176,6 +177,11 @@ impl Metrics {
                 "limit_rejections_total",
                 "Requests refused by a caller's own limit.",
                 &["limit"],
+            )?,
+            quota_alarms: counters(
+                "quota_alarms_total",
+                "Quotas that reached 80 or 100 percent of their allowance, once in each of their periods.",
+                &["percent"],
             )?,
             reload_successful: gauge(
                 "settings_last_reload_successful",

@@ -54,6 +54,9 @@ pub struct Add {
     /// Requests per minute, or `unlimited`; the settings' default if left out
     #[arg(long, value_name = "N|unlimited")]
     pub rpm: Option<LimitArg>,
+    /// Tokens per minute, or `unlimited`; the settings' default if left out
+    #[arg(long, value_name = "N|unlimited")]
+    pub tpm: Option<LimitArg>,
     /// Requests at the same time, or `unlimited`; the settings' default if left out
     #[arg(long, value_name = "N|unlimited")]
     pub concurrency: Option<LimitArg>,
@@ -133,8 +136,10 @@ fn add(args: &Add, settings: &Settings, open: impl Fn() -> Result<Store, Storage
         class: args.class,
         limits: KeyLimits {
             rpm: args.rpm.map_or(Limit::Inherit, |LimitArg(limit)| limit),
+            tpm: args.tpm.map_or(Limit::Inherit, |LimitArg(limit)| limit),
             concurrency: args.concurrency.map_or(Limit::Inherit, |LimitArg(limit)| limit),
         },
+        quota: None,
         expires_at: args.expires.map(|from_now| later(wall_now(), from_now)),
     };
     let key = match open().and_then(|store| store.create_key(&new)) {
@@ -195,13 +200,27 @@ fn list(args: &Ls, store: &Store) -> Result<ExitCode, StorageError> {
                 key.regions.to_string().replace(' ', ""),
                 key.class.to_string(),
                 limit(key.limits.rpm),
+                limit(key.limits.tpm),
                 limit(key.limits.concurrency),
                 rfc3339(key.created_at),
             ]
         })
         .collect();
     print::table(
-        &["ID", "NAME", "USER", "STATE", "SECRET", "MODELS", "REGIONS", "CLASS", "RPM", "CONCURRENCY", "CREATED"],
+        &[
+            "ID",
+            "NAME",
+            "USER",
+            "STATE",
+            "SECRET",
+            "MODELS",
+            "REGIONS",
+            "CLASS",
+            "RPM",
+            "TPM",
+            "CONCURRENCY",
+            "CREATED",
+        ],
         &rows,
     );
     if keys.is_empty() {
@@ -225,6 +244,7 @@ fn show(key: &KeyRow, args: &One) -> ExitCode {
         ("regions", key.regions.to_string().replace(' ', "")),
         ("class", key.class.to_string()),
         ("rpm", limit(key.limits.rpm)),
+        ("tpm", limit(key.limits.tpm)),
         ("concurrency", limit(key.limits.concurrency)),
         ("created", rfc3339(key.created_at)),
         ("expires", key.expires_at.map_or_else(|| "never".to_owned(), rfc3339)),

@@ -118,6 +118,10 @@ id! {
     UserId, "user_"
 }
 id! {
+    /// Something granted on top of a quota.
+    GrantId, "grant_"
+}
+id! {
     /// One admitted request: unique, unlike the `x-request-id` that a client may choose.
     RequestId, "req_"
 }

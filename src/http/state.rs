@@ -70,8 +70,9 @@ impl House {
 
     /// Reads the keys off the worker's thread and replaces the table in memory.
     pub async fn reload_callers(&self) -> Result<(), StorageError> {
-        let (store, callers, defaults) = (self.store.clone(), self.callers.clone(), self.settings().default_limits);
-        match actix_web::web::block(move || callers.load(&store, defaults)).await {
+        let (store, callers, settings) = (self.store.clone(), self.callers.clone(), self.settings());
+        let load = move || callers.load(&store, settings.default_limits, &settings.time_zone);
+        match actix_web::web::block(load).await {
             Ok(loaded) => loaded,
             // The blocking pool is gone: the process is ending.
             Err(_) => Ok(()),

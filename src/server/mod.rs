@@ -4,6 +4,7 @@
 //! `server.shutdown_grace`; streams that are still going then end with an error event; the ledger writes everything;
 //! the process ends. A dead actor ends the process the same way, with exit code 70.
 
+mod quotas;
 mod reload;
 mod retention;
 
@@ -48,6 +49,7 @@ pub struct Gateway {
     fleet: Arbiter,
     reloader: reload::Reloader,
     retention: retention::Retention,
+    reconciler: quotas::Reconciler,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
     grace: Duration,
@@ -112,8 +114,9 @@ impl Gateway {
             accounting::start(&store, &alarm, tariff, move |took| metrics.observe_commit(took))?
         };
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
+        quotas::file_prices(&store, &settings)?;
         let callers = Arc::new(Callers::default());
-        callers.load(&store, settings.default_limits)?;
+        callers.load(&store, settings.default_limits, &settings.time_zone)?;
 
         let fleet = Arbiter::new();
         let pool = {
@@ -157,6 +160,7 @@ impl Gateway {
         }
         let reloader = reload::Reloader::start(house.clone(), followed);
         let retention = retention::Retention::start(house.store.clone());
+        let reconciler = quotas::Reconciler::start(house.clone());
         Ok(Self {
             house,
             alarm,
@@ -164,6 +168,7 @@ impl Gateway {
             fleet,
             reloader,
             retention,
+            reconciler,
             listeners,
             generated_admin_key,
             grace: settings.server.shutdown_grace,
@@ -223,6 +228,7 @@ impl Gateway {
         cut.abort();
         drop(self.reloader);
         drop(self.retention);
+        drop(self.reconciler);
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.
         let settled = async {
@@ -317,7 +323,8 @@ impl Gateway {
         let secret = KeySecret::generate()?;
         let text = secret.text.clone();
         let (name, regions, class) = (name.to_owned(), Regions::default(), Class::default());
-        let new = NewKey { name, user: None, secret, models: None, regions, class, limits, expires_at: None };
+        let (quota, expires_at) = (None, None);
+        let new = NewKey { name, user: None, secret, models: None, regions, class, limits, quota, expires_at };
         let store = self.house.store.clone();
         web::block(move || store.create_key(&new)).await.map_err(|_| StartError::Died("the blocking pool"))??;
         self.house.reload_callers().await?;

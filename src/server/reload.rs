@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Followed, StartError};
+use super::{Followed, StartError, quotas};
 use crate::domain::time;
 use crate::fleet::pool::{PoolSummary, Reload};
 use crate::http::state::{House, Reloaded};
@@ -107,6 +107,7 @@ async fn take(house: &House, loaded: Result<Loaded, SettingsErrors>) -> Reloaded
 async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
     let settings = Arc::new(loaded.settings);
     let before = house.settings();
+    file_prices(house, &settings).await;
     let changes = settings::diff(&before, &settings);
     for change in &changes {
         tracing::info!("settings: {change}");
@@ -120,7 +121,7 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
         return changes;
     };
     house.replace_settings(settings.clone());
-    if before.default_limits != settings.default_limits {
+    if (before.default_limits, &before.time_zone) != (settings.default_limits, &settings.time_zone) {
         reload_callers(house).await;
     }
     house.condition.settings_loaded();
@@ -134,6 +135,15 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
         "settings in force"
     );
     changes
+}
+
+/// Before anything is billed at them.
+async fn file_prices(house: &House, settings: &Arc<Settings>) {
+    let (store, settings) = (house.store.clone(), settings.clone());
+    if let Ok(Err(error)) = actix_web::web::block(move || quotas::file_prices(&store, &settings)).await {
+        house.metrics.database_errors.inc();
+        tracing::error!(%error, "new prices could not be filed; rows of the ledger name them by their version only");
+    }
 }
 
 /// Refused settings change nothing, and do not go unnoticed.

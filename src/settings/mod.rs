@@ -105,13 +105,15 @@ fn interpret<'a>(reader: &'a Reader<'a>, tree: &'a Map<String, Value>, strange: 
     let mut known = estate::models(&models);
     let estate = estate::resources(&resources);
     estate::connect(&models, &resources, &mut known, &estate);
+    let (default_limits, time_zone) = sections::defaults(root.section("defaults"));
     let settings = Settings {
         server,
         admin,
         database: sections::database(root.section("database")),
         accounting: sections::accounting(root.section("accounting")),
         routing: sections::routing(root.section("routing")),
-        default_limits: sections::defaults(root.section("defaults")),
+        default_limits,
+        time_zone,
         models: known,
         resources: estate,
     };

@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::page::{Cursor, Page, PageSize, wall_text, wall_text_opt};
+use super::quotas::{Owner, QuotaTerms, insert_quota};
 use super::schema::{keys, users};
 use super::secret_key::{self, KeySecret};
 use super::{StorageError, Store, meta};
@@ -55,6 +56,8 @@ pub struct KeyUser {
 pub struct KeyLimits {
     /// Requests per minute.
     pub rpm: Limit,
+    /// Tokens per minute.
+    pub tpm: Limit,
     /// Requests at the same time.
     pub concurrency: Limit,
 }
@@ -80,6 +83,7 @@ pub struct NewKey {
     pub regions: Regions,
     pub class: Class,
     pub limits: KeyLimits,
+    pub quota: Option<QuotaTerms>,
     pub expires_at: Option<WallTime>,
 }
 
@@ -104,6 +108,7 @@ type Columns = (
     Option<i64>,
     Option<String>,
     String,
+    Option<i64>,
     Option<(Vec<u8>, String)>,
 );
 
@@ -123,6 +128,7 @@ macro_rules! select_rows {
             keys::revoked_at,
             keys::regions,
             keys::class,
+            keys::tpm,
             (users::id, users::name).nullable(),
         ))
     };
@@ -184,6 +190,7 @@ impl Store {
                     keys::prefix.eq(&new.secret.prefix),
                     keys::models.eq(models),
                     keys::rpm.eq(new.limits.rpm.column()),
+                    keys::tpm.eq(new.limits.tpm.column()),
                     keys::concurrency.eq(new.limits.concurrency.column()),
                     keys::created_at.eq(now.0),
                     keys::expires_at.eq(new.expires_at.map(|at| at.0)),
@@ -191,6 +198,9 @@ impl Store {
                     keys::class.eq(new.class.label()),
                 ))
                 .execute(connection)?;
+            if let Some(terms) = &new.quota {
+                insert_quota(connection, Owner::Key(id), terms)?;
+            }
             meta::raise_keys_version(connection)?;
             Ok(KeyRow {
                 id,
@@ -258,6 +268,7 @@ impl KeyRow {
             revoked_at,
             regions,
             class,
+            tpm,
             user,
         ) = columns;
         let unreadable =
@@ -279,7 +290,7 @@ impl KeyRow {
             regions: regions
                 .map_or_else(Regions::default, |names| Regions::only(names.iter().map(|name| RegionCode::of(name)))),
             class: class.parse().map_err(|error| unreadable("keys.class", &error))?,
-            limits: KeyLimits { rpm: Limit::read(rpm), concurrency: Limit::read(concurrency) },
+            limits: KeyLimits { rpm: Limit::read(rpm), tpm: Limit::read(tpm), concurrency: Limit::read(concurrency) },
             expires_at: expires_at.map(WallTime),
             revoked_at: revoked_at.map(WallTime),
             created_at: WallTime(created_at),
@@ -288,7 +299,7 @@ impl KeyRow {
 }
 
 impl Limit {
-    fn column(self) -> Option<i64> {
+    pub(super) fn column(self) -> Option<i64> {
         match self {
             Self::Inherit => None,
             Self::Unlimited => Some(-1),
@@ -296,7 +307,7 @@ impl Limit {
         }
     }
 
-    fn read(column: Option<i64>) -> Self {
+    pub(super) fn read(column: Option<i64>) -> Self {
         match column {
             None => Self::Inherit,
             Some(limit) => u32::try_from(limit).map_or(Self::Unlimited, Self::Of),

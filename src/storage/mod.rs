@@ -12,12 +12,15 @@ mod lock;
 mod meta;
 pub mod page;
 pub mod pins;
+mod prices;
+pub mod quotas;
 mod recovery;
 pub mod requests;
 mod rollups;
 mod rows;
 mod schema;
 pub mod secret_key;
+mod spent;
 mod statement;
 mod store;
 pub mod usage;
@@ -32,6 +35,7 @@ pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;
 pub use recovery::Bound;
+pub use spent::Spent;
 pub use store::Store;
 
 /// A span of time as columns hold it.

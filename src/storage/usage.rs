@@ -93,7 +93,7 @@ const SUMS: &str = "
             SUM(reasoning_tokens) AS reasoning_tokens, TOTAL(cost) AS cost, SUM(errors) AS errors,
             SUM(cancelled) AS cancelled, SUM(estimated) AS estimated, SUM(flat_cost) AS flat_cost
         FROM usage_hourly
-        WHERE hour >= ?6 AND hour < ?7
+        WHERE hour >= ?6 AND hour < ?7 AND (?8 IS NULL OR key_id = ?8)
         GROUP BY 1, 2, 3, 4, 5
     ) AS g
     LEFT JOIN keys ON keys.id = g.key_id
@@ -141,6 +141,11 @@ struct Row {
 impl Store {
     /// In the order of the buckets, inside one the dearest first.
     pub fn usage(&self, filter: &UsageFilter) -> Result<Vec<UsageView>, StorageError> {
+        self.usage_of(filter, None)
+    }
+
+    /// Of one key, or of all.
+    pub fn usage_of(&self, filter: &UsageFilter, key: Option<KeyId>) -> Result<Vec<UsageView>, StorageError> {
         let to = filter.to.hour();
         let to = if to == filter.to { to.0 } else { to.0.saturating_add(3_600_000_000) };
         let rows: Vec<Row> = diesel::sql_query(SUMS)
@@ -151,6 +156,7 @@ impl Store {
             .bind::<Bool, _>(filter.group_by.resource)
             .bind::<BigInt, _>(filter.from.hour().0)
             .bind::<BigInt, _>(to)
+            .bind::<Nullable<Binary>, _>(key.map(|key| key.0.as_bytes().to_vec()))
             .load(&mut *self.reader()?)?;
         rows.into_iter().map(UsageView::read).collect()
     }

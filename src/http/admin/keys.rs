@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Query;
 use super::problem::{FieldError, Problem, did_you_mean};
 use super::queries::{blocking, page};
+use super::quotas;
 use crate::domain::class::{Class, UnknownClass};
 use crate::domain::ids::{KeyId, ModelName};
 use crate::domain::regions::Regions;
@@ -15,6 +16,7 @@ use crate::http::state::House;
 use crate::settings::Settings;
 use crate::settings::regions;
 use crate::storage::keys::{KeyLimits, Limit, NewKey, Revoked};
+use crate::storage::quotas::Owner;
 use crate::storage::secret_key::KeySecret;
 
 pub(super) async fn list(house: &House, query: &Query) -> Result<HttpResponse, Problem> {
@@ -28,7 +30,11 @@ pub(super) async fn show(house: &House, id: &str) -> Result<HttpResponse, Proble
     let id = parse_id(id)?;
     let store = house.store.clone();
     match blocking(move || store.key(id)).await? {
-        Some(key) => Ok(HttpResponse::Ok().json(key)),
+        Some(key) => {
+            let mut answer = serde_json::to_value(&key).map_err(|_| Problem::shutting_down())?;
+            answer["quota"] = quotas::quota_of(house, Owner::Key(id));
+            Ok(HttpResponse::Ok().json(answer))
+        }
         None => Err(no_such_key(id)),
     }
 }
@@ -61,6 +67,7 @@ pub(super) async fn create(house: &House, body: &[u8], request: &HttpRequest) ->
     let mut answer = serde_json::to_value(&key).map_err(|_| Problem::shutting_down())?;
     answer["secret"] = json!(secret);
     answer["share"] = share(&secret, request);
+    answer["quota"] = quotas::quota_of(house, Owner::Key(key.id));
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);
     }
@@ -95,7 +102,7 @@ fn no_such_key(id: KeyId) -> Problem {
 
 /// Reads the body member by member, so that every mistake is named in one answer. With the key come warnings.
 fn read_new_key(body: &[u8], settings: &Settings) -> Result<(NewKey, Vec<String>), Problem> {
-    const FIELDS: [&str; 8] = ["name", "user", "secret", "models", "regions", "class", "limits", "expires_at"];
+    const FIELDS: [&str; 9] = ["name", "user", "secret", "models", "regions", "class", "limits", "quota", "expires_at"];
     let value: Value =
         serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
     let Value::Object(members) = value else { return Err(Problem::bad_request("the body must be a JSON object")) };
@@ -125,6 +132,10 @@ fn read_new_key(body: &[u8], settings: &Settings) -> Result<(NewKey, Vec<String>
         }
     };
     let limits = reader.limits(&members);
+    let quota = match members.get("quota") {
+        Some(quota) => quotas::read_terms(quota, "/quota", &mut reader.errors),
+        None => None,
+    };
     let expires_at = reader.text(&members, "expires_at").and_then(|text| match text.parse::<jiff::Timestamp>() {
         Ok(at) => Some(WallTime(at.as_microsecond())),
         Err(_) => {
@@ -135,7 +146,7 @@ fn read_new_key(body: &[u8], settings: &Settings) -> Result<(NewKey, Vec<String>
     match reader.errors.is_empty() {
         true => {
             let name = name.unwrap_or_default();
-            Ok((NewKey { name, user, secret, models, regions, class, limits, expires_at }, reader.warnings))
+            Ok((NewKey { name, user, secret, models, regions, class, limits, quota, expires_at }, reader.warnings))
         }
         false => Err(Problem::invalid(reader.errors)),
     }
@@ -210,11 +221,12 @@ impl Reader {
     fn limits(&mut self, members: &Map<String, Value>) -> KeyLimits {
         let Some(value) = members.get("limits").filter(|value| !value.is_null()) else { return KeyLimits::default() };
         let Value::Object(limits) = value else {
-            self.wrong("/limits", "expected an object such as {\"rpm\": 60, \"concurrency\": 4}");
+            self.wrong("/limits", "expected an object such as {\"rpm\": 60, \"tpm\": 60000, \"concurrency\": 4}");
             return KeyLimits::default();
         };
-        self.only(limits, "/limits", &["rpm", "concurrency"]);
-        KeyLimits { rpm: self.limit(limits, "rpm"), concurrency: self.limit(limits, "concurrency") }
+        self.only(limits, "/limits", &["rpm", "tpm", "concurrency"]);
+        let [rpm, tpm, concurrency] = ["rpm", "tpm", "concurrency"].map(|name| self.limit(limits, name));
+        KeyLimits { rpm, tpm, concurrency }
     }
 
     fn limit(&mut self, limits: &Map<String, Value>, name: &str) -> Limit {

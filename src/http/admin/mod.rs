@@ -9,6 +9,7 @@ mod models;
 mod probe;
 mod problem;
 mod queries;
+mod quotas;
 mod resources;
 mod settings;
 
@@ -21,6 +22,7 @@ use super::state::Worker;
 use super::{auth, body};
 use crate::fleet::gauges::Flow;
 use problem::Problem;
+pub use quotas::quota_view;
 
 /// Bodies of the admin plane are a few members long.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -50,6 +52,10 @@ async fn answer(
         return Err(Problem::unauthenticated());
     }
     let query = Query::parse(request.query_string());
+    if let Some(place) = quotas::place(path) {
+        let body = read_body(request, &mut payload, worker).await?;
+        return quotas::answer(&worker.house, request.method(), place, &query, &body).await;
+    }
     let mut segments = path.trim_end_matches('/').split('/');
     let place = (segments.next().unwrap_or_default(), segments.next(), segments.next());
     if segments.next().is_some() {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::problem::Problem;
 use super::{Query, decisions};
+use crate::domain::ids::KeyId;
 use crate::domain::time::{self, WallTime};
 use crate::http::state::House;
 use crate::storage::StorageError;
@@ -39,6 +40,19 @@ pub(super) fn limit(query: &Query) -> Result<usize, Problem> {
 
 /// Without `from`: the current month in UTC.
 pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, Problem> {
+    let (store, filter) = (house.store.clone(), usage_filter(query)?);
+    let data = blocking(move || store.usage(&filter)).await?;
+    Ok(HttpResponse::Ok().json(json!({ "data": data, "has_more": false, "next_cursor": null })))
+}
+
+/// The same of one key.
+pub(super) async fn usage_of(house: &House, key: KeyId, query: &Query) -> Result<HttpResponse, Problem> {
+    let (store, filter) = (house.store.clone(), usage_filter(query)?);
+    let data = blocking(move || store.usage_of(&filter, Some(key))).await?;
+    Ok(HttpResponse::Ok().json(json!({ "data": data, "has_more": false, "next_cursor": null })))
+}
+
+fn usage_filter(query: &Query) -> Result<UsageFilter, Problem> {
     query.only(&["from", "to", "bucket", "group_by", "format"])?;
     let now = time::wall_now();
     let from = moment(query, "from")?.unwrap_or_else(|| start_of_month(now));
@@ -63,9 +77,7 @@ pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, 
     if !matches!(query.get("format"), None | Some("json")) {
         return Err(Problem::parameter("format", "json; `aoai-gateway usage --csv` writes CSV"));
     }
-    let (store, filter) = (house.store.clone(), UsageFilter { from, to, bucket, group_by });
-    let data = blocking(move || store.usage(&filter)).await?;
-    Ok(HttpResponse::Ok().json(json!({ "data": data, "has_more": false, "next_cursor": null })))
+    Ok(UsageFilter { from, to, bucket, group_by })
 }
 
 pub(super) async fn requests(house: &House, query: &Query) -> Result<HttpResponse, Problem> {
