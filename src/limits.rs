@@ -1,7 +1,7 @@
 //! Who may call, and how much: the in-memory key table of the request path, each caller's limits and quotas.
 //!
-//! [`meter`] has the limits per minute, [`quota`] what a period allows, [`gate`] the one way past all of them. A user's
-//! limits and quota are shared by all of their keys. An unknown key costs one hash and one look-up, never a query.
+//! `meter` has the limits per minute, `quota` what a period allows, `gate` the one way past all of them: an [`Admission`].
+//! A user's limits and quota are shared by all of their keys. An unknown key costs one hash and one look-up, never a query.
 
 mod alarms;
 mod gate;

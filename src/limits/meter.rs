@@ -192,3 +192,56 @@ impl Drop for Taken {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::ZERO.after(Duration::from_secs(seconds))
+    }
+
+    fn limit(tpm: u32) -> Arc<TokenLimit> {
+        Arc::new(TokenLimit::new(tpm))
+    }
+
+    #[test]
+    fn who_comes_back_when_told_finds_room() {
+        let limit = limit(100);
+        let mut first = limit.take(60, 60, at(0)).unwrap();
+        first.settle(50);
+        let _second = limit.take(40, 40, at(10)).unwrap();
+        let scarce = limit.take(30, 30, at(20)).unwrap_err();
+        let wait = scarce.retry_after.unwrap();
+        assert_eq!((scarce.room, wait), (10, Duration::from_secs(41)), "until what began first is a minute old");
+        let just_before = at(20).after(wait - Duration::from_millis(1));
+        assert!(limit.take(30, 30, just_before).is_err());
+        assert!(limit.take(30, 30, at(20).after(wait)).is_ok());
+        assert_eq!(limit.take(101, 101, at(20)).unwrap_err().retry_after, None);
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back_and_a_request_without_a_cap_takes_what_is_left() {
+        let limit = limit(100);
+        let taken = limit.take(4_000, 10, at(0)).unwrap();
+        assert_eq!(limit.figures(at(0)).remaining, 0);
+        assert!(limit.take(1, 1, at(0)).is_err());
+        drop(taken);
+        let figures = limit.figures(at(1));
+        assert_eq!((figures.limit, figures.remaining, figures.reset), (100, 100, Duration::ZERO));
+    }
+
+    #[test]
+    fn another_limit_knows_what_was_taken_and_another_rate_keeps_its_state() {
+        let limits = Limits { rpm: Some(60), tpm: Some(100), concurrency: None, burst: Some(1) };
+        let meter = Meter::new(limits, Whose::Key);
+        let (limit, _) = meter.tokens().unwrap();
+        let _taken = limit.take(80, 80, at(0)).unwrap();
+        drop(meter.admit().unwrap());
+        let changed = meter.changed(Limits { tpm: Some(90), concurrency: Some(5), ..limits });
+        assert_eq!(changed.tokens().unwrap().0.figures(at(0)).remaining, 10);
+        assert!(matches!(changed.admit(), Err(Limited::Requests { .. })), "the second goes on");
+        let freed = changed.changed(Limits { tpm: None, rpm: Some(6_000), ..limits });
+        assert!(freed.tokens().is_none() && freed.admit().is_ok());
+    }
+}

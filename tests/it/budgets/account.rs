@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use super::{EACH, ask, bearer, question};
 use crate::support::answers::answered;
 use crate::support::client::{Answer, get};
-use crate::support::fake_azure::FakeAzure;
+use crate::support::fake_azure::{FakeAzure, Script};
 use crate::support::gateway::{MODEL, TestGateway};
-use crate::support::script::Script;
 
 /// A dollar a thousand tokens.
 fn gateway() -> (FakeAzure, TestGateway) {

@@ -4,9 +4,8 @@ use serde_json::{Value, json};
 
 use super::{EACH, ask, question};
 use crate::support::answers::answered;
-use crate::support::fake_azure::FakeAzure;
+use crate::support::fake_azure::{FakeAzure, Script};
 use crate::support::gateway::{MODEL, TestGateway};
-use crate::support::script::Script;
 
 fn gateway() -> (FakeAzure, TestGateway) {
     let azure = FakeAzure::start(Script::always(answered()));

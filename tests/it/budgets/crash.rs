@@ -57,7 +57,7 @@ fn a_kill_loses_nothing_of_a_quotas_use() {
         drop(streams);
         gateway = estate.start();
         // What the ledger has, and nothing reserved by requests that are no more.
-        let ledger: i64 = rows(&gateway).iter().map(|row| tokens(row)).sum();
+        let ledger: i64 = rows(&gateway).iter().map(tokens).sum();
         for path in [&of_key, &of_user] {
             let quota = admin(&gateway, "GET", path, &Value::Null);
             assert_eq!((quota["used_tokens"].as_i64(), &quota["reserved_tokens"]), (Some(ledger), &json!(0)), "{path}");

@@ -22,7 +22,7 @@ fn a_hang_up_in_any_phase_leaves_nothing_reserved() {
         knobs: Knobs { ttft_ms: 8, token_ms: 1, output_tokens: 30, stream: StreamMode::NoFilter, ..Knobs::default() },
         ..SimulatedResource::new("east")
     });
-    let gateway = TestGateway::before(region.address());
+    let gateway = TestGateway::before(region.addr());
     let (id, secret) = key_with(&gateway, json!({ "period": "month", "tokens": 100_000_000 }));
     std::thread::scope(|scope| {
         for thread in 0..AT_ONCE {

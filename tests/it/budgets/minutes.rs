@@ -5,9 +5,8 @@ use serde_json::json;
 use super::{EACH, ask, question, unlimited};
 use crate::support::answers::answered;
 use crate::support::client::{get, post};
-use crate::support::fake_azure::FakeAzure;
+use crate::support::fake_azure::{FakeAzure, Gate, Script};
 use crate::support::gateway::{MODEL, TestGateway};
-use crate::support::script::{Gate, Script};
 
 #[test]
 fn every_answer_tells_the_callers_own_figures() {
@@ -109,8 +108,8 @@ fn a_users_limits_are_shared_by_their_keys() {
     gateway.settle();
     ask(&gateway, &laptop, &question(20)).expect(200);
     ask(&gateway, &phone, &question(40)).expect(429);
-    let wrong = gateway.admin("PUT", &limits, r#"{"tmp":1,"rpm":"many"}"#).expect(422).json();
-    assert_eq!(wrong["errors"][0]["detail"], "unknown field; did you mean `tpm`?");
+    let wrong = gateway.admin("PUT", &limits, r#"{"concurency":1,"rpm":"many"}"#).expect(422).json();
+    assert_eq!(wrong["errors"][0]["detail"], "unknown field; did you mean `concurrency`?");
     assert_eq!(wrong["errors"][1]["pointer"], "/rpm");
 }
 

@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 use super::{bearer, is_used_up, key_with};
 use crate::support::answers::answered;
 use crate::support::client::post;
-use crate::support::fake_azure::FakeAzure;
+use crate::support::fake_azure::{FakeAzure, Script};
 use crate::support::gateway::{DEPLOYMENT, MODEL, TestGateway};
-use crate::support::script::Script;
 
 fn body(operation: Operation) -> Value {
     let text = "Name a colour.";

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 
 use super::{EACH, ask, is_used_up, key_with, question, quota, unlimited};
 use crate::support::answers::answered;
-use crate::support::fake_azure::FakeAzure;
+use crate::support::fake_azure::{FakeAzure, Script};
 use crate::support::gateway::TestGateway;
-use crate::support::script::Script;
 
 fn serving() -> (FakeAzure, TestGateway) {
     let azure = FakeAzure::start(Script::always(answered()));

@@ -6,9 +6,8 @@ use serde_json::json;
 
 use super::{EACH, ask, is_used_up, key_with, question, quota, unlimited};
 use crate::support::answers::{QUESTION, answered};
-use crate::support::fake_azure::FakeAzure;
+use crate::support::fake_azure::{FakeAzure, Script};
 use crate::support::gateway::TestGateway;
-use crate::support::script::Script;
 
 /// Each asks until it is served or told that there is nothing left; gives how many were served.
 fn all_at_once(gateway: &TestGateway, secret: &str, body: &str, clients: usize) -> usize {

@@ -58,8 +58,7 @@ fn attempt(usage: Usage) -> AttemptRecord {
 }
 
 fn settlement(output_tokens: u32) -> Box<Settlement> {
-    let usage =
-        Usage { input_tokens: 12, cached_input_tokens: 4, output_tokens, reasoning_tokens: 1, ..Usage::default() };
+    let usage = Usage { input_tokens: 12, cached_input_tokens: 4, output_tokens, ..Usage::default() };
     Box::new(Settlement {
         state: RequestState::Settled,
         status: 200,
@@ -300,9 +299,8 @@ fn text_that_looks_like_sql_is_only_text() {
             model: evil.into(),
             ..intent()
         };
-        let usage = Usage { input_tokens: 1, ..Usage::default() };
-        let mut end = settlement(3);
-        let refused = AttemptRecord { charge: Charge::None, ..attempt(usage) };
+        let billed = Usage { input_tokens: 1, ..Usage::default() };
+        let (mut end, refused) = (settlement(3), AttemptRecord { charge: Charge::None, ..attempt(billed) });
         end.attempts = smallvec![
             refused.clone(),
             AttemptRecord {
