@@ -100,7 +100,7 @@ impl Gateway {
         let settings = Arc::new(settings);
         let metrics = Arc::new(Metrics::new()?);
         let alarm = Alarm::default();
-        let store = Store::open(&settings.database.path, settings.accounting.durability)?;
+        let store = Store::open(&settings.database, settings.accounting.durability)?;
         let books = {
             let (present, metrics) = (settings.clone(), metrics.clone());
             let tariff = move |Bound { model, resource, deployment }: &Bound| {

@@ -183,8 +183,8 @@ pub fn admin_key(settings: &Settings, store: &Store) -> Result<(KeyHash, Option<
     }
     let key = secret_key::generate_admin_key()?;
     let hash = secret_key::hash(&key);
-    store.set_admin_key_hash(hash)?;
-    Ok((hash, Some(key)))
+    let standing = store.set_admin_key_hash(hash)?;
+    Ok((standing, Some(key).filter(|_| standing == hash)))
 }
 
 async fn reload_callers(house: &House) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
 
+use super::connection::StoreConnection;
 use super::keys::read_id;
 use super::schema::pins;
 use super::statement::statement;
@@ -81,7 +82,7 @@ impl Store {
 
     /// Takes some of the expired pins away; gives how many, 0 when none is left.
     pub fn remove_expired_pins(&self, now: WallTime) -> Result<usize, StorageError> {
-        let expired = "DELETE FROM pins WHERE id IN (SELECT id FROM pins WHERE expires_at <= ? LIMIT ?)";
+        let expired = "DELETE FROM pins WHERE id IN (SELECT id FROM pins WHERE expires_at <= $1 LIMIT $2)";
         self.write(|connection| {
             let removal = diesel::sql_query(expired).bind::<BigInt, _>(now.0).bind::<BigInt, _>(AT_ONCE);
             Ok(removal.execute(connection)?)
@@ -89,7 +90,7 @@ impl Store {
     }
 }
 
-fn read(connection: &mut SqliteConnection, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
+fn read(connection: &mut StoreConnection, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
     type Row = (String, Vec<u8>, String, String, String, i64, i64);
     let row: Option<Row> = pins::table.find(id).filter(pins::expires_at.gt(now.0)).first(connection).optional()?;
     let Some((id, key_id, resource, deployment, model, created_at, expires_at)) = row else { return Ok(None) };

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use serde::Serialize;
 
+use super::connection::StoreConnection;
 use super::keys::read_id;
 use super::page::{Cursor, Page, PageSize, display, display_opt, wall_text};
 use super::schema::{attempts, requests};
@@ -176,7 +177,7 @@ impl Store {
     }
 }
 
-fn with_attempts(connection: &mut SqliteConnection, rows: Vec<Row>) -> Result<Vec<RequestView>, StorageError> {
+fn with_attempts(connection: &mut StoreConnection, rows: Vec<Row>) -> Result<Vec<RequestView>, StorageError> {
     // Attempts are apart only where there were several, or where one was charged differently.
     let ids: Vec<&[u8]> = rows.iter().map(|row| row.id.as_slice()).collect();
     let mut apart: Vec<AttemptRow> = attempts::table
