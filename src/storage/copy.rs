@@ -9,6 +9,7 @@ use diesel::prelude::*;
 
 use super::connection::StoreConnection;
 use super::schema::{keys, users};
+use super::store::Reader;
 use super::{StorageError, Store, meta};
 
 /// Set once the file has a copy.
@@ -100,6 +101,20 @@ impl Store {
             }
             meta::set_in_file(file, COPIED, "1")
         })
+    }
+
+    /// A connection to the shared tables, or to the copy where they are away: for what the copy has.
+    pub(super) fn reader_or_copy(&self) -> Result<Reader, StorageError> {
+        match self.reader() {
+            Err(error) if self.is_shared() => {
+                if self.has_copy()? {
+                    self.file_reader()
+                } else {
+                    Err(error)
+                }
+            }
+            reached => reached,
+        }
     }
 
     /// Whether a gateway on this file has ever had the server's keys.

@@ -40,6 +40,9 @@ pub enum StorageError {
         path.display()
     )]
     Outdated { path: PathBuf },
+    /// Another gateway has begun on a copy of this journal.
+    #[error("the shared database knows another gateway that began later on a copy of this journal")]
+    Superseded,
     /// The pool had no connection in time.
     #[error("no database connection in time: {0}")]
     Busy(#[from] r2d2::Error),

@@ -132,7 +132,7 @@ macro_rules! select_rows {
 impl Store {
     /// Every key, revoked and expired ones too: what the gateway's in-memory table is made of.
     pub fn load_all(&self) -> Result<Vec<KeyRow>, StorageError> {
-        let rows: Vec<Columns> = select_rows!().load(&mut *self.reader()?)?;
+        let rows: Vec<Columns> = select_rows!().load(&mut *self.reader_or_copy()?)?;
         rows.into_iter().map(KeyRow::read).collect()
     }
 

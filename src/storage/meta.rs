@@ -11,10 +11,16 @@ use super::{StorageError, Store};
 pub(super) const KEYS_VERSION: &str = "keys_version";
 /// When the serving process opened the file, in microseconds.
 pub(super) const STARTED_AT: &str = "started_at";
+/// Who the gateway on this file is to the shared database: a UUID and the epoch.
+pub(super) const REPLICA: &str = "replica";
 /// SHA-256 of the generated admin key, in hex.
 pub(super) const ADMIN_KEY_HASH: &str = "admin_key_hash";
 
 pub(super) fn get(connection: &mut StoreConnection, name: &str) -> Result<Option<String>, StorageError> {
+    Ok(meta::table.find(name).select(meta::value).first(connection).optional()?)
+}
+
+pub(super) fn get_in_file(connection: &mut SqliteConnection, name: &str) -> Result<Option<String>, StorageError> {
     Ok(meta::table.find(name).select(meta::value).first(connection).optional()?)
 }
 
@@ -44,7 +50,7 @@ impl Store {
 
     /// SHA-256 of the admin key that was generated at the first start, if one was.
     pub fn admin_key_hash(&self) -> Result<Option<[u8; 32]>, StorageError> {
-        let Some(text) = get(&mut *self.reader()?, ADMIN_KEY_HASH)? else { return Ok(None) };
+        let Some(text) = get(&mut *self.reader_or_copy()?, ADMIN_KEY_HASH)? else { return Ok(None) };
         let mut hash = [0; 32];
         hex::decode_to_slice(&text, &mut hash)
             .map_err(|error| StorageError::Unreadable { place: "meta.admin_key_hash", cause: error.to_string() })?;

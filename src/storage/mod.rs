@@ -16,6 +16,8 @@ mod migrations;
 pub mod page;
 pub mod pins;
 mod place;
+mod projection;
+mod queue;
 mod recovery;
 pub mod requests;
 mod rollups;
@@ -36,6 +38,7 @@ pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;
 pub use place::Place;
+pub use projection::{Projection, Replica, Step};
 pub use recovery::Bound;
 pub use store::Store;
 

@@ -171,7 +171,9 @@ impl Server {
         for hidden in [self.with_defaults().as_str(), self.url.expose()] {
             cause = cause.replace(hidden, "its URL");
         }
-        StorageError::Server { cause: cause.trim_end().to_owned() }
+        // The lines after the first are questions to whoever reads.
+        let first = cause.lines().next().unwrap_or_default().trim_end_matches('.');
+        StorageError::Server { cause: first.to_owned() }
     }
 
     fn with_defaults(&self) -> String {

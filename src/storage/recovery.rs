@@ -6,6 +6,7 @@
 use diesel::prelude::*;
 
 use super::ledger::RequestState;
+use super::queue::QueueRequest;
 use super::rollups::{Cell, Rollups, Sums};
 use super::schema::requests;
 use super::{StorageError, Store, meta};
@@ -75,6 +76,9 @@ impl Store {
                     ))
                     .execute(connection)?;
                 rollups.add(row.cell(), row.sums(cost, tariff));
+                if self.is_shared() {
+                    QueueRequest { request: &row.id }.execute(connection)?;
+                }
             }
             rollups.write(connection)?;
             Ok(open.len() as u64)

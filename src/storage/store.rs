@@ -135,7 +135,10 @@ impl Store {
     /// A connection to the shared tables.
     pub(super) fn reader(&self) -> Result<Reader, StorageError> {
         match &self.inner.shared {
-            Some(shared) => shared.pool.get().map_err(|error| shared.server.refused(&error)),
+            Some(shared) => {
+                self.prepare_shared()?;
+                shared.pool.get().map_err(|error| shared.server.refused(&error))
+            }
             None => self.file_reader(),
         }
     }
