@@ -122,8 +122,10 @@ fn later_end_counts(milliseconds: [u64; 2]) {
     std::thread::scope(|scope| {
         let asked = [(); 2].map(|()| scope.spawn(|| refused(gateway.chat(&question(5)))));
         azure.wait_for(|seen| seen.requests.len() == 2);
-        gates.each_ref().map(Gate::open);
-        asked.map(|asked| asked.join().unwrap());
+        gates.iter().for_each(Gate::open);
+        for asked in asked {
+            asked.join().unwrap();
+        }
     });
     gateway.settle();
     let deployment = only_deployment(&gateway);
