@@ -159,6 +159,9 @@ impl Callers {
         let rows = store.load_all()?;
         self.load_users(store)?;
         self.quotas.load(store, zone)?;
+        if let Err(error) = store.copy_keys() {
+            tracing::warn!(%error, "the copy of the keys for a start without the database could not be refreshed");
+        }
         self.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)));
         Ok(())
     }

@@ -119,12 +119,12 @@ fn this_month(house: &House, now: WallTime) -> WallTime {
 
 async fn spent(house: &House, caller: &Caller, from: WallTime) -> Result<Amount, ApiError> {
     let (store, account) = (house.store.clone(), (Owner::Key(caller.grant.key_id), from));
-    let spent = actix_web::web::block(move || store.spent(&[account], Vec::new)).await;
+    let spent = actix_web::web::block(move || store.spent_by_all(&[account])).await;
     // The blocking pool is gone: the process is ending.
     let spent = spent.map_err(|_| ApiError::internal())?.map_err(|error| {
         tracing::error!(%error, "what a key has used could not be read");
         house.metrics.database_errors.inc();
         ApiError::usage_unreadable()
     })?;
-    Ok(spent.amounts.first().copied().unwrap_or_default())
+    Ok(spent.first().copied().unwrap_or_default())
 }

@@ -8,7 +8,7 @@ use actix_web::web;
 use crate::domain::money::Price;
 use crate::http::state::House;
 use crate::settings::model::Settings;
-use crate::storage::{StorageError, Store};
+use crate::storage::Store;
 
 /// The figures change with each request; this only finds what slipped past them, such as requests that were in flight
 /// when their key got its quota.
@@ -48,10 +48,13 @@ impl Drop for Reconciler {
     }
 }
 
-/// Files the prices that requests will be billed at from now on; blocks.
-pub fn file_prices(store: &Store, settings: &Settings) -> Result<(), StorageError> {
+/// Files the prices that requests will be billed at from now on; blocks. Where the database is away, they are filed with the
+/// next start or change.
+pub fn file_prices(store: &Store, settings: &Settings) {
     let mut prices: Vec<Price> = settings.models.values().map(|model| model.price).collect();
     // Of models that have no table.
     prices.push(Price::default());
-    store.file_prices(&prices)
+    if let Err(error) = store.file_prices(&prices) {
+        tracing::warn!(%error, "prices could not be filed; rows of the ledger name them by their version only");
+    }
 }

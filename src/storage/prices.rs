@@ -1,8 +1,11 @@
 //! The prices behind the versions that rows of the ledger name. A version is a hash of its prices, so a row of it never
 //! changes and is the same in every database.
 
+use std::collections::BTreeMap;
+
 use diesel::prelude::*;
 
+use super::connection::StoreConnection;
 use super::schema::prices;
 use super::{StorageError, Store};
 use crate::domain::money::{Price, PriceVersion};
@@ -11,29 +14,25 @@ use crate::domain::time::wall_now;
 impl Store {
     /// Files those that are not known yet.
     pub fn file_prices(&self, list: &[Price]) -> Result<(), StorageError> {
-        let known: Vec<i64> = prices::table.select(prices::version).load(&mut *self.reader()?)?;
-        let news = list.iter().filter(|price| !known.contains(&price.version().0));
-        let mut rows = Vec::new();
-        for price in news {
-            let Price { input, cached_input, output, reasoning, audio_input, audio_output } = *price;
-            rows.push((
-                prices::version.eq(price.version().0),
-                prices::input.eq(input),
-                prices::cached_input.eq(cached_input),
-                prices::output.eq(output),
-                prices::reasoning.eq(reasoning),
-                prices::audio_input.eq(audio_input),
-                prices::audio_output.eq(audio_output),
-                prices::first_seen.eq(wall_now().0),
-            ));
-        }
-        if rows.is_empty() {
+        if unknown(&mut *self.reader()?, list)?.is_empty() {
             return Ok(());
         }
         self.write(|connection| {
-            for row in rows {
-                // Several models may have the same prices, and another process may have been faster.
-                diesel::insert_into(prices::table).values(row).on_conflict_do_nothing().execute(connection)?;
+            // Looked at again: another process may have been faster.
+            for (version, price) in unknown(connection, list)? {
+                let Price { input, cached_input, output, reasoning, audio_input, audio_output } = price;
+                diesel::insert_into(prices::table)
+                    .values((
+                        prices::version.eq(version),
+                        prices::input.eq(input),
+                        prices::cached_input.eq(cached_input),
+                        prices::output.eq(output),
+                        prices::reasoning.eq(reasoning),
+                        prices::audio_input.eq(audio_input),
+                        prices::audio_output.eq(audio_output),
+                        prices::first_seen.eq(wall_now().0),
+                    ))
+                    .execute(connection)?;
             }
             Ok(())
         })
@@ -62,4 +61,11 @@ impl Store {
             audio_output,
         }))
     }
+}
+
+/// By version: several models may have the same prices.
+fn unknown(connection: &mut StoreConnection, list: &[Price]) -> Result<BTreeMap<i64, Price>, StorageError> {
+    let known: Vec<i64> = prices::table.select(prices::version).load(connection)?;
+    let all = list.iter().map(|price| (price.version().0, *price));
+    Ok(all.filter(|(version, _)| !known.contains(version)).collect())
 }

@@ -5,6 +5,7 @@
 
 use diesel::prelude::*;
 
+use super::connection::StoreConnection;
 use super::keys::{KeyLimits, Limit, read_id};
 use super::page::{Cursor, Page, PageSize};
 use super::schema::{keys, quota_grants, quotas, user_limits, users};
@@ -88,8 +89,9 @@ type QuotaColumns = (Vec<u8>, String, String, Option<String>, Option<i64>, Optio
 type GrantColumns = (Vec<u8>, Vec<u8>, Option<i64>, Option<i64>, Option<String>, i64, Option<i64>, Option<i64>);
 
 impl Store {
+    /// All of them: what the gateway's budgets are made of. From the copy where the shared tables are away.
     pub fn quotas(&self) -> Result<Vec<QuotaRow>, StorageError> {
-        let connection = &mut *self.reader()?;
+        let connection = &mut *self.reader_or_copy()?;
         let rows: Vec<QuotaColumns> = quotas::table.select(QUOTA).load(connection)?;
         let granted: Vec<GrantColumns> = quota_grants::table
             .filter(quota_grants::withdrawn_at.is_null())
@@ -186,7 +188,7 @@ impl Store {
     /// What a user's keys share per minute; nothing is inherited, so `Inherit` means no limit.
     pub fn user_limits(&self) -> Result<Vec<(UserId, KeyLimits)>, StorageError> {
         type Columns = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>);
-        let rows: Vec<Columns> = user_limits::table.load(&mut *self.reader()?)?;
+        let rows: Vec<Columns> = user_limits::table.load(&mut *self.reader_or_copy()?)?;
         rows.into_iter()
             .map(|(id, rpm, tpm, concurrency)| {
                 let [rpm, tpm, concurrency] = [rpm, tpm, concurrency].map(Limit::read);
@@ -224,7 +226,7 @@ const QUOTA: (quotas::owner, quotas::owner_kind, quotas::period, quotas::time_zo
 
 /// For a key that is made with a quota, in the transaction that makes it.
 pub(super) fn insert_quota(
-    connection: &mut SqliteConnection,
+    connection: &mut StoreConnection,
     owner: Owner,
     terms: &QuotaTerms,
 ) -> Result<(), StorageError> {
@@ -242,7 +244,7 @@ pub(super) fn insert_quota(
     Ok(())
 }
 
-fn exists(connection: &mut SqliteConnection, owner: Owner) -> Result<bool, StorageError> {
+fn exists(connection: &mut StoreConnection, owner: Owner) -> Result<bool, StorageError> {
     let found: Option<Vec<u8>> = match owner {
         Owner::Key(_) => keys::table.find(owner.bytes()).select(keys::id).first(connection).optional()?,
         Owner::User(_) => users::table.find(owner.bytes()).select(users::id).first(connection).optional()?,

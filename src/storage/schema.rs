@@ -118,6 +118,30 @@ diesel::table! {
 }
 
 diesel::table! {
+    unprojected (seq) {
+        seq -> BigInt,
+        request -> Nullable<Binary>,
+        pin -> Nullable<Text>,
+        refused -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    applied (replica) {
+        replica -> Binary,
+        seq -> BigInt,
+        epoch -> BigInt,
+    }
+}
+
+diesel::table! {
+    replicas (id) {
+        id -> Binary,
+        seen_at -> BigInt,
+    }
+}
+
+diesel::table! {
     user_limits (user_id) {
         user_id -> Binary,
         rpm -> Nullable<BigInt>,

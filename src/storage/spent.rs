@@ -6,9 +6,10 @@
 use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary};
+use diesel::sql_types::{BigInt, Binary, Nullable};
 use uuid::Uuid;
 
+use super::connection::StoreConnection;
 use super::keys::read_id;
 use super::quotas::Owner;
 use super::schema::requests;
@@ -19,12 +20,12 @@ use crate::domain::money::Cost;
 use crate::domain::time::WallTime;
 use crate::storage::ledger::RequestState;
 
-const WHOLE_HOURS: &str = "SELECT key_id, user_id, SUM(input_tokens + output_tokens) AS tokens, SUM(cost) AS cost \
-    FROM usage_hourly WHERE hour >= ?1 GROUP BY key_id, user_id";
+const WHOLE_HOURS: &str = "SELECT key_id, user_id, CAST(SUM(input_tokens + output_tokens) AS BIGINT) AS tokens, \
+    CAST(SUM(cost) AS BIGINT) AS cost FROM usage_hourly WHERE hour >= $1 GROUP BY key_id, user_id";
 
 /// Ids tell the time, so that only the hour's own rows are looked at.
-const ONE_HOUR: &str = "SELECT key_id, COALESCE(user_id, x'') AS user_id, SUM(input_tokens + output_tokens) AS tokens, \
-    SUM(cost) AS cost FROM requests WHERE id >= ?1 AND id < ?2 AND started_at >= ?3 AND started_at < ?4 \
+const ONE_HOUR: &str = "SELECT key_id, user_id, CAST(SUM(input_tokens + output_tokens) AS BIGINT) AS tokens, \
+    CAST(SUM(cost) AS BIGINT) AS cost FROM requests WHERE id >= $1 AND id < $2 AND started_at >= $3 AND started_at < $4 \
     AND state <> 'open' GROUP BY key_id, user_id";
 
 /// A request begins some time after it was named: its body had to come.
@@ -37,8 +38,9 @@ const AT_ONCE: usize = 500;
 struct Sum {
     #[diesel(sql_type = Binary)]
     key_id: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    user_id: Vec<u8>,
+    /// None or empty: the key has no user.
+    #[diesel(sql_type = Nullable<Binary>)]
+    user_id: Option<Vec<u8>>,
     #[diesel(sql_type = BigInt)]
     tokens: i64,
     #[diesel(sql_type = BigInt)]
@@ -55,31 +57,43 @@ pub struct Spent {
 }
 
 impl Store {
-    /// What each owner has used since a moment. `doubtful` is called once the moment is fixed: requests of which the
-    /// caller needs to know whether they are counted.
+    /// What each owner has used since a moment through this gateway, by its own journal: that lacks nothing, whether or not
+    /// a server that gateways share has it yet. `doubtful` is called once the moment is fixed: requests of which the caller
+    /// needs to know whether they are counted.
     pub fn spent(
         &self,
         accounts: &[(Owner, WallTime)],
         doubtful: impl FnOnce() -> Vec<RequestId>,
     ) -> Result<Spent, StorageError> {
-        self.reader()?.transaction(|connection| {
-            let mut since: HashMap<WallTime, HashMap<Owner, Amount>> = HashMap::new();
-            let mut amounts = Vec::with_capacity(accounts.len());
-            for (owner, from) in accounts {
-                if !since.contains_key(from) {
-                    since.insert(*from, sums(connection, *from)?);
-                }
-                amounts.push(since.get(from).and_then(|sums| sums.get(owner)).copied().unwrap_or_default());
-            }
-            if accounts.is_empty() {
-                return Ok(Spent::default());
-            }
+        if accounts.is_empty() {
+            return Ok(Spent::default());
+        }
+        let connection: &mut StoreConnection = &mut *self.file_reader()?;
+        connection.transaction(|connection| {
+            let amounts = amounts(connection, accounts)?;
             Ok(Spent { amounts, included: closed(connection, &doubtful())? })
         })
     }
+
+    /// The same for display, through all gateways that share the database.
+    pub fn spent_by_all(&self, accounts: &[(Owner, WallTime)]) -> Result<Vec<Amount>, StorageError> {
+        amounts(&mut *self.reader()?, accounts)
+    }
 }
 
-fn sums(connection: &mut SqliteConnection, from: WallTime) -> Result<HashMap<Owner, Amount>, StorageError> {
+fn amounts(connection: &mut StoreConnection, accounts: &[(Owner, WallTime)]) -> Result<Vec<Amount>, StorageError> {
+    let mut since: HashMap<WallTime, HashMap<Owner, Amount>> = HashMap::new();
+    let mut amounts = Vec::with_capacity(accounts.len());
+    for (owner, from) in accounts {
+        if !since.contains_key(from) {
+            since.insert(*from, sums(connection, *from)?);
+        }
+        amounts.push(since.get(from).and_then(|sums| sums.get(owner)).copied().unwrap_or_default());
+    }
+    Ok(amounts)
+}
+
+fn sums(connection: &mut StoreConnection, from: WallTime) -> Result<HashMap<Owner, Amount>, StorageError> {
     let hour = from.hour();
     let next = if hour == from { hour } else { WallTime(hour.0.saturating_add(HOUR)) };
     let mut rows: Vec<Sum> = diesel::sql_query(WHOLE_HOURS).bind::<BigInt, _>(next.0).load(connection)?;
@@ -100,8 +114,8 @@ fn sums(connection: &mut SqliteConnection, from: WallTime) -> Result<HashMap<Own
             *sum = sum.plus(amount);
         };
         add(Owner::Key(KeyId(read_id(&row.key_id, "usage_hourly.key_id")?)));
-        if !row.user_id.is_empty() {
-            add(Owner::User(UserId(read_id(&row.user_id, "usage_hourly.user_id")?)));
+        if let Some(user) = row.user_id.filter(|user| !user.is_empty()) {
+            add(Owner::User(UserId(read_id(&user, "usage_hourly.user_id")?)));
         }
     }
     Ok(sums)
@@ -115,7 +129,7 @@ fn first_id(milliseconds: i64) -> Vec<u8> {
     Uuid::from_bytes(bytes).as_bytes().to_vec()
 }
 
-fn closed(connection: &mut SqliteConnection, ids: &[RequestId]) -> Result<HashSet<RequestId>, StorageError> {
+fn closed(connection: &mut StoreConnection, ids: &[RequestId]) -> Result<HashSet<RequestId>, StorageError> {
     let mut closed = HashSet::new();
     for ids in ids.chunks(AT_ONCE) {
         let found: Vec<Vec<u8>> = requests::table

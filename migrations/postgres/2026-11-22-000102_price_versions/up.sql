@@ -1,3 +1,6 @@
+-- Which prices a request was billed at; null: at none (a flat rate, or a row of before this column).
+ALTER TABLE requests ADD COLUMN price_version BIGINT;
+
 -- The prices behind each version, in picodollars per token. Filed when they come into force, and never changed.
 CREATE TABLE prices (
     version      BIGINT PRIMARY KEY NOT NULL,
