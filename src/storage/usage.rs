@@ -6,6 +6,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, Text};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::keys::read_id;
 use super::page::{display_opt, wall_text_opt};
@@ -44,15 +45,19 @@ pub struct GroupBy {
     pub resource: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Usage)]
 pub struct UsageView {
     /// The start of the bucket.
     #[serde(serialize_with = "wall_text_opt", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub start: Option<WallTime>,
     #[serde(serialize_with = "display_opt")]
+    #[schema(value_type = Option<String>)]
     pub key: Option<KeyId>,
     pub key_name: Option<String>,
     #[serde(serialize_with = "display_opt")]
+    #[schema(value_type = Option<String>)]
     pub user: Option<UserId>,
     pub user_name: Option<String>,
     pub model: Option<String>,

@@ -19,6 +19,7 @@ pub mod problem;
 mod queries;
 mod resources;
 pub mod routes;
+pub mod schemas;
 mod settings;
 mod share;
 mod users;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Query;
 use super::call::Call;
@@ -20,7 +21,8 @@ use crate::fleet::routes::{Publish, RouteTable};
 use crate::http::state::Worker;
 use crate::settings::model::Resource;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Resource)]
 pub(super) struct ResourceView {
     name: String,
     endpoint: String,

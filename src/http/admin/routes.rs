@@ -138,7 +138,7 @@ pub static ROUTES: &[AdminRoute] = &[
         "Shows a request, each attempt with why it went there",
         run!(call => queries::request(call.house(), call.id)),
     )
-    .gives(Gives::One("Request")),
+    .gives(Gives::One("ExplainedRequest")),
     get("/models", Read, "Lists models and who serves them", run!(call => models::list(call.worker, &call.query)))
         .query(PAGE)
         .gives(Gives::Page("Model")),
