@@ -198,6 +198,9 @@ impl Callers {
         let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
         let old = store.old_secrets(time::wall_now())?;
+        if let Err(error) = store.copy_keys() {
+            tracing::warn!(%error, "the copy of the keys for a start without the database could not be refreshed");
+        }
         // A secret that has just become an old one is never unknown in between: first it is added there.
         let usable: Vec<_> =
             rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)).collect();

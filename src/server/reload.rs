@@ -155,20 +155,28 @@ fn refuse(house: &House, errors: &SettingsErrors) -> Reloaded {
 
 async fn follow_keys(house: Arc<House>) {
     let mut known = None;
+    let mut failing = false;
     let mut ticks = tokio::time::interval(KEYS_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let store = house.store.clone();
         match actix_web::web::block(move || store.keys_version()).await {
-            Ok(Ok(version)) if known == Some(version) => {}
             Ok(Ok(version)) => {
-                reload_callers(&house).await;
-                known = Some(version);
+                if failing {
+                    tracing::info!("keys can be read again");
+                }
+                failing = false;
+                if known != Some(version) && reload_callers(&house).await {
+                    known = Some(version);
+                }
             }
             Ok(Err(error)) => {
                 house.metrics.database_errors.inc();
-                tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+                if !failing {
+                    tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+                }
+                failing = true;
             }
             // The blocking pool is gone: the process is ending.
             Err(_) => return,
@@ -187,13 +195,16 @@ pub fn admin_key(settings: &Settings, store: &Store) -> Result<(KeyHash, Option<
     }
     let key = secret_key::generate_admin_key()?;
     let hash = secret_key::hash(&key);
-    store.set_admin_key_hash(hash)?;
-    Ok((hash, Some(key)))
+    let standing = store.set_admin_key_hash(hash)?;
+    Ok((standing, Some(key).filter(|_| standing == hash)))
 }
 
-async fn reload_callers(house: &House) {
+/// Whether it could be done.
+async fn reload_callers(house: &House) -> bool {
     if let Err(error) = house.reload_callers().await {
         house.metrics.database_errors.inc();
         tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+        return false;
     }
+    true
 }

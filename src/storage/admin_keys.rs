@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::audit::{self, By, Change};
+use super::connection::StoreConnection;
 use super::keys::{Revoked, read_id};
 use super::page::{Cursor, Page, PageSize, display, wall_text, wall_text_opt};
 use super::schema::admin_keys;
@@ -43,7 +44,7 @@ type Columns = (Vec<u8>, String, Vec<u8>, String, i64, Option<i64>, Option<i64>)
 impl Store {
     /// All that were ever made: what the gateway's table in memory is made of.
     pub fn load_admin_keys(&self) -> Result<Vec<AdminKeyRow>, StorageError> {
-        let rows: Vec<Columns> = admin_keys::table.load(&mut *self.reader()?)?;
+        let rows: Vec<Columns> = admin_keys::table.load(&mut *self.reader_or_copy()?)?;
         rows.into_iter().map(AdminKeyRow::read).collect()
     }
 
@@ -111,7 +112,7 @@ impl Store {
     }
 }
 
-fn find(connection: &mut SqliteConnection, id: AdminKeyId) -> Result<Option<AdminKeyRow>, StorageError> {
+fn find(connection: &mut StoreConnection, id: AdminKeyId) -> Result<Option<AdminKeyRow>, StorageError> {
     let row: Option<Columns> = admin_keys::table.find(id.0.as_bytes().to_vec()).first(connection).optional()?;
     row.map(AdminKeyRow::read).transpose()
 }

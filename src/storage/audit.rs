@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::connection::StoreConnection;
 use super::keys::read_id;
 use super::page::{Cursor, Page, PageSize, display, wall_text};
 use super::schema::audit;
@@ -83,7 +84,7 @@ pub(super) fn shown(row: &impl Serialize) -> Option<Value> {
 }
 
 /// Takes its id inside the transaction, so that ids are in the order in which changes become visible.
-pub(super) fn note(connection: &mut SqliteConnection, by: &By, change: Change<'_>) -> Result<(), StorageError> {
+pub(super) fn note(connection: &mut StoreConnection, by: &By, change: Change<'_>) -> Result<(), StorageError> {
     let text = |value: Option<Value>| value.map(|value| value.to_string());
     diesel::insert_into(audit::table)
         .values((

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::audit::{self, By, Change};
+use super::connection::StoreConnection;
 use super::keys::{Columns, KeyLimits, KeyRow, Revoked, find_or_create_user, read_id, select_rows};
 use super::page::{Cursor, Page, PageSize, rfc3339};
 use super::schema::{keys, old_secrets, users};
@@ -218,7 +219,7 @@ impl Store {
     /// Those that still open a key.
     pub fn old_secrets(&self, now: WallTime) -> Result<Vec<OldSecret>, StorageError> {
         let rows: Vec<(Vec<u8>, Vec<u8>, i64)> =
-            old_secrets::table.filter(old_secrets::expires_at.gt(now.0)).load(&mut *self.reader()?)?;
+            old_secrets::table.filter(old_secrets::expires_at.gt(now.0)).load(&mut *self.reader_or_copy()?)?;
         let read = |(hash, key_id, until): (Vec<u8>, Vec<u8>, i64)| {
             let cause = "not 32 bytes".to_owned();
             let place = "old_secrets.hash";
@@ -230,7 +231,7 @@ impl Store {
 }
 
 /// A secret that an old one is still, of whatever key, belongs to nobody else.
-pub(super) fn refuse_old(connection: &mut SqliteConnection, hash: &[u8; 32]) -> Result<(), StorageError> {
+pub(super) fn refuse_old(connection: &mut StoreConnection, hash: &[u8; 32]) -> Result<(), StorageError> {
     let taken = old_secrets::table.find(hash.to_vec()).filter(old_secrets::expires_at.gt(wall_now().0)).count();
     match taken.get_result::<i64>(connection)? {
         0 => Ok(()),
@@ -241,7 +242,7 @@ pub(super) fn refuse_old(connection: &mut SqliteConnection, hash: &[u8; 32]) -> 
     }
 }
 
-pub(super) fn revoke(connection: &mut SqliteConnection, id: KeyId, by: &By) -> Result<Revoked, StorageError> {
+pub(super) fn revoke(connection: &mut StoreConnection, id: KeyId, by: &By) -> Result<Revoked, StorageError> {
     let Some(before) = find(connection, id)? else { return Ok(Revoked::NoSuchKey) };
     if before.revoked_at.is_some() {
         return Ok(Revoked::Before);
@@ -256,7 +257,7 @@ pub(super) fn revoke(connection: &mut SqliteConnection, id: KeyId, by: &By) -> R
     Ok(Revoked::Now)
 }
 
-fn find(connection: &mut SqliteConnection, id: KeyId) -> Result<Option<KeyRow>, StorageError> {
+fn find(connection: &mut StoreConnection, id: KeyId) -> Result<Option<KeyRow>, StorageError> {
     let row: Option<Columns> =
         select_rows!().filter(keys::id.eq(id.0.as_bytes().to_vec())).first(connection).optional()?;
     row.map(KeyRow::read).transpose()

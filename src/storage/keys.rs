@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::audit::{self, By, Change};
+use super::connection::StoreConnection;
 use super::key_changes::KeyFilter;
 use super::page::{Cursor, Page, PageSize, wall_text, wall_text_opt};
 use super::schema::{keys, users};
@@ -147,7 +148,7 @@ pub(super) use select_rows;
 impl Store {
     /// Every key, revoked and expired ones too: what the gateway's in-memory table is made of.
     pub fn load_all(&self) -> Result<Vec<KeyRow>, StorageError> {
-        let rows: Vec<Columns> = select_rows!().load(&mut *self.reader()?)?;
+        let rows: Vec<Columns> = select_rows!().load(&mut *self.reader_or_copy()?)?;
         rows.into_iter().map(KeyRow::read).collect()
     }
 
@@ -234,7 +235,7 @@ impl Store {
 }
 
 pub(super) fn find_or_create_user(
-    connection: &mut SqliteConnection,
+    connection: &mut StoreConnection,
     name: &str,
     by: &By,
 ) -> Result<KeyUser, StorageError> {

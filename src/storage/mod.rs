@@ -5,6 +5,8 @@
 
 pub mod admin_keys;
 pub mod audit;
+mod connection;
+mod copy;
 mod error;
 mod group;
 pub mod idempotency;
@@ -14,8 +16,12 @@ pub mod keys;
 pub mod ledger;
 mod lock;
 mod meta;
+mod migrations;
 pub mod page;
 pub mod pins;
+mod place;
+mod projection;
+mod queue;
 mod recovery;
 pub mod requests;
 mod rollups;
@@ -37,6 +43,8 @@ use std::time::Duration;
 pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;
+pub use place::Place;
+pub use projection::{Projection, Replica, Step};
 pub use recovery::Bound;
 pub use store::Store;
 

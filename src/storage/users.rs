@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::audit::{self, By, Change};
+use super::connection::StoreConnection;
 use super::key_changes;
 use super::keys::{KeyUser, read_id};
 use super::page::{Cursor, Page, PageSize, display, wall_text};
@@ -149,7 +150,7 @@ impl Store {
 }
 
 /// In the transaction of whoever needs the user.
-pub(super) fn insert(connection: &mut SqliteConnection, name: &str, by: &By) -> Result<KeyUser, StorageError> {
+pub(super) fn insert(connection: &mut StoreConnection, name: &str, by: &By) -> Result<KeyUser, StorageError> {
     let (id, created_at) = (UserId::generate(), wall_now());
     diesel::insert_into(users::table)
         .values((users::id.eq(id.0.as_bytes().to_vec()), users::name.eq(name), users::created_at.eq(created_at.0)))
@@ -161,7 +162,7 @@ pub(super) fn insert(connection: &mut SqliteConnection, name: &str, by: &By) -> 
     Ok(KeyUser { id, name: row.name })
 }
 
-fn find(connection: &mut SqliteConnection, id: UserId) -> Result<Option<UserRow>, StorageError> {
+fn find(connection: &mut StoreConnection, id: UserId) -> Result<Option<UserRow>, StorageError> {
     let row: Option<Columns> = users::table
         .find(id.0.as_bytes().to_vec())
         .filter(users::deleted_at.is_null())
@@ -171,7 +172,7 @@ fn find(connection: &mut SqliteConnection, id: UserId) -> Result<Option<UserRow>
     row.map(|row| read(connection, row)).transpose()
 }
 
-fn read(connection: &mut SqliteConnection, (id, name, created_at): Columns) -> Result<UserRow, StorageError> {
+fn read(connection: &mut StoreConnection, (id, name, created_at): Columns) -> Result<UserRow, StorageError> {
     let keys = keys::table.filter(keys::user_id.eq(&id).and(keys::revoked_at.is_null())).count();
     let keys: i64 = keys.get_result(connection)?;
     Ok(UserRow { id: UserId(read_id(&id, "users.id")?), name, keys, created_at: WallTime(created_at) })
