@@ -262,6 +262,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_described_that_does_not_exist() {
+        let document = serde_json::to_value(build()).unwrap();
+        for path in document["paths"].as_object().unwrap().keys() {
+            let found = crate::http::routes::find(&path.replace("{id}", "x"));
+            assert!(!matches!(found, crate::http::routes::Route::Unknown(_)), "there is nothing at {path}");
+        }
+    }
+
+    #[test]
     fn every_route_is_in_it_and_nothing_else_is() {
         let document = serde_json::to_value(build()).unwrap();
         let paths = document["paths"].as_object().unwrap();

@@ -9,7 +9,7 @@ mod reload;
 mod retention;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ impl Gateway {
         let house = Arc::new(House {
             callers,
             metrics,
-            store,
+            store: store.clone(),
             pool,
             admins,
             guesses: Guesses::default(),
@@ -169,6 +169,9 @@ impl Gateway {
         };
         for (address, surface) in surfaces {
             listeners.push(listen(address, surface, &settings, &parts)?);
+        }
+        if let Some(admin) = listeners.last() {
+            store.note_serving_address(&format!("http://{}", reachable(admin.address)))?;
         }
         let reloader = reload::Reloader::start(house.clone(), followed);
         let retention = retention::Retention::start(house.store.clone());
@@ -261,6 +264,16 @@ impl Gateway {
         tracing::info!("stopped");
         ended
     }
+}
+
+/// From this machine.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 async fn current_table(pool: &Addr<Pool>) -> Result<Arc<RouteTable>, StartError> {

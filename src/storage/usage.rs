@@ -46,6 +46,27 @@ pub struct GroupBy {
     pub resource: bool,
 }
 
+impl Bucket {
+    /// As the admin plane names it.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Hour => Some("1h"),
+            Self::Day => Some("1d"),
+            Self::Month => Some("1mo"),
+        }
+    }
+}
+
+impl GroupBy {
+    /// What the sums are divided by.
+    pub fn names(self) -> Vec<&'static str> {
+        let Self { key, user, model, resource } = self;
+        let named = [(key, "key"), (user, "user"), (model, "model"), (resource, "resource")];
+        named.into_iter().filter_map(|(divides, name)| divides.then_some(name)).collect()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Usage)]
 pub struct UsageView {

@@ -22,6 +22,7 @@ pub mod routes;
 pub mod schemas;
 mod settings;
 mod share;
+pub mod usage_table;
 mod users;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use serde_json::json;
 
 use super::problem::Problem;
-use super::{Query, decisions};
+use super::{Query, decisions, usage_table};
 use crate::domain::time::{self, WallTime};
 use crate::http::state::House;
 use crate::storage::StorageError;
@@ -59,11 +59,19 @@ pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, 
             _ => return Err(Problem::parameter("group_by", "some of key, user, model, resource, separated by commas")),
         }
     }
-    if !matches!(query.get("format"), None | Some("json")) {
-        return Err(Problem::parameter("format", "json; `aoai-gateway usage --csv` writes CSV"));
-    }
+    let as_csv = match query.get("format") {
+        None | Some("json") => false,
+        Some("csv") => true,
+        Some(_) => return Err(Problem::parameter("format", "json or csv")),
+    };
     let (store, filter) = (house.store.clone(), UsageFilter { from, to, bucket, group_by });
     let data = blocking(move || store.usage(&filter)).await?;
+    if as_csv {
+        let rows: Vec<_> = data.iter().map(|row| json!(row)).collect();
+        let (headings, rows) = usage_table::table(&rows, bucket, group_by);
+        let text = usage_table::csv(&headings, &rows);
+        return Ok(HttpResponse::Ok().content_type("text/csv; charset=utf-8").body(text));
+    }
     Ok(HttpResponse::Ok().json(json!({ "data": data, "has_more": false, "next_cursor": null })))
 }
 

@@ -1,5 +1,6 @@
 //! The admin plane over real sockets: who may do what, what changes do, what is kept of them, and what never leaves.
 
+mod commands;
 mod document;
 mod events;
 mod hostile;
