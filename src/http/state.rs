@@ -13,6 +13,7 @@ use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
 use crate::limits::{Callers, KeyHash};
 use crate::metrics::Metrics;
+use crate::proxy::unseen::Accounted;
 use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
 use crate::settings::{self, Settings};
@@ -38,6 +39,8 @@ pub struct House {
     pub decisions: Decisions,
     /// Where responses are kept that were asked for lately.
     pub pins: Pins,
+    /// Work that was told afterwards and is in the ledger.
+    pub accounted: Arc<Accounted>,
     /// Where the settings come from; none when there is no settings directory.
     pub settings_source: OnceLock<settings::Source>,
     /// Asks the reloader; none when there is no settings directory.

@@ -143,6 +143,7 @@ impl Gateway {
             waiting: Arc::default(),
             decisions: Decisions::default(),
             pins: Pins::default(),
+            accounted: Arc::default(),
             settings_source: std::sync::OnceLock::new(),
             reloads: std::sync::OnceLock::new(),
         });

@@ -131,6 +131,7 @@ impl List {
             listen,
             workers,
             body_limit,
+            upload_limit,
             head_timeout,
             body_idle_timeout,
             body_timeout,
@@ -142,6 +143,7 @@ impl List {
         self.text(&["server", "listen"], &listen.to_string());
         self.plain(&["server", "workers"], workers);
         self.text(&["server", "body_limit"], &values::size_text(*body_limit));
+        self.text(&["server", "upload_limit"], &values::size_text(*upload_limit));
         self.duration(&["server", "head_timeout"], *head_timeout);
         self.duration(&["server", "body_idle_timeout"], *body_idle_timeout);
         self.duration(&["server", "body_timeout"], *body_timeout);

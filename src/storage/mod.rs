@@ -10,6 +10,7 @@ pub mod keys;
 pub mod ledger;
 mod lock;
 mod meta;
+pub mod objects;
 pub mod page;
 pub mod pins;
 mod recovery;
