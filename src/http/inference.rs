@@ -17,7 +17,7 @@ use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
 use super::routes::{Dialect, Target};
 use super::state::Worker;
-use super::{affinity, auth, body, models, responses};
+use super::{affinity, auth, body, models, objects, responses};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, Operation, OutputCap};
 use crate::domain::ids::ModelName;
@@ -25,6 +25,7 @@ use crate::domain::sku::Skus;
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::{Caller, Limited};
+use crate::openai::objects::references;
 use crate::openai::request::{self, Peek};
 use crate::openai::tokens;
 use crate::proxy::attempt::Order;
@@ -54,6 +55,11 @@ pub async fn serve(
     let route = find_model(&table, &caller, target.dialect, named)?.clone();
     let fallback = fallback(&table, &caller, &route);
     let pin = responses::resource_of(&peek.state, worker, &table, &caller, &route, &fallback).await?;
+    let pin = if target.operation == Operation::Responses && references::may_name(&body) {
+        objects::resolve::home_of_response(worker, &table, &caller, (&body, &route), pin).await?
+    } else {
+        pin
+    };
     let input_tokens = tokens::rough_input(&body);
     let demand = Demand {
         operation: target.operation,

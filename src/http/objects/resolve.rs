@@ -1,13 +1,43 @@
 //! From the ids that a request names to the one resource that has them all.
 
+use bytes::Bytes;
+
 use crate::domain::ids::ResourceName;
-use crate::fleet::routes::RouteTable;
+use crate::fleet::routes::{Route, RouteTable};
 use crate::http::error::ApiError;
 use crate::http::state::Worker;
 use crate::limits::Caller;
-use crate::openai::objects::Named;
+use crate::openai::objects::{Named, references};
+use crate::openai::request::OFF_THREAD_BYTES;
 use crate::proxy::exchange::Unserved;
 use crate::storage::pins::Pin;
+
+/// A longer body is looked through elsewhere: other requests of this thread do not wait for it.
+async fn named_in(body: &Bytes) -> Result<Vec<Named>, ApiError> {
+    if body.len() <= OFF_THREAD_BYTES {
+        return references::of_response(body).map_err(ApiError::unreadable_references);
+    }
+    let body = body.clone();
+    let read = actix_web::web::block(move || references::of_response(&body)).await;
+    // The blocking pool is gone: the process is ending.
+    read.map_err(|_| ApiError::internal())?.map_err(ApiError::unreadable_references)
+}
+
+/// The resource that must make a response, with the objects that its request names: one of them may be decided already.
+pub(in crate::http) async fn home_of_response(
+    worker: &Worker,
+    table: &RouteTable,
+    caller: &Caller,
+    (body, route): (&Bytes, &Route),
+    decided: Option<ResourceName>,
+) -> Result<Option<ResourceName>, ApiError> {
+    let Some(home) = home(worker, table, caller, &named_in(body).await?).await? else { return Ok(decided) };
+    if decided.is_some_and(|decided| decided != home) {
+        return Err(ApiError::objects_apart());
+    }
+    let is_there = route.deployments().any(|deployment| deployment.resource == home);
+    if is_there { Ok(Some(home)) } else { Err(ApiError::model_elsewhere(route.model.as_str())) }
+}
 
 /// `None` where nothing is named.
 pub(in crate::http) async fn home(

@@ -5,10 +5,12 @@
 //! gain nothing by it. Only what is the client's own text is passed over: metadata, attributes, the schemas of functions.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{Kind, Named};
+use crate::openai::json;
 
 /// More are not read: no call takes so many.
 const MOST: usize = 2_000;
@@ -35,6 +37,39 @@ pub fn may_name(body: &[u8]) -> bool {
     // A key that is spelt with escapes is found by them.
     names.iter().any(|name| memchr::memmem::find(body, name).is_some())
         || memchr::memmem::find(body, b"\\u00").is_some()
+}
+
+/// The objects that a request to the Responses API names: in its tools, and as files of its input. What it repeats of
+/// earlier answers (citations, calls of tools) names nothing.
+pub fn of_response(body: &[u8]) -> Result<Vec<Named>, Unreadable> {
+    let mut found = Vec::new();
+    let members = json::members(body).map_err(|_| Unreadable::Invalid)?;
+    for member in &members {
+        match &*json::key_text(body, member) {
+            "tools" => found.extend(read(&body[member.value.clone()])?),
+            "input" => {
+                for item in json::elements_at(body, &member.value) {
+                    let parts = json::members_at(body, &item)
+                        .into_iter()
+                        .filter(|part| matches!(&*json::key_text(body, part), "content" | "output"));
+                    for part in parts.flat_map(|part| json::elements_at(body, &part.value)) {
+                        found.extend(file_of_input(body, &part)?);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn file_of_input(body: &[u8], part: &Range<usize>) -> Result<Vec<Named>, Unreadable> {
+    let members = json::members_at(body, part);
+    let is_file = members.iter().any(|member| {
+        json::key_text(body, member) == "type"
+            && matches!(json::string_at(body, &member.value).as_deref(), Some("input_file" | "input_image"))
+    });
+    if is_file { read(&body[part.clone()]) } else { Ok(Vec::new()) }
 }
 
 /// What is named under a member of that name.
@@ -154,6 +189,19 @@ mod tests {
             {"vector_store_ids":["v"]}}}}"#);
         let expected = [(Kind::Assistant, "a"), (Kind::Assistant, "b"), (Kind::VectorStore, "v")];
         assert_eq!(twice, expected.map(|(kind, id)| (kind, id.to_owned())), "both count");
+    }
+
+    #[test]
+    fn a_response_names_objects_in_tools_and_files_and_repeats_the_rest() {
+        let body = r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_file","file_id":"a"}]},
+            {"type":"message","role":"assistant","content":[{"type":"output_text","annotations":[{"file_id":"x"}]}]},
+            {"type":"code_interpreter_call","container_id":"x","outputs":[{"file_id":"x"}]}],
+            "tools":[{"type":"file_search","vector_store_ids":["v"]},
+            {"type":"code_interpreter","container":{"type":"auto","file_ids":["b"]}}]}"#;
+        let ids: Vec<_> = of_response(body.as_bytes()).unwrap().into_iter().map(|named| named.id).collect();
+        assert_eq!(ids, ["a", "v", "b"]);
+        assert!(may_name(body.as_bytes()) && !may_name(b"{\"input\":\"hello\"}"));
+        assert_eq!(of_response(br#"{"input":"file_id"}"#), Ok(vec![]));
     }
 
     #[test]
