@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 
+use super::connection::StoreConnection;
 use super::pins::{self, Pin, Row};
 use super::schema::pins as table;
 use super::{StorageError, Store};
@@ -37,47 +38,90 @@ pub struct Page {
 }
 
 impl Store {
-    /// One page; empty where `after` or `before` is no object of theirs.
+    /// One page; empty where `after` or `before` is no object of theirs. What this gateway has filed and not yet brought to
+    /// a shared database is in it.
     pub fn objects(&self, shelf: &Shelf, now: WallTime) -> Result<Page, StorageError> {
-        let empty = Page { pins: Vec::new(), has_more: false };
-        let mut reader = self.reader()?;
-        let mut query = table::table
-            .filter(table::key_id.eq(shelf.key_id.0.as_bytes().to_vec()))
-            .filter(table::kind.eq(shelf.kind))
-            .filter(table::expires_at.gt(now.0))
-            .into_boxed();
-        if let Some(purpose) = &shelf.purpose {
-            query = query.filter(table::purpose.eq(purpose));
+        let mut places = vec![self.file_reader()?];
+        if self.is_shared() {
+            places.push(self.reader()?);
         }
-        let mut place = |id: &String| -> Result<Option<i64>, StorageError> {
-            let own = table::table.find(id).filter(table::key_id.eq(shelf.key_id.0.as_bytes().to_vec()));
-            Ok(own.filter(table::kind.eq(shelf.kind)).select(table::created_at).first(&mut reader).optional()?)
-        };
-        let newest_first = shelf.order == Order::NewestFirst;
-        // With `before`, the page is read from there backwards, and turned round.
-        let backwards = shelf.before.is_some();
-        for (id, smaller) in [(&shelf.after, newest_first), (&shelf.before, !newest_first)] {
+        let mut bounds = Bounds::default();
+        for (id, bound) in [(&shelf.after, &mut bounds.after), (&shelf.before, &mut bounds.before)] {
             let Some(id) = id else { continue };
-            let Some(at) = place(id)? else { return Ok(empty) };
-            let same = table::created_at.eq(at);
-            query = match smaller {
-                true => query.filter(table::created_at.lt(at).or(same.and(table::id.lt(id)))),
-                false => query.filter(table::created_at.gt(at).or(same.and(table::id.gt(id)))),
-            };
+            for place in &mut places {
+                *bound = bound.take().or(created_at(place, shelf, id)?.map(|at| (at, id.clone())));
+            }
+            if bound.is_none() {
+                return Ok(Page { pins: Vec::new(), has_more: false });
+            }
         }
-        let query = match newest_first != backwards {
-            true => query.order((table::created_at.desc(), table::id.desc())),
-            false => query.order((table::created_at.asc(), table::id.asc())),
-        };
-        let rows: Vec<Row> = query.limit(i64::from(shelf.limit) + 1).load(&mut reader)?;
+        let mut rows: Vec<Row> = Vec::new();
+        for place in &mut places {
+            rows.extend(page(place, shelf, &bounds, now)?);
+        }
         let mut pins = rows.into_iter().map(pins::pin).collect::<Result<Vec<_>, _>>()?;
+        pins.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+        pins.dedup_by(|one, other| one.id == other.id);
+        if shelf.is_read_downwards() {
+            pins.reverse();
+        }
         let has_more = pins.len() > shelf.limit as usize;
         pins.truncate(shelf.limit as usize);
-        if backwards {
+        // With `before`, the page is read from there backwards, and turned round.
+        if shelf.before.is_some() {
             pins.reverse();
         }
         Ok(Page { pins, has_more })
     }
+}
+
+impl Shelf {
+    fn is_read_downwards(&self) -> bool {
+        (self.order == Order::NewestFirst) != self.before.is_some()
+    }
+}
+
+/// When the objects came that a page stands between, and their ids.
+#[derive(Default)]
+struct Bounds {
+    after: Option<(i64, String)>,
+    before: Option<(i64, String)>,
+}
+
+fn created_at(connection: &mut StoreConnection, shelf: &Shelf, id: &str) -> Result<Option<i64>, StorageError> {
+    let own = table::table.find(id).filter(table::key_id.eq(shelf.key_id.0.as_bytes().to_vec()));
+    Ok(own.filter(table::kind.eq(shelf.kind)).select(table::created_at).first(connection).optional()?)
+}
+
+/// One more than the page has, so that it is known whether more follow.
+fn page(
+    connection: &mut StoreConnection,
+    shelf: &Shelf,
+    bounds: &Bounds,
+    now: WallTime,
+) -> Result<Vec<Row>, StorageError> {
+    let mut query = table::table
+        .filter(table::key_id.eq(shelf.key_id.0.as_bytes().to_vec()))
+        .filter(table::kind.eq(shelf.kind))
+        .filter(table::expires_at.gt(now.0))
+        .into_boxed();
+    if let Some(purpose) = &shelf.purpose {
+        query = query.filter(table::purpose.eq(purpose));
+    }
+    let newest_first = shelf.order == Order::NewestFirst;
+    for (bound, earlier) in [(&bounds.after, newest_first), (&bounds.before, !newest_first)] {
+        let Some((at, id)) = bound else { continue };
+        let same = table::created_at.eq(*at);
+        query = match earlier {
+            true => query.filter(table::created_at.lt(*at).or(same.and(table::id.lt(id)))),
+            false => query.filter(table::created_at.gt(*at).or(same.and(table::id.gt(id)))),
+        };
+    }
+    let query = match shelf.is_read_downwards() {
+        true => query.order((table::created_at.desc(), table::id.desc())),
+        false => query.order((table::created_at.asc(), table::id.asc())),
+    };
+    Ok(query.limit(i64::from(shelf.limit) + 1).load(connection)?)
 }
 
 #[cfg(test)]
