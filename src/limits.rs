@@ -24,6 +24,7 @@ use crate::domain::period::Zone;
 use crate::domain::regions::Regions;
 use crate::domain::time::{self, WallTime};
 use crate::settings::model::Limits;
+use crate::storage::key_changes::OldSecret;
 use crate::storage::keys::{KeyLimits, KeyRow, Limit};
 use crate::storage::quotas::Owner;
 use crate::storage::{StorageError, Store};
@@ -117,6 +118,8 @@ impl Caller {
 #[derive(Debug, Default)]
 pub struct Callers {
     by_hash: RwLock<HashMap<KeyHash, Arc<Caller>>>,
+    /// Secrets that a rotation replaced: looked at only when `by_hash` has none.
+    old: RwLock<HashMap<KeyHash, (Arc<Caller>, WallTime)>>,
     /// Of users that have limits.
     users: Mutex<HashMap<UserId, Arc<Meter>>>,
     quotas: Quotas,
@@ -129,8 +132,28 @@ impl Callers {
         self.by_hash.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
     }
 
-    /// Keys whose grant is unchanged keep the state of their limits, and changed ones their requests in flight.
+    /// The caller of a secret that was replaced, as long as its grace lasts.
+    pub fn find_old(&self, hash: &KeyHash, now: WallTime) -> Option<Arc<Caller>> {
+        let old = self.old.read().unwrap_or_else(PoisonError::into_inner);
+        old.get(hash).filter(|(_, until)| now < *until).map(|(caller, _)| caller.clone())
+    }
+
+    /// Those of keys that may not call are left out.
+    pub fn replace_old(&self, secrets: impl IntoIterator<Item = OldSecret>) {
+        let by_id = self.by_id();
+        let known = |secret: OldSecret| Some((secret.hash, (by_id.get(&secret.key_id)?.clone(), secret.until)));
+        *self.old.write().unwrap_or_else(PoisonError::into_inner) = secrets.into_iter().filter_map(known).collect();
+    }
+
+    fn by_id(&self) -> HashMap<KeyId, Arc<Caller>> {
+        let by_hash = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
+        by_hash.values().map(|caller| (caller.grant.key_id, caller.clone())).collect()
+    }
+
+    /// Keys whose grant is unchanged keep the state of their limits, also under another secret, and changed ones their
+    /// requests in flight.
     pub fn replace(&self, grants: impl IntoIterator<Item = (KeyHash, Grant)>) {
+        let by_id = self.by_id();
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = grants
@@ -139,7 +162,7 @@ impl Callers {
                 let user = grant.user_id.and_then(|user| users.get(&user)).cloned();
                 let owners = [Some(Owner::Key(grant.key_id)), grant.user_id.map(Owner::User)];
                 let quotas: Vec<_> = owners.into_iter().flatten().filter_map(|owner| self.quotas.find(owner)).collect();
-                let caller = match by_hash.get(&hash) {
+                let caller = match by_id.get(&grant.key_id) {
                     Some(known) if known.is(&grant, user.as_ref(), &quotas) => known.clone(),
                     Some(known) => {
                         let meter = known.meter.changed(grant.limits);
@@ -157,12 +180,19 @@ impl Callers {
     pub fn load(&self, store: &Store, defaults: Limits, zone: &Zone) -> Result<(), StorageError> {
         let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
+        let old = store.old_secrets(time::wall_now())?;
         self.load_users(store)?;
         self.quotas.load(store, zone)?;
         if let Err(error) = store.copy_keys() {
             tracing::warn!(%error, "the copy of the keys for a start without the database could not be refreshed");
         }
-        self.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)));
+        // A secret that has just become an old one is never unknown in between: first it is added there.
+        let usable: Vec<_> =
+            rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)).collect();
+        self.replace_old(old.iter().cloned());
+        self.replace(usable);
+        // Once more, now that the callers are what they stay.
+        self.replace_old(old);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ pub mod outbound;
 pub mod outcome;
 pub mod period;
 pub mod regions;
+pub mod scope;
 pub mod secret;
 pub mod sku;
 pub mod time;

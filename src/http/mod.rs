@@ -5,6 +5,7 @@
 
 mod account;
 pub mod admin;
+pub mod admins;
 mod affinity;
 pub mod alarm;
 pub mod auth;
@@ -13,12 +14,19 @@ pub mod connection;
 pub mod cors;
 pub mod dispatch;
 pub mod error;
+pub mod events;
+mod forms;
+pub mod guesses;
 pub mod inference;
 pub mod listener;
 pub mod models;
+mod objects;
+pub mod openapi;
 pub mod ops;
+pub mod pages;
 pub mod phase;
 pub mod pins;
 mod responses;
 pub mod routes;
 pub mod state;
+mod upload;

@@ -7,6 +7,8 @@ pub mod bound;
 pub mod error;
 pub mod json;
 pub mod kept;
+pub mod multipart;
+pub mod objects;
 pub mod prefix;
 pub mod probe;
 pub mod request;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 
 use super::connection::StoreConnection;
-use super::schema::{keys, quota_grants, quotas, user_limits, users};
+use super::schema::{admin_keys, keys, old_secrets, quota_grants, quotas, user_limits, users};
 use super::store::Reader;
 use super::{StorageError, Store, meta};
 
@@ -111,12 +111,35 @@ impl Allowed {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = old_secrets, treat_none_as_default_value = false)]
+struct OldSecret {
+    hash: Vec<u8>,
+    key_id: Vec<u8>,
+    expires_at: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = admin_keys, treat_none_as_default_value = false)]
+struct AdminKey {
+    id: Vec<u8>,
+    name: String,
+    hash: Vec<u8>,
+    scopes: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+}
+
 #[derive(Default, PartialEq)]
 struct Content {
     users: HashMap<Vec<u8>, User>,
     keys: HashMap<Vec<u8>, Key>,
     allowed: Allowed,
     admin_key: Option<String>,
+    /// Few, and in the order of their primary keys.
+    old_secrets: Vec<OldSecret>,
+    admin_keys: Vec<AdminKey>,
 }
 
 impl Content {
@@ -128,6 +151,8 @@ impl Content {
             keys: keys.into_iter().map(|row| (row.id.clone(), row)).collect(),
             allowed: Allowed::read(connection)?,
             admin_key: meta::get(connection, meta::ADMIN_KEY_HASH)?,
+            old_secrets: old_secrets::table.select(OldSecret::as_select()).order(old_secrets::hash).load(connection)?,
+            admin_keys: admin_keys::table.select(AdminKey::as_select()).order(admin_keys::id).load(connection)?,
         })
     }
 }
@@ -148,6 +173,8 @@ impl Store {
             if wanted.allowed != present.allowed || wanted.users != present.users {
                 Allowed::default().replace(file)?;
             }
+            diesel::delete(old_secrets::table).execute(file)?;
+            diesel::delete(admin_keys::table).execute(file)?;
             // Names and hashes may have moved from one row to another: everything that differs goes first.
             let stale = |id: &&Vec<u8>| present.keys.get(*id) != wanted.keys.get(*id);
             for id in present.keys.keys().filter(stale) {
@@ -175,6 +202,8 @@ impl Store {
             if wanted.allowed != present.allowed || wanted.users != present.users {
                 wanted.allowed.replace(file)?;
             }
+            diesel::insert_into(old_secrets::table).values(&wanted.old_secrets).execute(file)?;
+            diesel::insert_into(admin_keys::table).values(&wanted.admin_keys).execute(file)?;
             if let Some(hash) = &wanted.admin_key {
                 meta::set_in_file(file, meta::ADMIN_KEY_HASH, hash)?;
             }

@@ -3,16 +3,21 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+pub mod admin_keys;
+pub mod audit;
 mod connection;
 mod copy;
 mod error;
 mod group;
+pub mod idempotency;
 mod journal;
+pub mod key_changes;
 pub mod keys;
 pub mod ledger;
 mod lock;
 mod meta;
 mod migrations;
+pub mod objects;
 pub mod page;
 pub mod pins;
 mod place;
@@ -29,7 +34,9 @@ pub mod secret_key;
 mod spent;
 mod statement;
 mod store;
+mod text;
 pub mod usage;
+pub mod users;
 pub mod verify;
 
 #[cfg(test)]
