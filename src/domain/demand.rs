@@ -15,9 +15,14 @@ pub enum Operation {
     Embeddings,
     /// Azure keeps the answer, and a later request may name it: see [`Demand::pin`].
     Responses,
+    /// A session over a WebSocket, and the handshake that opens it.
+    Realtime,
+    /// One response inside such a session.
+    RealtimeResponse,
 }
 
 impl Operation {
+    /// Those that are asked for with a POST.
     pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses];
 
     /// The path below `/v1` or below `/openai/deployments/{deployment}`.
@@ -27,6 +32,7 @@ impl Operation {
             Self::Completions => "/completions",
             Self::Embeddings => "/embeddings",
             Self::Responses => "/responses",
+            Self::Realtime | Self::RealtimeResponse => "/realtime",
         }
     }
 
@@ -37,14 +43,16 @@ impl Operation {
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
             Self::Responses => "responses",
+            Self::Realtime => "realtime",
+            Self::RealtimeResponse => "realtime.response",
         }
     }
 
     /// Embeddings answer with vectors only: they produce no output tokens.
     pub fn has_output_tokens(self) -> bool {
         match self {
-            Self::ChatCompletions | Self::Completions | Self::Responses => true,
-            Self::Embeddings => false,
+            Self::ChatCompletions | Self::Completions | Self::Responses | Self::RealtimeResponse => true,
+            Self::Embeddings | Self::Realtime => false,
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn of(
 ) -> Option<Affinity> {
     match operation {
         Operation::ChatCompletions | Operation::Completions | Operation::Responses => {}
-        Operation::Embeddings => return None,
+        Operation::Embeddings | Operation::Realtime | Operation::RealtimeResponse => return None,
     }
     let prefix = peek.prefix.filter(|_| table.settings.routing.affinity == PromptAffinity::On)?;
     let session = || {

@@ -12,12 +12,18 @@ use crate::storage::secret_key::hash;
 
 /// The caller of a data-plane request. Unknown, revoked and expired keys look alike.
 pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, ApiError> {
-    let key = presented(headers).ok_or_else(ApiError::invalid_key)?;
-    let caller = callers.find(&hash(key)).ok_or_else(ApiError::invalid_key)?;
+    caller_with(presented(headers), callers).map(|(_, caller)| caller)
+}
+
+/// As `caller`, with a key that may have come another way, and with what it is known by.
+pub fn caller_with(key: Option<&str>, callers: &Callers) -> Result<(KeyHash, Arc<Caller>), ApiError> {
+    let key = key.filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).ok_or_else(ApiError::invalid_key)?;
+    let hash = hash(key);
+    let caller = callers.find(&hash).ok_or_else(ApiError::invalid_key)?;
     if caller.has_expired(time::wall_now()) {
         return Err(ApiError::invalid_key());
     }
-    Ok(caller)
+    Ok((hash, caller))
 }
 
 /// Whether the request carries the admin key.
@@ -29,7 +35,7 @@ pub fn is_admin(headers: &HeaderMap, admin_key: &KeyHash) -> bool {
 const LONGEST_KEY: usize = 512;
 
 /// The key of `Authorization: Bearer KEY`, else of `api-key: KEY`.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+pub fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())

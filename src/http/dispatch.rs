@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
-use super::{admin, cors, inference, models, ops, responses};
+use super::{admin, cors, inference, models, ops, realtime, responses};
 use crate::domain::demand::Operation;
 use crate::domain::ids::RequestId;
 use crate::limits::RequestFigures;
@@ -105,7 +105,10 @@ async fn handle(
     let here = match worker.surface {
         Surface::All => true,
         Surface::Public => !matches!(route, Route::Admin(_) | Route::Metrics),
-        Surface::Admin => !matches!(route, Route::Inference(_) | Route::Kept(_) | Route::Models | Route::Model(_)),
+        Surface::Admin => !matches!(
+            route,
+            Route::Inference(_) | Route::Kept(_) | Route::Realtime(_) | Route::Models | Route::Model(_)
+        ),
     };
     if !here {
         return Err(ApiError::unknown_path(request.path(), "The admin plane has a port of its own (`admin.listen`)."));
@@ -117,6 +120,9 @@ async fn handle(
         Route::Kept(kept) if responses::takes(kept.part, method) => {
             responses::serve(request, payload, worker, kept, label, told).await
         }
+        Route::Realtime(dialect) if method == Method::GET => {
+            realtime::serve(request, payload, worker, dialect, label, told).await
+        }
         Route::Models if is_get => models::list(request, worker),
         Route::Model(id) if is_get => models::retrieve(request, worker, &id),
         Route::Admin(path) => Ok(admin::serve(request, payload, worker, &path, label).await),
@@ -127,6 +133,7 @@ async fn handle(
         Route::Unknown(tip) => Err(ApiError::unknown_path(request.path(), tip)),
         Route::Inference(_)
         | Route::Kept(_)
+        | Route::Realtime(_)
         | Route::Models
         | Route::Model(_)
         | Route::Root

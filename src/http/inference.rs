@@ -50,7 +50,8 @@ pub async fn serve(
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
     let peek = peek(target.operation, &body).await?;
-    let route = find_model(&table, &caller, &target, &peek)?.clone();
+    let named = target.named.as_deref().or(peek.model.as_deref()).ok_or_else(ApiError::missing_model)?;
+    let route = find_model(&table, &caller, target.dialect, named)?.clone();
     let fallback = fallback(&table, &caller, &route);
     let pin = responses::resource_of(&peek.state, worker, &table, &caller, &route, &fallback).await?;
     let input_tokens = tokens::rough_input(&body);
@@ -102,7 +103,11 @@ pub async fn serve(
 /// A long body is scanned elsewhere: other requests of this thread do not wait for it.
 async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, ApiError> {
     let read = match operation {
-        Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => request::peek,
+        Operation::ChatCompletions
+        | Operation::Completions
+        | Operation::Embeddings
+        | Operation::Realtime
+        | Operation::RealtimeResponse => request::peek,
         Operation::Responses => request::peek_response,
     };
     if body.len() <= request::OFF_THREAD_BYTES {
@@ -139,15 +144,14 @@ pub(super) fn asked_version(request: &HttpRequest, dialect: Dialect) -> Result<O
     }
 }
 
-/// The route of the model that the path or the body names, if the caller may use it.
-fn find_model<'t>(
+/// The route of a model, if the caller may use it.
+pub(super) fn find_model<'t>(
     table: &'t RouteTable,
     caller: &Caller,
-    target: &Target,
-    peek: &Peek,
+    dialect: Dialect,
+    name: &str,
 ) -> Result<&'t Arc<Route>, ApiError> {
-    let name = target.named.as_deref().or(peek.model.as_deref()).ok_or_else(ApiError::missing_model)?;
-    let route = match target.dialect {
+    let route = match dialect {
         Dialect::OpenAi => table.model(name),
         Dialect::AzureDated | Dialect::AzureV1 => table.model_or_deployment(name),
     };
@@ -162,7 +166,7 @@ fn find_model<'t>(
 }
 
 /// The models that may answer instead: those of the settings that the key may use.
-fn fallback(table: &RouteTable, caller: &Caller, route: &Route) -> SmallVec<[ModelName; 2]> {
+pub(super) fn fallback(table: &RouteTable, caller: &Caller, route: &Route) -> SmallVec<[ModelName; 2]> {
     let names = route.settings.fallback.iter().filter(|name| {
         table.model(name.as_str()).is_some_and(|route| models::may_use(caller, route, route.model.as_str()))
     });

@@ -18,6 +18,7 @@ pub mod models;
 pub mod ops;
 pub mod phase;
 pub mod pins;
+mod realtime;
 mod responses;
 pub mod routes;
 pub mod state;

@@ -15,6 +15,8 @@ pub enum Route {
     Inference(Target),
     /// What an upstream keeps of an earlier response.
     Kept(Kept),
+    /// A session over a WebSocket.
+    Realtime(Dialect),
     Models,
     Model(String),
     /// `/admin/v1/…`, the rest of the path.
@@ -82,7 +84,12 @@ impl Route {
     /// Browsers may call these from other origins; the admin plane never.
     pub fn is_data_plane(&self) -> bool {
         match self {
-            Self::Inference(_) | Self::Kept(_) | Self::Models | Self::Model(_) | Self::Unknown(_) => true,
+            Self::Inference(_)
+            | Self::Kept(_)
+            | Self::Realtime(_)
+            | Self::Models
+            | Self::Model(_)
+            | Self::Unknown(_) => true,
             Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => false,
         }
     }
@@ -90,6 +97,7 @@ impl Route {
     pub fn operation(&self) -> Option<Operation> {
         match self {
             Self::Inference(target) => Some(target.operation),
+            Self::Realtime(_) => Some(Operation::Realtime),
             Self::Kept(_)
             | Self::Models
             | Self::Model(_)
@@ -109,7 +117,13 @@ impl Route {
             Self::Kept(Kept { part: Part::Response, .. }) => "GET, DELETE",
             Self::Kept(Kept { part: Part::Cancel, .. }) => "POST",
             Self::Kept(Kept { part: Part::InputItems, .. }) => "GET",
-            Self::Models | Self::Model(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => "GET",
+            Self::Realtime(_)
+            | Self::Models
+            | Self::Model(_)
+            | Self::Root
+            | Self::Health
+            | Self::Ready
+            | Self::Metrics => "GET",
             Self::Admin(_) | Self::Unknown(_) => "",
         }
     }
@@ -157,12 +171,15 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
     }
     match rest.split_once('/') {
         None if rest == "models" => Route::Models,
+        None if rest == "realtime" => Route::Realtime(dialect),
+        Some(("realtime", _)) => Route::Unknown(REALTIME),
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
-        _ => Route::Unknown("This version serves chat/completions, completions, embeddings, responses and models."),
+        _ => Route::Unknown("This version serves chat/completions, completions, embeddings, responses, realtime and models."),
     }
 }
 
+const REALTIME: &str = "Realtime is served over WebSocket, at …/realtime; its calls over WebRTC and SIP are not.";
 const KEPT: &str = "Of a response, this version serves GET and DELETE, POST …/cancel and GET …/input_items.";
 
 /// `{id}`, or a part below it. `compact` stands where an id would.
@@ -231,6 +248,18 @@ mod tests {
                 assert_eq!(find(&format!("{path}/resp_1{below}")), kept);
             }
         }
+    }
+
+    #[test]
+    fn realtime_has_a_path_in_each_dialect() {
+        for (path, dialect) in [
+            ("/v1/realtime", Dialect::OpenAi),
+            ("/openai/realtime", Dialect::AzureDated),
+            ("/openai/v1/realtime", Dialect::AzureV1),
+        ] {
+            assert_eq!(find(path), Route::Realtime(dialect));
+        }
+        assert!(matches!(find("/v1/realtime/calls"), Route::Unknown(tip) if tip.contains("WebSocket")));
     }
 
     #[test]

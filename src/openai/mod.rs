@@ -8,6 +8,7 @@ pub mod json;
 pub mod kept;
 pub mod prefix;
 pub mod probe;
+pub mod realtime;
 pub mod request;
 pub mod responses;
 pub mod sse;

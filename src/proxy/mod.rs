@@ -3,7 +3,7 @@
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `hedge` two side by side, `relay` the streamed
 //! rest of an answer, `books` what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how
 //! quickly a stream came, `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the
-//! settings say. `kept` asks a resource for what it keeps of an earlier answer.
+//! settings say. `kept` asks a resource for what it keeps of an earlier answer. `websocket` relays realtime sessions.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -19,4 +19,5 @@ mod pace;
 pub mod pipe;
 pub mod relay;
 pub mod spill;
+pub mod websocket;
 pub mod whereabouts;

@@ -11,3 +11,4 @@ pub mod process;
 pub mod proxy;
 pub mod report;
 mod script;
+pub mod websocket;
