@@ -175,7 +175,9 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
         Some(("realtime", _)) => Route::Unknown(REALTIME),
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
-        _ => Route::Unknown("This version serves chat/completions, completions, embeddings, responses, realtime and models."),
+        _ => Route::Unknown(
+            "This version serves chat/completions, completions, embeddings, responses, realtime and models.",
+        ),
     }
 }
 

@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_response_is_followed_from_its_beginning_to_its_bill() {
-        let begun = br#"{"type":"response.created","event_id":"e","response":{"object":"realtime.response","id":"resp_1"}}"#;
+        let begun =
+            br#"{"type":"response.created","event_id":"e","response":{"object":"realtime.response","id":"resp_1"}}"#;
         assert_eq!(read_server(begun), ServerEvent::Begun { id: "resp_1".into() });
         for (kind, expected) in [
             ("response.audio.delta", Piece::Audio(4)),
@@ -199,7 +200,8 @@ mod tests {
             let event = format!(r#"{{"delta":"abcd","response_id":"resp_1","type":"{kind}"}}"#);
             assert_eq!(read_server(event.as_bytes()), ServerEvent::Piece { id: "resp_1".into(), piece: expected });
         }
-        let done = br#"{"type":"response.done","response":{"id":"resp_1","status":"cancelled","usage":{"total_tokens":253,
+        let done =
+            br#"{"type":"response.done","response":{"id":"resp_1","status":"cancelled","usage":{"total_tokens":253,
             "input_tokens":132,"output_tokens":121,"input_token_details":{"text_tokens":119,"audio_tokens":13,
             "cached_tokens":64},"output_token_details":{"text_tokens":30,"audio_tokens":91}}}}"#;
         let ServerEvent::Ended { id, usage: Some(usage), ending: Ending::Served } = read_server(done) else {
@@ -233,7 +235,8 @@ mod tests {
 
     #[test]
     fn errors_have_the_shape_of_the_api() {
-        let error = ErrorBody { message: "No.".into(), kind: ErrorKind::Requests, param: None, code: "rate_limit_exceeded" };
+        let error =
+            ErrorBody { message: "No.".into(), kind: ErrorKind::Requests, param: None, code: "rate_limit_exceeded" };
         let event: serde_json::Value = serde_json::from_str(&error_event(&error, "event_1", Some("mine"))).unwrap();
         assert_eq!((&event["type"], &event["event_id"]), (&"error".into(), &"event_1".into()));
         assert_eq!((&event["error"]["type"], &event["error"]["event_id"]), (&"requests".into(), &"mine".into()));

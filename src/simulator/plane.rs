@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::faults::{Cause, Cut, Ending, FailBody, Fault, FaultKind};
 use super::knobs::Knobs;
-use super::reply::{Answer, Head};
 use super::realtime::SessionEnd;
+use super::reply::{Answer, Head};
 use super::request::Request;
 use super::resource::Sku;
 use super::state::{Gauge, Shared};

@@ -32,6 +32,9 @@ use crate::storage::ledger::RequestState;
 use crate::upstream::client::UpstreamClient;
 use crate::upstream::websocket::{Upgrade, Upgraded, UpstreamReader, UpstreamWriter};
 
+/// The status of a session that was opened.
+pub(super) const SWITCHED: u16 = 101;
+
 /// One admitted session and what it takes to open it.
 pub struct Knock {
     pub books: Box<Books>,
@@ -63,7 +66,11 @@ pub struct Line {
 pub enum Unopened {
     Unserved(Unserved),
     /// The client's own mistake, in Azure's words.
-    Rejected { status: u16, headers: HeaderMap, body: Bytes },
+    Rejected {
+        status: u16,
+        headers: HeaderMap,
+        body: Bytes,
+    },
 }
 
 /// Asks until a deployment opens the session.
@@ -86,12 +93,17 @@ pub async fn connect(mut knock: Knock) -> Result<Line, Unopened> {
                 lease.heard(&azure_headers::figures(|name| headers::text(&headers, name)));
                 lease.proven(Speed::Streamed { first: now.since(lease.began()), per_token: None });
                 knock.books.first_byte(now);
+                let upstream_id = headers::upstream_id(&headers).map(str::to_owned);
+                let (status, outcome, usage) = (Some(SWITCHED), Outcome::Served, Usage::default());
+                knock.books.end_attempt(AttemptEnd { status, outcome, usage, charge: Charge::None, upstream_id });
                 if knock.books.intent_committed().await.is_err() {
                     return Err(Unopened::Unserved(Unserved::LedgerLost));
                 }
                 return Ok(Line { reader, writer, headers, lease, books: knock.books });
             }
-            Ok(Answer::Rejected { status, headers, body }) => return reject(knock.books, lease, status, headers, body).await,
+            Ok(Answer::Rejected { status, headers, body }) => {
+                return reject(knock.books, lease, status, headers, body).await;
+            }
             Err(failure) => {
                 let end = tried.failed(lease, failure);
                 knock.books.end_attempt(end);

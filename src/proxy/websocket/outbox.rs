@@ -192,7 +192,10 @@ mod tests {
             writer.push(&Message::Text("x".into()));
             finish(&writer);
             drop(writer);
-            assert_eq!(next(&mut reader).await.unwrap().unwrap(), "\u{81}\u{1}x".chars().map(|c| c as u8).collect::<Vec<_>>());
+            assert_eq!(
+                next(&mut reader).await.unwrap().unwrap(),
+                "\u{81}\u{1}x".chars().map(|c| c as u8).collect::<Vec<_>>()
+            );
             assert_eq!(next(&mut reader).await.map(|end| drop(end.unwrap_err())), expected);
         }
     }

@@ -75,7 +75,8 @@ impl Over {
 
     /// What the client is told in an event before the close frame; `cut_short`: a response had begun.
     pub fn error(&self, cut_short: CutShort) -> Option<ErrorBody> {
-        let error = |kind, code, message: &str| Some(ErrorBody { message: message.to_owned(), kind, param: None, code });
+        let error =
+            |kind, code, message: &str| Some(ErrorBody { message: message.to_owned(), kind, param: None, code });
         match self {
             Self::ClientClosed(_) | Self::ClientGone | Self::ClientBroke(_) | Self::UpstreamClosed(_) => None,
             Self::UpstreamBroke(_) => error(
@@ -128,7 +129,9 @@ impl Over {
     /// How the session's own row ends.
     pub fn state(&self) -> RequestState {
         match self {
-            Self::ClientClosed(_) | Self::UpstreamClosed(_) | Self::Expired | Self::ShuttingDown => RequestState::Settled,
+            Self::ClientClosed(_) | Self::UpstreamClosed(_) | Self::Expired | Self::ShuttingDown => {
+                RequestState::Settled
+            }
             Self::ClientGone | Self::ClientBroke(_) | Self::KeyRevoked => RequestState::Cancelled,
             Self::UpstreamBroke(_) | Self::LedgerLost => RequestState::Failed,
         }
@@ -137,7 +140,9 @@ impl Over {
     /// How the rows of its unfinished responses end.
     pub fn of_turns(&self) -> RequestState {
         match self {
-            Self::ClientClosed(_) | Self::ClientGone | Self::ClientBroke(_) | Self::KeyRevoked => RequestState::Cancelled,
+            Self::ClientClosed(_) | Self::ClientGone | Self::ClientBroke(_) | Self::KeyRevoked => {
+                RequestState::Cancelled
+            }
             Self::UpstreamClosed(_)
             | Self::UpstreamBroke(_)
             | Self::Expired

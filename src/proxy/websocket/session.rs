@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::super::books::End;
-use super::handshake::Line;
+use super::handshake::{Line, SWITCHED};
 use super::outbox::{self, Reader, Writer};
 use super::over::{CutShort, Over};
 use super::turns::{Common, Turns};
@@ -85,7 +85,8 @@ struct Session {
 }
 
 async fn run(start: Start, outbox: Writer) {
-    let Start { line, payload, message_limit, caller, outside, router, recorder, metrics, label, started, limit } = start;
+    let Start { line, payload, message_limit, caller, outside, router, recorder, metrics, label, started, limit } =
+        start;
     let Line { mut reader, mut writer, headers: _, lease, books } = line;
     let deployment = lease.deployment().clone();
     let turns = Turns::new(Common { recorder, metrics, deployment: deployment.clone(), label });
@@ -118,7 +119,7 @@ async fn run(start: Start, outbox: Writer) {
     }
     outbox.push(&Message::Close(over.for_client()));
     lease.settle(over.outcome(), None);
-    let end = End { state: over.state(), status: 101, usage: Usage::default(), estimated: false };
+    let end = End { state: over.state(), status: SWITCHED, usage: Usage::default(), estimated: false };
     // Nothing of the session depends on it any more.
     let _ = books.settle(end).await;
     if over.awaits_client() {
@@ -338,7 +339,8 @@ fn event_id() -> String {
 
 fn too_many_wishes() -> ErrorBody {
     ErrorBody {
-        message: "Too many `response.create` events wait for their response. Send the next one when one is done.".into(),
+        message: "Too many `response.create` events wait for their response. Send the next one when one is done."
+            .into(),
         kind: ErrorKind::Requests,
         param: None,
         code: "rate_limit_exceeded",

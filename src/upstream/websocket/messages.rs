@@ -114,10 +114,8 @@ impl Messages {
             (OpCode::Pong, true) => Ok(Some(Message::Pong(payload.freeze()))),
             (OpCode::Close, true) => {
                 let reason = Parser::try_parse_close_payload(&payload).map_err(|_| Violation::Protocol)?;
-                let reason = reason.map(|reason| Reason {
-                    code: reason.code.into(),
-                    text: reason.description.unwrap_or_default(),
-                });
+                let reason = reason
+                    .map(|reason| Reason { code: reason.code.into(), text: reason.description.unwrap_or_default() });
                 Ok(Some(Message::Close(reason)))
             }
             (OpCode::Text | OpCode::Binary, _) if self.partial.is_some() => Err(Violation::Protocol),

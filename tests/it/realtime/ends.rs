@@ -27,19 +27,21 @@ fn a_cut_upstream_is_said_and_never_looks_like_a_good_end() {
     assert_eq!((last_error(&events), end), ("upstream_stream_cut", Frame::Close(Some(1011))));
     gateway.settle();
     let row = &turns(&gateway)[0];
-    assert_eq!((row.state.as_str(), row.estimated, row.attempts[0].charged.as_deref()), ("failed", true, Some("estimated")));
+    assert_eq!(
+        (row.state.as_str(), row.estimated, row.attempts[0].charged.as_deref()),
+        ("failed", true, Some("estimated"))
+    );
     assert_eq!(session_row(&gateway).state, "failed");
 }
 
 #[test]
 fn an_upstreams_goodbye_passes_with_its_code() {
-    for (payload, expected) in [
-        (&1000u16.to_be_bytes()[..], Some(1000)),
-        (&4001u16.to_be_bytes(), Some(4001)),
-        (&[], None),
-    ] {
+    for (payload, expected) in
+        [(&1000u16.to_be_bytes()[..], Some(1000)), (&4001u16.to_be_bytes(), Some(4001)), (&[], None)]
+    {
         let payload = payload.to_vec();
-        let azure = FakeAzure::start(Script::each(move |request| switched(request, &unmasked(CLOSE, &payload)).then_hold()));
+        let azure =
+            FakeAzure::start(Script::each(move |request| switched(request, &unmasked(CLOSE, &payload)).then_hold()));
         let gateway = TestGateway::with(|estate| region(estate, "east", azure.address(), 1));
         let mut session = try_open(&gateway, PATH, &gateway.bearer()).ok().unwrap();
         assert_eq!(session.next(), Frame::Close(expected));

@@ -40,11 +40,7 @@ fn malformed_and_oversized_frames_end_the_session_with_a_code() {
 
 #[test]
 fn messages_pass_as_they_are() {
-    let said = [
-        br#"{ "type":"session.created" , "x" : "\u00e9" }"#.to_vec(),
-        b"no json at all".to_vec(),
-        b"".to_vec(),
-    ];
+    let said = [br#"{ "type":"session.created" , "x" : "\u00e9" }"#.to_vec(), b"no json at all".to_vec(), b"".to_vec()];
     let frames: Vec<u8> = said.iter().flat_map(|text| unmasked(TEXT, text)).collect();
     let more = [frames, unmasked(BINARY, &[0, 255]), unmasked(PING, b"?")].concat();
     // Sixteen bytes of message, four of mask, two of head; then a pong of one byte.
@@ -56,7 +52,8 @@ fn messages_pass_as_they_are() {
     }
     assert_eq!(session.next(), Frame::Binary(vec![0, 255]));
     assert_eq!(session.next(), Frame::Ping(b"?".to_vec()));
-    session.frame(BINARY, b"sixteen bytes ..").leave();
+    session.frame(BINARY, b"sixteen bytes ..");
+    session.leave();
 }
 
 #[test]

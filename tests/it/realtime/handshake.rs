@@ -90,8 +90,16 @@ fn what_upstreams_are_asked_for_is_theirs_and_nothing_of_the_clients() {
             Kind::Azure => ("api-key", "x-ms-client-request-id"),
             Kind::OpenAi => ("authorization", "x-client-request-id"),
         };
-        let mut wanted =
-            vec![credential, "connection", "host", "sec-websocket-key", "sec-websocket-version", "upgrade", "user-agent", id];
+        let mut wanted = vec![
+            credential,
+            "connection",
+            "host",
+            "sec-websocket-key",
+            "sec-websocket-version",
+            "upgrade",
+            "user-agent",
+            id,
+        ];
         wanted.sort_unstable();
         assert_eq!(names, wanted, "{path}");
         assert!(request.header(credential).unwrap().ends_with(AZURE_KEY));
@@ -120,7 +128,12 @@ fn mistakes_are_refused_before_the_switch() {
     for (path, lines, status, code) in [
         (PATH, String::new(), 401, "invalid_api_key"),
         (PATH, "authorization: Bearer sk-wrong\r\n".to_owned(), 401, "invalid_api_key"),
-        (PATH, "sec-websocket-protocol: realtime, openai-insecure-api-key.sk-wrong\r\n".to_owned(), 401, "invalid_api_key"),
+        (
+            PATH,
+            "sec-websocket-protocol: realtime, openai-insecure-api-key.sk-wrong\r\n".to_owned(),
+            401,
+            "invalid_api_key",
+        ),
         ("/v1/realtime?model=gpt-realtime&api-key=", String::new(), 401, "invalid_api_key"),
         (PATH, format!("api-key: {chats_only}\r\n"), 403, "model_not_allowed"),
         ("/v1/realtime", bearer.clone(), 400, "missing_model"),
@@ -208,7 +221,8 @@ fn what_is_no_handshake_is_nonsense_and_what_hangs_is_given_up() {
 
 #[test]
 fn azures_own_refusal_passes() {
-    let body = r#"{"error":{"code":"OperationNotSupported","message":"The realtime operation does not work with it."}}"#;
+    let body =
+        r#"{"error":{"code":"OperationNotSupported","message":"The realtime operation does not work with it."}}"#;
     let azure = FakeAzure::start(Script::always(Reply::json(400, body).with_header("apim-request-id: 4f6b")));
     let gateway = TestGateway::with(|estate| region(estate, "east", azure.address(), 1));
     let refusal = try_open(&gateway, PATH, &gateway.bearer()).err().expect("it was refused");

@@ -16,7 +16,10 @@ const TURNS: usize = 4;
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
     /// All turns, and the tokens that it was told.
-    Whole { input: u64, output: u64 },
+    Whole {
+        input: u64,
+        output: u64,
+    },
     Cut,
 }
 

@@ -1,7 +1,7 @@
 //! What sessions cost: each response one row, exact where Azure said so, estimated where it could not.
 
-use aoai_gateway::domain::money::Price;
 use aoai_gateway::domain::ids::ModelName;
+use aoai_gateway::domain::money::Price;
 use aoai_gateway::settings::model::Model;
 
 use super::*;
@@ -11,7 +11,8 @@ use crate::support::websocket::{Frame, masked};
 #[test]
 fn every_response_is_a_row_of_its_own_before_its_client_knows() {
     let (azure, gateway) = world(|_| {});
-    let mut session = try_open(&gateway, PATH, &format!("{}x-request-id: my-session\r\n", gateway.bearer())).ok().unwrap();
+    let mut session =
+        try_open(&gateway, PATH, &format!("{}x-request-id: my-session\r\n", gateway.bearer())).ok().unwrap();
     for turn in 1..=3 {
         session.say(&item("What is the weather like, and why?")).say(&create());
         let events = session.until("response.done");

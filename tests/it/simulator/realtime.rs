@@ -35,10 +35,9 @@ async fn both_families_open_sessions_and_refuse_what_azure_refuses() {
     let refusal = knock(address, PREVIEW, &format!("api-key: {KEY}\r\n")).err().unwrap();
     assert_eq!(refusal.status, 429);
     assert!(refusal.text().contains("onHandshake") && refusal.header("retry-after-ms").is_some());
-    for (path, audio) in [
-        (PREVIEW, "response.audio.delta"),
-        ("/openai/v1/realtime?model=rt", "response.output_audio.delta"),
-    ] {
+    for (path, audio) in
+        [(PREVIEW, "response.audio.delta"), ("/openai/v1/realtime?model=rt", "response.output_audio.delta")]
+    {
         let mut session = open(address, path).unwrap();
         assert_eq!(session.event()["type"], "session.created");
         session.say(&json!({"type": "response.create"})).wait_for(audio);
@@ -73,9 +72,7 @@ async fn the_journal_has_an_entry_for_each_response_as_it_was_told() {
 async fn sessions_end_on_command() {
     let simulator = region().await;
     let control = simulator.control();
-    for (how, expected) in
-        [(SessionEnd::Cut, Frame::End), (SessionEnd::Close(1013), Frame::Close(Some(1013)))]
-    {
+    for (how, expected) in [(SessionEnd::Cut, Frame::End), (SessionEnd::Close(1013), Frame::Close(Some(1013)))] {
         let mut session = open(simulator.addr(), PREVIEW).unwrap();
         session.wait_for("session.created");
         assert_eq!((control.sessions(), control.end_sessions(9, how)), (1, 1));
