@@ -75,7 +75,7 @@ pub async fn serve(
     told.in_books = true;
     let routing = table.settings.routing.clone();
     let (router, client) = (worker.router.clone(), worker.client.clone());
-    let limit = routing.session_limit;
+    let (limit, patience) = (routing.session_limit, routing.stream_idle_timeout);
     let knock = Knock {
         books,
         demand,
@@ -116,6 +116,7 @@ pub async fn serve(
         label: label.as_str().to_owned(),
         started,
         limit,
+        patience,
     };
     Ok(response.body(websocket::start(start)))
 }

@@ -241,14 +241,16 @@ async fn ask(knock: &Knock, deployment: &Arc<Deployment>, authorization: &Author
     };
     match knock.client.upgrade(upgrade).await {
         Ok(Upgraded::Open { reader, writer, headers }) => Ok(Answer::Open { reader, writer, headers }),
-        Ok(Upgraded::Refused { status, headers, body }) => judge(knock, status.as_u16(), headers, body),
+        Ok(Upgraded::Refused { status, headers, body }) => {
+            judge(knock, status.as_u16(), headers, body).map_err(|failure| *failure)
+        }
         // No session, so nothing that is billed.
         Err(error) => Err(Failure { charge: Charge::None, ..Failure::from(error) }),
     }
 }
 
 /// What a refused handshake means.
-fn judge(knock: &Knock, status: u16, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
+fn judge(knock: &Knock, status: u16, headers: HeaderMap, body: Bytes) -> Result<Answer, Box<Failure>> {
     let outcome = match reply::classify(status) {
         Verdict::Reject => return Ok(Answer::Rejected { status, headers, body }),
         Verdict::Answer => Outcome::Faulted(Fault::InvalidResponse),
@@ -261,12 +263,12 @@ fn judge(knock: &Knock, status: u16, headers: HeaderMap, body: Bytes) -> Result<
         }
         Verdict::Fail(outcome) => outcome,
     };
-    Err(Failure {
+    Err(Box::new(Failure {
         outcome,
         status: Some(status),
         charge: Charge::None,
         figures: azure_headers::figures(|name| headers::text(&headers, name)),
         upstream_id: headers::upstream_id(&headers).map(str::to_owned),
         detail: format!("status {status}"),
-    })
+    }))
 }

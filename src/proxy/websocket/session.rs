@@ -4,17 +4,17 @@
 //! in the API's own shape where there is something to say, and as a close frame with a code. A cut upstream never looks
 //! like a good end. What a client may not do is said in an event, and the session goes on.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
 use bytes::Bytes;
 use futures_core::future::LocalBoxFuture;
-use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::super::books::End;
+use super::client::{Client, Left};
 use super::handshake::{Line, SWITCHED};
 use super::outbox::{self, Reader, Writer};
 use super::over::{CutShort, Over};
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::realtime::{self, ClientEvent, ServerEvent};
 use crate::router::RouterHandle;
-use crate::upstream::websocket::messages::{Message, Messages, Peer, Reason, Violation};
+use crate::upstream::websocket::messages::{Message, Reason};
 use crate::upstream::websocket::{UpstreamReader, UpstreamWriter};
 
 /// A key that was revoked may be used this long, and no session outlives its time by more.
@@ -37,6 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// Orders to the upstream that are the gateway's own; it has one for each response that it did not ask for.
 const MOST_ORDERS: usize = 16;
+
+/// What the gateway's own pings hold.
+const QUESTION: &[u8] = b"aoai-gateway";
 
 /// What a session is told from outside.
 pub struct Outside {
@@ -65,6 +68,8 @@ pub struct Start {
     pub started: Timestamp,
     /// How long it may last.
     pub limit: Duration,
+    /// How long its client may be silent; it is asked before whether it is still there.
+    pub patience: Duration,
 }
 
 /// Starts the session on this thread; gives what actix sends.
@@ -82,11 +87,34 @@ struct Session {
     route: Arc<Route>,
     router: RouterHandle,
     explain: fn(Limited) -> ErrorBody,
+    /// When the client last said anything.
+    heard: Cell<Timestamp>,
+    /// Whether an event of the upstream's is with the ledger, and its client does not have it yet.
+    is_booking: Cell<bool>,
+}
+
+/// In time.
+#[derive(Clone, Copy)]
+struct Limits {
+    ends: Timestamp,
+    patience: Duration,
 }
 
 async fn run(start: Start, outbox: Writer) {
-    let Start { line, payload, message_limit, caller, outside, router, recorder, metrics, label, started, limit } =
-        start;
+    let Start {
+        line,
+        payload,
+        message_limit,
+        caller,
+        outside,
+        router,
+        recorder,
+        metrics,
+        label,
+        started,
+        limit,
+        patience,
+    } = start;
     let Line { mut reader, mut writer, headers: _, lease, books } = line;
     let deployment = lease.deployment().clone();
     let turns = Turns::new(Common { recorder, metrics, deployment: deployment.clone(), label });
@@ -97,13 +125,16 @@ async fn run(start: Start, outbox: Writer) {
         route: books.route().clone(),
         router,
         explain: outside.explain,
+        heard: Cell::new(time::now()),
+        is_booking: Cell::new(false),
     };
-    let mut client = Client { payload, messages: Messages::new(Peer::Client, message_limit) };
+    let limits = Limits { ends: started.after(limit), patience };
+    let mut client = Client::new(payload, message_limit);
     let (orders, mut ordered) = mpsc::channel(MOST_ORDERS);
     let over = tokio::select! {
-        over = session.from_client(&mut client, &mut writer, &mut ordered) => over,
-        over = session.from_upstream(&mut reader, &orders) => over,
-        over = session.watch(outside, started, limit) => over,
+        over = session.upwards(&mut client, &mut writer, &mut ordered) => over,
+        over = session.downwards(&mut reader, &orders) => over,
+        over = session.watch(outside, limits) => over,
     };
     tracing::debug!(resource = %deployment.resource, deployment = %deployment.name, over = over.reason(), "session ended");
     hang_up(reader, writer, over.for_upstream());
@@ -141,7 +172,7 @@ fn hang_up(reader: UpstreamReader, mut writer: UpstreamWriter, reason: Option<Op
 
 impl Session {
     /// From the client to the upstream, and between two messages what the gateway itself has to order there.
-    async fn from_client(
+    async fn upwards(
         &self,
         client: &mut Client,
         upstream: &mut UpstreamWriter,
@@ -151,7 +182,7 @@ impl Session {
             let message = tokio::select! {
                 biased;
                 Some(order) = ordered.recv() => order,
-                message = client.next() => match message {
+                message = self.hear(client) => match message {
                     Err(Left::Gone) => return Over::ClientGone,
                     Err(Left::Broke(violation)) => return Over::ClientBroke(violation),
                     Ok(Message::Close(reason)) => return Over::ClientClosed(reason),
@@ -165,6 +196,8 @@ impl Session {
                             continue;
                         }
                     },
+                    // The answer to a question of ours.
+                    Ok(Message::Pong(payload)) if payload == QUESTION => continue,
                     Ok(message @ (Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => message,
                 },
             };
@@ -173,6 +206,12 @@ impl Session {
                 return std::future::pending().await;
             }
         }
+    }
+
+    async fn hear(&self, client: &mut Client) -> Result<Message, Left> {
+        let message = client.next().await;
+        self.heard.set(time::now());
+        message
     }
 
     /// Notes what a client's event means; what its limits do not allow is answered instead of sent on.
@@ -199,7 +238,7 @@ impl Session {
     }
 
     /// From the upstream to the client. What is said of a response's cost is committed before it is passed on.
-    async fn from_upstream(&self, upstream: &mut UpstreamReader, orders: &mpsc::Sender<Message>) -> Over {
+    async fn downwards(&self, upstream: &mut UpstreamReader, orders: &mpsc::Sender<Message>) -> Over {
         loop {
             if self.outbox.room().await.is_err() {
                 return Over::ClientGone;
@@ -208,6 +247,7 @@ impl Session {
                 Err(broken) => return Over::UpstreamBroke(broken),
                 Ok(Message::Close(reason)) => return Over::UpstreamClosed(reason),
                 Ok(Message::Text(event)) => {
+                    self.is_booking.set(true);
                     let refusal = match self.hear_upstream(&event, orders).await {
                         Ok(refusal) => refusal,
                         Err(over) => return over,
@@ -216,6 +256,7 @@ impl Session {
                     if let Some(refusal) = refusal {
                         self.outbox.push(&refusal);
                     }
+                    self.is_booking.set(false);
                 }
                 Ok(message @ (Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => self.outbox.push(&message),
             }
@@ -225,11 +266,12 @@ impl Session {
     /// Books what an upstream's event means; gives what the client is to be told beside it.
     async fn hear_upstream(&self, event: &Bytes, orders: &mpsc::Sender<Message>) -> Result<Option<Message>, Over> {
         match realtime::read_server(event) {
+            ServerEvent::Begun { id } if self.turns.borrow().is_known(&id) => Ok(None),
             ServerEvent::Begun { id } => {
                 let granted = self.turns.borrow_mut().granted();
                 match granted {
-                    Some(permit) => self.begin(&id, permit).map(|()| None),
-                    None => self.begin_unasked(&id, orders),
+                    Some(permit) => self.begin(&id, permit).await.map(|()| None),
+                    None => self.begin_unasked(&id, orders).await,
                 }
             }
             ServerEvent::Piece { id, piece } => {
@@ -239,10 +281,11 @@ impl Session {
             ServerEvent::Ended { id, usage, ending } => {
                 if !self.turns.borrow().is_known(&id) {
                     let permit = self.turns.borrow_mut().granted();
-                    self.begin(&id, permit.unwrap_or_else(|| self.caller.borrow().admit_begun()))?;
+                    let permit = permit.unwrap_or_else(|| self.caller.borrow().admit_begun());
+                    self.begin(&id, permit).await?;
                 }
                 let ended = self.turns.borrow_mut().end(&id, usage, ending);
-                ended.await.map_err(|_| Over::LedgerLost)?;
+                ended.await.map_err(|LedgerLost| Over::LedgerLost)?;
                 Ok(None)
             }
             ServerEvent::Refused { about } => {
@@ -253,23 +296,26 @@ impl Session {
         }
     }
 
-    fn begin(&self, id: &str, permit: Permit) -> Result<(), Over> {
+    /// Opens the books of a response; resolves when the ledger knows of it.
+    async fn begin(&self, id: &str, permit: Permit) -> Result<(), Over> {
         // A reload may have changed its price.
-        let table = self.router.table();
-        let route = table.model(self.route.model.as_str()).unwrap_or(&self.route).clone();
-        let begun = self.turns.borrow_mut().begin(id, &self.caller.borrow(), route, permit);
-        begun.map_err(|LedgerFull| Over::LedgerLost)
+        let route = self.router.table().model(self.route.model.as_str()).unwrap_or(&self.route).clone();
+        let begun = self.turns.borrow().begin(id, &self.caller.borrow(), route, permit);
+        let turn = begun.map_err(|LedgerFull| Over::LedgerLost)?;
+        turn.committed().await.map_err(|LedgerLost| Over::LedgerLost)?;
+        self.turns.borrow_mut().add(turn);
+        Ok(())
     }
 
     /// The upstream answers speech by itself. What the caller's limits do not allow is stopped at once; what has been
     /// said by then is booked like anything else.
-    fn begin_unasked(&self, id: &str, orders: &mpsc::Sender<Message>) -> Result<Option<Message>, Over> {
+    async fn begin_unasked(&self, id: &str, orders: &mpsc::Sender<Message>) -> Result<Option<Message>, Over> {
         let admitted = self.caller.borrow().admit_within();
         match admitted {
-            Ok(permit) => self.begin(id, permit).map(|()| None),
+            Ok(permit) => self.begin(id, permit).await.map(|()| None),
             Err(limited) => {
                 let permit = self.caller.borrow().admit_begun();
-                self.begin(id, permit)?;
+                self.begin(id, permit).await?;
                 let cancel = Message::Text(realtime::cancel_event(id, &event_id()).into());
                 // Should the upstream take nothing, the response goes on, and is paid for.
                 let _ = orders.try_send(cancel);
@@ -279,52 +325,36 @@ impl Session {
     }
 
     /// Resolves when the session must end for a reason of the gateway's, or its client has left unheard.
-    async fn watch(&self, outside: Outside, started: Timestamp, limit: Duration) -> Over {
+    async fn watch(&self, outside: Outside, Limits { ends, patience }: Limits) -> Over {
         let Outside { caller, is_draining, cut, explain: _ } = outside;
         let looking = async {
+            let mut asked = self.heard.get();
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
+                let (now, heard) = (time::now(), self.heard.get());
+                if now.since(heard) >= patience {
+                    return Over::ClientGone;
+                }
+                // A client whose machine is gone says nothing, and nothing else says so.
+                if now.since(heard.max(asked)) >= patience / 4 {
+                    asked = now;
+                    self.outbox.push(&Message::Ping(Bytes::from_static(QUESTION)));
+                }
                 match caller() {
                     Some(present) => *self.caller.borrow_mut() = present,
                     None => return Over::KeyRevoked,
                 }
-                if is_draining() && !self.turns.borrow().are_open() {
+                if is_draining() && !self.is_booking.get() && !self.turns.borrow().are_open() {
                     return Over::ShuttingDown;
                 }
             }
         };
-        let left = limit.saturating_sub(time::now().since(started));
+        let left = ends.since(time::now());
         tokio::select! {
             () = self.outbox.gone() => Over::ClientGone,
             over = looking => over,
             () = tokio::time::sleep(left) => Over::Expired,
             () = cut => Over::ShuttingDown,
-        }
-    }
-}
-
-/// The client's side, as far as it is read.
-struct Client {
-    payload: Payload,
-    messages: Messages,
-}
-
-enum Left {
-    Gone,
-    Broke(Violation),
-}
-
-impl Client {
-    /// The next message. Dropped before it is ready, nothing is lost.
-    async fn next(&mut self) -> Result<Message, Left> {
-        loop {
-            if let Some(message) = self.messages.next().map_err(Left::Broke)? {
-                return Ok(message);
-            }
-            match self.payload.next().await {
-                Some(Ok(bytes)) => self.messages.feed(&bytes),
-                Some(Err(_)) | None => return Err(Left::Gone),
-            }
         }
     }
 }

@@ -54,7 +54,7 @@ struct Wish {
 }
 
 /// A response that has begun.
-struct Turn {
+pub struct Turn {
     id: String,
     books: Box<Books>,
     /// What it probably reads, and what has come of it.
@@ -104,7 +104,8 @@ impl Turns {
         self.wishes.pop_front().map(|wish| wish.permit)
     }
 
-    pub fn begin(&mut self, id: &str, caller: &Caller, route: Arc<Route>, permit: Permit) -> Result<(), LedgerFull> {
+    /// A response that has begun; it is the session's when it is added.
+    pub fn begin(&self, id: &str, caller: &Caller, route: Arc<Route>, permit: Permit) -> Result<Turn, LedgerFull> {
         let Common { recorder, metrics, deployment, label } = &self.common;
         let input_tokens = self.context;
         let entry = recorder.admit(Intent {
@@ -122,8 +123,11 @@ impl Turns {
         let mut books = Books::open(Opening { entry, route, metrics: metrics.clone(), permit, started });
         books.begin_attempt(deployment, started);
         let usage = Usage { input_tokens, ..Usage::default() };
-        self.open.push(Turn { id: id.to_owned(), books, usage, begun: false, recorded: started });
-        Ok(())
+        Ok(Turn { id: id.to_owned(), books, usage, begun: false, recorded: started })
+    }
+
+    pub fn add(&mut self, turn: Turn) {
+        self.open.push(turn);
     }
 
     pub fn is_known(&self, id: &str) -> bool {
@@ -178,6 +182,11 @@ impl Turns {
 }
 
 impl Turn {
+    /// Resolves when the ledger knows of it: then its client may.
+    pub async fn committed(&self) -> Result<(), LedgerLost> {
+        self.books.intent_committed().await
+    }
+
     async fn settle(self, told: Option<Usage>, outcome: Outcome, state: RequestState) -> Result<(), LedgerLost> {
         let Self { id, mut books, usage, .. } = self;
         let (usage, charge) = match told {

@@ -89,7 +89,7 @@ impl Messages {
     }
 
     /// The next message that is whole.
-    pub fn next(&mut self) -> Result<Option<Message>, Violation> {
+    pub fn pop(&mut self) -> Result<Option<Message>, Violation> {
         loop {
             let gathered = self.partial.as_ref().map_or(0, |partial| partial.bytes.len());
             if announced(&self.buffer).is_some_and(|length| length > (self.limit - gathered) as u64) {
@@ -194,7 +194,7 @@ mod tests {
         // Byte by byte: a frame may come in any pieces.
         for byte in bytes {
             messages.feed(&[*byte]);
-            while let Some(message) = messages.next()? {
+            while let Some(message) = messages.pop()? {
                 found.push(message);
             }
         }
@@ -259,9 +259,9 @@ mod tests {
             }
             reader.feed(&out);
             for message in &messages {
-                assert_eq!(reader.next(), Ok(Some(message.clone())));
+                assert_eq!(reader.pop(), Ok(Some(message.clone())));
             }
-            assert_eq!(reader.next(), Ok(None));
+            assert_eq!(reader.pop(), Ok(None));
         }
     }
 }

@@ -84,7 +84,7 @@ impl UpstreamReader {
     /// The next message. Dropped before it is ready, nothing is lost.
     pub async fn next(&mut self) -> Result<Message, Broken> {
         loop {
-            if let Some(message) = self.messages.next().map_err(Broken::Invalid)? {
+            if let Some(message) = self.messages.pop().map_err(Broken::Invalid)? {
                 return Ok(message);
             }
             match self.wire.read_buf(self.messages.buffer()).await {

@@ -44,9 +44,9 @@ fn an_upstreams_goodbye_passes_with_its_code() {
             FakeAzure::start(Script::each(move |request| switched(request, &unmasked(CLOSE, &payload)).then_hold()));
         let gateway = TestGateway::with(|estate| region(estate, "east", azure.address(), 1));
         let mut session = try_open(&gateway, PATH, &gateway.bearer()).ok().unwrap();
-        assert_eq!(session.next(), Frame::Close(expected));
+        assert_eq!(session.hear(), Frame::Close(expected));
         session.frame(CLOSE, &1000u16.to_be_bytes());
-        assert_eq!(session.next(), Frame::End);
+        assert_eq!(session.hear(), Frame::End);
         gateway.settle();
         assert_eq!(session_row(&gateway).state, "settled");
     }
@@ -180,4 +180,24 @@ fn a_silent_upstream_is_left_to_its_client() {
     session.close();
     gateway.settle();
     assert_eq!((session_row(&gateway).state.as_str(), turns(&gateway).len()), ("settled", 0));
+}
+
+/// A machine that was switched off sends no FIN; one that is only silent answers when it is asked.
+#[test]
+fn a_client_that_does_not_answer_any_more_is_given_up() {
+    let (azure, gateway) = world(|estate| estate.0.routing.stream_idle_timeout = Duration::from_secs(2));
+    let mut there = open(&gateway);
+    let mut vanished = open(&gateway);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        match there.hear() {
+            Frame::Ping(question) => there.frame(0x8a, &question),
+            other => panic!("{other:?}"),
+        };
+    }
+    let (events, end) = vanished.end();
+    assert_eq!((last_error(&events), end), ("none", Frame::Close(None)));
+    there.say(&item("Still here.")).wait_for("conversation.item.added");
+    assert_eq!(azure.control().sessions(), 1);
+    there.close();
 }

@@ -48,10 +48,10 @@ fn messages_pass_as_they_are() {
     let gateway = TestGateway::with(|estate| region(estate, "east", azure.address(), 1));
     let mut session = try_open(&gateway, PATH, &gateway.bearer()).ok().unwrap();
     for text in said {
-        assert_eq!(session.next(), Frame::Text(String::from_utf8(text).unwrap()));
+        assert_eq!(session.hear(), Frame::Text(String::from_utf8(text).unwrap()));
     }
-    assert_eq!(session.next(), Frame::Binary(vec![0, 255]));
-    assert_eq!(session.next(), Frame::Ping(b"?".to_vec()));
+    assert_eq!(session.hear(), Frame::Binary(vec![0, 255]));
+    assert_eq!(session.hear(), Frame::Ping(b"?".to_vec()));
     session.frame(BINARY, b"sixteen bytes ..");
     session.leave();
 }
@@ -61,10 +61,10 @@ fn pings_reach_the_other_end_and_so_does_a_goodbye_without_a_reason() {
     let (azure, gateway) = world(|_| {});
     let mut session = open(&gateway);
     session.frame(PING, b"are you there");
-    assert_eq!(session.next(), Frame::Pong(b"are you there".to_vec()));
+    assert_eq!(session.hear(), Frame::Pong(b"are you there".to_vec()));
     session.frame(CLOSE, b"");
-    assert_eq!(session.next(), Frame::Close(None));
-    assert_eq!(session.next(), Frame::End);
+    assert_eq!(session.hear(), Frame::Close(None));
+    assert_eq!(session.hear(), Frame::End);
     gateway.settle();
     assert_eq!(azure.control().sessions(), 0);
 }

@@ -36,7 +36,7 @@ fn live(gateway: &TestGateway, ready: &AtomicUsize) -> Fate {
         session.say(&json!({"type": "input_audio_buffer.commit"})).say(&create());
         let mut spoken = 0;
         loop {
-            let event: Value = match session.next() {
+            let event: Value = match session.hear() {
                 Frame::Text(text) => serde_json::from_str(&text).unwrap(),
                 Frame::Close(code) => {
                     assert_eq!(code, Some(1011), "only a cut ends a session here");

@@ -159,7 +159,7 @@ fn text_in_fragments_is_one_message() {
     let (first, second) = event.as_bytes().split_at(9);
     session.write(&[masked(0x01, first), masked(0x89, b"!"), masked(0x80, second)].concat());
     let is_pong = |frame: &Frame| *frame == Frame::Pong(b"!".to_vec());
-    while !is_pong(&session.next()) {}
+    while !is_pong(&session.hear()) {}
     session.wait_for("response.done");
     session.close();
     gateway.settle();

@@ -86,7 +86,7 @@ async fn sessions_end_on_command() {
     let mut session = open(simulator.addr(), PREVIEW).unwrap();
     session.wait_for("session.created");
     session.frame(CLOSE, b"");
-    assert_eq!(session.next(), Frame::Close(None));
+    assert_eq!(session.hear(), Frame::Close(None));
     idle(&simulator).await;
     let entry = control.journal().into_iter().find(|entry| entry.method == "WS").unwrap();
     assert!(entry.charged && !entry.completed && entry.completion_tokens <= 20, "{entry:?}");

@@ -98,7 +98,7 @@ impl WebSocket {
 
     /// The next frame.
     #[track_caller]
-    pub fn next(&mut self) -> Frame {
+    pub fn hear(&mut self) -> Frame {
         loop {
             if let Some(frame) = self.take() {
                 return frame;
@@ -118,7 +118,7 @@ impl WebSocket {
     /// The next event.
     #[track_caller]
     pub fn event(&mut self) -> Value {
-        match self.next() {
+        match self.hear() {
             Frame::Text(text) => serde_json::from_str(&text).unwrap(),
             other => panic!("no event but {other:?}"),
         }
@@ -149,7 +149,7 @@ impl WebSocket {
     pub fn end(&mut self) -> (Vec<Value>, Frame) {
         let mut events = Vec::new();
         loop {
-            match self.next() {
+            match self.hear() {
                 Frame::Text(text) => events.push(serde_json::from_str(&text).unwrap()),
                 Frame::Binary(_) | Frame::Ping(_) | Frame::Pong(_) => {}
                 end @ (Frame::Close(_) | Frame::End) => return (events, end),
