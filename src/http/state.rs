@@ -17,6 +17,7 @@ use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
 use crate::limits::Callers;
 use crate::metrics::Metrics;
+use crate::proxy::unseen::Accounted;
 use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
 use crate::settings::{self, Settings};
@@ -48,6 +49,8 @@ pub struct House {
     pub pins: Pins,
     /// Where each value in force comes from; what is not here is a default.
     pub origins: RwLock<Arc<BTreeMap<String, settings::Origin>>>,
+    /// Work that was told afterwards and is in the ledger.
+    pub accounted: Arc<Accounted>,
     /// Where the settings come from; none when there is no settings directory.
     pub settings_source: OnceLock<settings::Source>,
     /// Asks the reloader; none when there is no settings directory.

@@ -158,6 +158,7 @@ impl Gateway {
             decisions: Decisions::default(),
             pins: Pins::default(),
             origins: std::sync::RwLock::new(Arc::new(origins)),
+            accounted: Arc::default(),
             settings_source: std::sync::OnceLock::new(),
             reloads: std::sync::OnceLock::new(),
         });

@@ -170,6 +170,7 @@ impl List {
             listen,
             workers,
             body_limit,
+            upload_limit,
             head_timeout,
             body_idle_timeout,
             body_timeout,
@@ -181,6 +182,7 @@ impl List {
         self.text(&["server", "listen"], &listen.to_string());
         self.plain(&["server", "workers"], workers);
         self.text(&["server", "body_limit"], &values::size_text(*body_limit));
+        self.text(&["server", "upload_limit"], &values::size_text(*upload_limit));
         self.duration(&["server", "head_timeout"], *head_timeout);
         self.duration(&["server", "body_idle_timeout"], *body_idle_timeout);
         self.duration(&["server", "body_timeout"], *body_timeout);

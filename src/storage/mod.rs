@@ -17,6 +17,7 @@ pub mod ledger;
 mod lock;
 mod meta;
 mod migrations;
+pub mod objects;
 pub mod page;
 pub mod pins;
 mod place;

@@ -113,6 +113,8 @@ diesel::table! {
         model -> Text,
         created_at -> BigInt,
         expires_at -> BigInt,
+        kind -> Text,
+        purpose -> Text,
     }
 }
 
