@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
-use super::{admin, cors, forms, inference, models, objects, ops, responses};
+use super::{admin, cors, forms, inference, models, objects, openapi, ops, pages, responses};
 use crate::domain::demand::Operation;
 use crate::domain::ids::RequestId;
 use crate::limits::RequestFigures;
@@ -104,7 +104,7 @@ async fn handle(
     let is_get = method == Method::GET || method == Method::HEAD;
     let here = match worker.surface {
         Surface::All => true,
-        Surface::Public => !matches!(route, Route::Admin(_) | Route::Metrics),
+        Surface::Public => !matches!(route, Route::Admin(_) | Route::Metrics | Route::OpenApi | Route::Docs),
         Surface::Admin => !matches!(
             route,
             Route::Inference(_) | Route::Kept(_) | Route::Form(_) | Route::Object(..) | Route::Models | Route::Model(_)
@@ -134,6 +134,8 @@ async fn handle(
         Route::Health if is_get => Ok(ops::health()),
         Route::Ready if is_get => Ok(ops::ready(worker)),
         Route::Metrics if is_get => ops::metrics(worker),
+        Route::OpenApi if is_get => Ok(openapi::document()),
+        Route::Docs if is_get => Ok(pages::docs()),
         Route::Unknown(tip) => Err(ApiError::unknown_path(request.path(), tip)),
         Route::Inference(_)
         | Route::Kept(_)
@@ -143,7 +145,9 @@ async fn handle(
         | Route::Root
         | Route::Health
         | Route::Ready
-        | Route::Metrics => Err(ApiError::wrong_method(route.method())),
+        | Route::Metrics
+        | Route::OpenApi
+        | Route::Docs => Err(ApiError::wrong_method(route.method())),
     }
 }
 

@@ -28,6 +28,10 @@ pub enum Route {
     Health,
     Ready,
     Metrics,
+    /// The OpenAPI document.
+    OpenApi,
+    /// Its page for people.
+    Docs,
     /// Nothing; with a tip for the client.
     Unknown(&'static str),
 }
@@ -94,7 +98,9 @@ impl Route {
             | Self::Models
             | Self::Model(_)
             | Self::Unknown(_) => true,
-            Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => false,
+            Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Docs => {
+                false
+            }
         }
     }
 
@@ -110,6 +116,8 @@ impl Route {
             | Self::Health
             | Self::Ready
             | Self::Metrics
+            | Self::OpenApi
+            | Self::Docs
             | Self::Unknown(_) => None,
         }
     }
@@ -122,7 +130,14 @@ impl Route {
             Self::Kept(Kept { part: Part::Response, .. }) => "GET, DELETE",
             Self::Kept(Kept { part: Part::Cancel, .. }) => "POST",
             Self::Kept(Kept { part: Part::InputItems, .. }) => "GET",
-            Self::Models | Self::Model(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => "GET",
+            Self::Models
+            | Self::Model(_)
+            | Self::Root
+            | Self::Health
+            | Self::Ready
+            | Self::Metrics
+            | Self::OpenApi
+            | Self::Docs => "GET",
             Self::Admin(_) | Self::Unknown(_) => "",
         }
     }
@@ -136,6 +151,8 @@ pub fn find(path: &str) -> Route {
         "/healthz" => return Route::Health,
         "/readyz" => return Route::Ready,
         "/metrics" => return Route::Metrics,
+        "/openapi.json" => return Route::OpenApi,
+        "/docs" => return Route::Docs,
         _ => {}
     }
     if let Some(rest) = path.strip_prefix("/admin/v1/") {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
+mod admin;
 mod affinity;
 mod chat;
 mod classes;
