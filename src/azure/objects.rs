@@ -79,7 +79,7 @@ mod tests {
             let segments: Vec<_> = family.path().split('/').skip(1).map(str::to_owned).collect();
             path(kind, version, None, family, &segments, "")
         };
-        let azure = |version, family| ask(Kind::Azure, version, family);
+        let azure = |version: &ApiVersion, family| ask(Kind::Azure, version, family);
         assert_eq!(azure(&stable, Family::Files), "/openai/files?api-version=2024-10-21");
         assert_eq!(azure(&stable, Family::Assistants), "/openai/assistants?api-version=2025-04-01-preview");
         assert_eq!(azure(&preview, Family::Threads), "/openai/threads?api-version=2025-03-01-preview");
