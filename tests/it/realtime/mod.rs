@@ -5,6 +5,8 @@ mod frames;
 mod handshake;
 mod limits;
 mod load;
+mod sdk;
+mod transport;
 mod usage;
 
 use std::collections::BTreeMap;
