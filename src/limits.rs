@@ -69,9 +69,28 @@ impl Caller {
 
     /// Takes one request from each limit. One that the user's limits refuse has counted against the key's rate.
     pub fn admit(self: &Arc<Self>) -> Result<Permit, Limited> {
-        let (place, figures) = self.meter.admit()?;
-        let shared = self.user.as_ref().map(|user| user.admit()).transpose()?;
-        Ok(Permit::new(self.clone(), (place, shared.map(|(place, _)| place)), figures))
+        let own = self.meter.place()?;
+        let shared = self.user.as_ref().map(|user| user.place()).transpose()?;
+        Ok(Permit::new(self.clone(), (Some(own), shared), self.take_request()?))
+    }
+
+    /// Takes one request of a session that has been admitted: it has its place already.
+    pub fn admit_within(self: &Arc<Self>) -> Result<Permit, Limited> {
+        Ok(Permit::new(self.clone(), (None, None), self.take_request()?))
+    }
+
+    /// For what a session's upstream has begun without being asked; it is under way whatever the limits say.
+    pub fn admit_begun(self: &Arc<Self>) -> Permit {
+        Permit::new(self.clone(), (None, None), None)
+    }
+
+    /// The key's own figures.
+    fn take_request(&self) -> Result<Option<Figures>, Limited> {
+        let figures = self.meter.take_request()?;
+        if let Some(user) = &self.user {
+            user.take_request()?;
+        }
+        Ok(figures)
     }
 
     /// Whether the key may use a model known by any of `names`.
@@ -349,6 +368,25 @@ mod tests {
         drop(permit);
         assert!(callers.find(&hash("a")).unwrap().admit().is_ok());
         assert!(callers.find(&hash("b")).is_none());
+    }
+
+    #[test]
+    fn another_secret_is_no_other_caller() {
+        let callers = Callers::default();
+        let limited = grant(Limits { rpm: Some(60), burst: Some(1), ..UNLIMITED });
+        callers.replace([(hash("old"), limited.clone())]);
+        let _permit = callers.find(&hash("old")).unwrap().admit().unwrap();
+        let until = WallTime(2_000);
+        callers.replace([(hash("new"), limited.clone())]);
+        callers.replace_old([OldSecret { hash: hash("old"), key_id: limited.key_id, until }]);
+        assert!(callers.find(&hash("old")).is_none());
+        for caller in [callers.find(&hash("new")), callers.find_old(&hash("old"), WallTime(1_999))] {
+            assert!(caller.unwrap().admit().is_err(), "the minute goes on under either secret");
+        }
+        assert!(callers.find_old(&hash("old"), until).is_none(), "its grace is over");
+        callers.replace([]);
+        callers.replace_old([OldSecret { hash: hash("old"), key_id: limited.key_id, until }]);
+        assert!(callers.find_old(&hash("old"), WallTime(1_999)).is_none(), "a revoked key has no secret at all");
     }
 
     #[test]

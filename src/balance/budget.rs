@@ -79,7 +79,7 @@ pub struct Claim {
     pub bare: Amount,
 }
 
-/// A claim that was granted. It ends in `settle` or `release`.
+/// A claim that was granted. It ends in `release`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     amount: Amount,
@@ -225,9 +225,9 @@ impl Budget {
         Err(Short { why, of, allowed, used: self.used, free, needs, resets_at: self.span.to })
     }
 
-    /// The request that began then has ended and cost this. Gives the level that is reached by it, once a period.
-    pub fn settle(&mut self, hold: Hold, truth: Amount, began: WallTime, now: WallTime) -> Option<Level> {
-        self.release(hold);
+    /// A request that began then has ended and cost this; its claim is to be released. Gives the level that is reached by
+    /// it, once a period.
+    pub fn spend(&mut self, truth: Amount, began: WallTime, now: WallTime) -> Option<Level> {
         if !self.span.contains(began) {
             return None;
         }
@@ -239,7 +239,7 @@ impl Budget {
         })
     }
 
-    /// The request came to nothing.
+    /// The request came to nothing, or what it cost is known.
     pub fn release(&mut self, hold: Hold) {
         if hold.period == self.span.from {
             self.reserved = self.reserved.minus(hold.amount);

@@ -122,6 +122,8 @@ id! {
 id! {
     /// Something granted on top of a quota.
     GrantId, "grant_"
+}
+id! {
     /// A credential of the admin plane.
     AdminKeyId, "adm_"
 }

@@ -77,6 +77,7 @@ impl RouteTable {
         let estate = Arc::new(Route {
             model: ModelName::from(ESTATE),
             price: Price::default(),
+            price_version: Price::default().version(),
             settings: model::Model::default(),
             tiers: all.into_iter().map(|(priority, deployments)| Tier::new(priority, deployments)).collect(),
         });

@@ -4,7 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
-use super::admin::quota_view;
+use super::admin::QuotaView;
 use super::auth;
 use super::error::ApiError;
 use super::models;
@@ -43,7 +43,7 @@ async fn me(worker: &Worker, caller: &Caller, now: WallTime) -> Result<Value, Ap
     let month = this_month(&worker.house, now);
     let used = spent(&worker.house, caller, month).await?;
     let quota_of = |wanted: fn(&Quota) -> bool| {
-        caller.quotas().iter().find(|quota| wanted(quota)).map(|quota| quota_view(quota, now))
+        caller.quotas().iter().find(|quota| wanted(quota)).map(|quota| QuotaView::of(quota, now))
     };
     Ok(json!({
         "object": "key",

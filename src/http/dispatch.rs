@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
-use super::{account, admin, cors, forms, inference, models, objects, openapi, ops, pages, responses};
+use super::{account, admin, cors, forms, inference, models, objects, openapi, ops, pages, realtime, responses};
 use crate::domain::demand::Operation;
 use crate::domain::ids::RequestId;
 use crate::limits::{Caller, Figures};
@@ -130,6 +130,7 @@ async fn handle(
                 | Route::Kept(_)
                 | Route::Form(_)
                 | Route::Object(..)
+                | Route::Realtime(_)
                 | Route::Models
                 | Route::Model(_)
                 | Route::Account(_)
@@ -152,6 +153,9 @@ async fn handle(
             Some(action) => objects::serve(request, payload, worker, (place, action, dialect), label, told).await,
             None => Err(ApiError::wrong_method(place.allowed())),
         },
+        Route::Realtime(dialect) if method == Method::GET => {
+            realtime::serve(request, payload, worker, dialect, label, told).await
+        }
         Route::Models if is_get => models::list(request, worker),
         Route::Model(id) if is_get => models::retrieve(request, worker, &id),
         Route::Account(account) if is_get => account::serve(request, worker, account).await,
@@ -166,6 +170,7 @@ async fn handle(
         Route::Inference(_)
         | Route::Kept(_)
         | Route::Form(_)
+        | Route::Realtime(_)
         | Route::Models
         | Route::Model(_)
         | Route::Account(_)

@@ -76,27 +76,25 @@ pub async fn serve(
         pin,
         affinity: affinity::of(request.headers(), &peek, caller.grant.key_id, target.operation, &table),
     };
-    let (id, started_at) = (label.id(), time::wall_now());
-    let admission = permit.reserve(Estimate {
-        request: id,
-        began: started_at,
-        model: route.model.clone(),
-        body: body.clone(),
+    let estimate = Estimate {
+        request: label.id(),
+        began: time::wall_now(),
         output_tokens: demand.output_tokens,
         cap: demand.cap,
         price: dearest(&table, &route, &demand.fallback),
-    });
-    let admission = admission.await.map_err(|limited| refuse(worker, limited))?;
+    };
+    let admission = permit.reserve(estimate, &route.model, &body).await;
+    let admission = admission.map_err(|limited| refuse(worker, limited))?;
     told.tokens = admission.tokens.or(told.tokens);
     let entry = worker.recorder.admit(Intent {
-        id,
+        id: admission.request,
         request_id: label.as_str().to_owned(),
         key_id: caller.grant.key_id,
         user_id: caller.grant.user_id,
         operation: target.operation,
         model: route.model.clone(),
         stream: peek.stream,
-        started_at,
+        started_at: admission.began,
         input_tokens,
     })?;
     let metrics = house.metrics.clone();
@@ -128,7 +126,9 @@ pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, Api
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
-        | Operation::Object(_) => request::peek,
+        | Operation::Object(_)
+        | Operation::Realtime
+        | Operation::RealtimeResponse => request::peek,
         Operation::Responses => request::peek_response,
     };
     if body.len() <= request::OFF_THREAD_BYTES {
@@ -146,7 +146,7 @@ pub(super) fn refuse(worker: &Worker, limited: Limited) -> ApiError {
 }
 
 /// What each kind of token costs at most, whichever of the models answers.
-fn dearest(table: &RouteTable, route: &Route, fallback: &[ModelName]) -> Price {
+pub(super) fn dearest(table: &RouteTable, route: &Route, fallback: &[ModelName]) -> Price {
     let others = fallback.iter().filter_map(|name| table.model(name.as_str()));
     others.fold(route.price, |price, other| price.or_dearer(other.price))
 }

@@ -72,8 +72,8 @@ impl Meter {
         meter
     }
 
-    /// Takes one request from each limit, or from none.
-    pub(super) fn admit(&self) -> Result<(Place, Option<Figures>), Limited> {
+    /// A place among the requests at once.
+    pub(super) fn place(&self) -> Result<Place, Limited> {
         let before = self.in_flight.fetch_add(1, Relaxed);
         // From here on the place gives itself back, also on the way out with a refusal.
         let place = Place(self.in_flight.clone());
@@ -83,6 +83,12 @@ impl Meter {
         {
             return Err(Limited::Concurrency { most, whose });
         }
+        Ok(place)
+    }
+
+    /// One request of the minute.
+    pub(super) fn take_request(&self) -> Result<Option<Figures>, Limited> {
+        let whose = self.whose;
         if self.limits.rpm == Some(0) {
             return Err(Limited::Requests { retry_after: Duration::from_secs(60), rpm: 0, whose });
         }
@@ -96,7 +102,7 @@ impl Meter {
             let used = quota.burst_size().get().saturating_sub(remaining);
             figures = Some(Figures { limit: rpm, remaining, reset: quota.replenish_interval() * used });
         }
-        Ok((place, figures))
+        Ok(figures)
     }
 
     pub(super) fn tokens(&self) -> Option<(&Arc<TokenLimit>, Whose)> {
@@ -162,6 +168,13 @@ impl TokenLimit {
         let mark = window.take(full.min(room), now);
         drop(window);
         Ok(Taken { limit: self.clone(), mark: Some(mark) })
+    }
+
+    /// Counts what nobody took beforehand.
+    pub(super) fn spend(&self, tokens: u64, now: Timestamp) {
+        let mut window = self.window();
+        window.roll(now);
+        window.take(tokens, now);
     }
 
     pub(super) fn figures(&self, now: Timestamp) -> Figures {
@@ -237,11 +250,11 @@ mod tests {
         let meter = Meter::new(limits, Whose::Key);
         let (limit, _) = meter.tokens().unwrap();
         let _taken = limit.take(80, 80, at(0)).unwrap();
-        drop(meter.admit().unwrap());
+        meter.take_request().unwrap();
         let changed = meter.changed(Limits { tpm: Some(90), concurrency: Some(5), ..limits });
         assert_eq!(changed.tokens().unwrap().0.figures(at(0)).remaining, 10);
-        assert!(matches!(changed.admit(), Err(Limited::Requests { .. })), "the second goes on");
+        assert!(matches!(changed.take_request(), Err(Limited::Requests { .. })), "the second goes on");
         let freed = changed.changed(Limits { tpm: None, rpm: Some(6_000), ..limits });
-        assert!(freed.tokens().is_none() && freed.admit().is_ok());
+        assert!(freed.tokens().is_none() && freed.take_request().is_ok());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::alarms::{Alarms, QuotaAlarm};
 use super::refusal::{QuotaShort, Whose};
-use crate::balance::budget::{Allowance, Amount, Budget, Claim, Extra, Hold, Standing};
+use crate::balance::budget::{Allowance, Amount, Budget, Claim, Extra, Hold, Level, Standing};
 use crate::domain::ids::RequestId;
 use crate::domain::period::{Cycle, Span, Zone};
 use crate::domain::time::{WallTime, wall_now};
@@ -87,6 +87,21 @@ impl Quota {
         }
     }
 
+    /// Counts what was reserved by nobody.
+    pub(super) fn spend(&self, request: RequestId, truth: Amount, began: WallTime) {
+        let mut state = self.state();
+        let reached = state.spend(None, Ended { request, amount: truth, began });
+        self.tell(state, reached, began);
+    }
+
+    fn tell(&self, mut state: MutexGuard<'_, State>, reached: Option<Level>, now: WallTime) {
+        if let Some(level) = reached {
+            let (standing, cycle) = (state.budget.standing(now), state.budget.cycle().clone());
+            drop(state);
+            self.alarms.raise(QuotaAlarm { owner: self.owner, level, cycle, standing });
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,15 +111,21 @@ impl Reserved {
     pub(super) fn settle(&mut self, truth: Amount) {
         let Some(hold) = self.hold.take() else { return };
         let mut state = self.quota.state();
-        if let Some(ended) = &mut state.ended {
-            ended.push(Ended { request: self.request, amount: truth, began: self.began });
+        let ended = Ended { request: self.request, amount: truth, began: self.began };
+        let reached = state.spend(Some(hold), ended);
+        self.quota.tell(state, reached, self.began);
+    }
+}
+
+impl State {
+    fn spend(&mut self, hold: Option<Hold>, one: Ended) -> Option<Level> {
+        if let Some(ended) = &mut self.ended {
+            ended.push(one);
         }
-        let reached = state.budget.settle(hold, truth, self.began, wall_now());
-        if let Some(level) = reached {
-            let (standing, cycle) = (state.budget.standing(self.began), state.budget.cycle().clone());
-            drop(state);
-            self.quota.alarms.raise(QuotaAlarm { owner: self.quota.owner, level, cycle, standing });
+        if let Some(hold) = hold {
+            self.budget.release(hold);
         }
+        self.budget.spend(one.amount, one.began, wall_now())
     }
 }
 

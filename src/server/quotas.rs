@@ -11,8 +11,8 @@ use crate::settings::model::Settings;
 use crate::storage::Store;
 
 /// The figures change with each request; this only finds what slipped past them, such as requests that were in flight
-/// when their key got its quota.
-const EVERY: Duration = Duration::from_secs(300);
+/// when their key got its quota, and work that was told later.
+const EVERY: Duration = Duration::from_secs(60);
 
 /// At work until it is dropped.
 pub struct Reconciler(tokio::task::JoinHandle<()>);

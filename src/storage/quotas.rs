@@ -4,10 +4,12 @@
 //! was used of a quota is not stored here: the ledger says it (`spent`).
 
 use diesel::prelude::*;
+use serde_json::{Value, json};
 
+use super::audit::{self, By, Change};
 use super::connection::StoreConnection;
 use super::keys::{KeyLimits, Limit, read_id};
-use super::page::{Cursor, Page, PageSize};
+use super::page::{Cursor, Page, PageSize, rfc3339};
 use super::schema::{keys, quota_grants, quotas, user_limits, users};
 use super::{StorageError, Store, meta};
 use crate::balance::budget::Allowance;
@@ -110,22 +112,27 @@ impl Store {
     }
 
     /// None takes the quota away; what was granted on top of it stays for the next.
-    pub fn set_quota(&self, owner: Owner, terms: Option<&QuotaTerms>) -> Result<Changed, StorageError> {
+    pub fn set_quota(&self, owner: Owner, terms: Option<&QuotaTerms>, by: &By) -> Result<Changed, StorageError> {
         self.write(|connection| {
             if !exists(connection, owner)? {
                 return Ok(Changed::Nothing);
             }
+            let before: Option<QuotaColumns> =
+                quotas::table.find(owner.bytes()).select(QUOTA).first(connection).optional()?;
+            let before = before.map(QuotaRow::read).transpose()?.map(|row| row.terms.shown());
             diesel::delete(quotas::table.find(owner.bytes())).execute(connection)?;
             if let Some(terms) = terms {
                 insert_quota(connection, owner, terms)?;
             }
+            let (action, target, after) = ("quota.changed", owner.to_string(), terms.map(QuotaTerms::shown));
+            audit::note(connection, by, Change { action, target, before, after })?;
             meta::raise_keys_version(connection)?;
             Ok(Changed::Yes)
         })
     }
 
     /// `Nothing` where the owner has no quota.
-    pub fn add_grant(&self, owner: Owner, grant: &GrantRow) -> Result<Changed, StorageError> {
+    pub fn add_grant(&self, owner: Owner, grant: &GrantRow, by: &By) -> Result<Changed, StorageError> {
         self.write(|connection| {
             let quota: Option<Vec<u8>> =
                 quotas::table.find(owner.bytes()).select(quotas::owner).first(connection).optional()?;
@@ -143,13 +150,15 @@ impl Store {
                     quota_grants::expires_at.eq(grant.expires_at.map(|at| at.0)),
                 ))
                 .execute(connection)?;
+            let (action, target, after) = ("grant.added", owner.to_string(), Some(grant.shown()));
+            audit::note(connection, by, Change { action, target, before: None, after })?;
             meta::raise_keys_version(connection)?;
             Ok(Changed::Yes)
         })
     }
 
     /// What was used by it stays used.
-    pub fn withdraw_grant(&self, owner: Owner, id: GrantId) -> Result<Changed, StorageError> {
+    pub fn withdraw_grant(&self, owner: Owner, id: GrantId, by: &By) -> Result<Changed, StorageError> {
         self.write(|connection| {
             let grant = quota_grants::table
                 .find(id.0.as_bytes().as_slice())
@@ -160,6 +169,8 @@ impl Store {
             if withdrawn == 0 {
                 return Ok(Changed::Nothing);
             }
+            let (action, before) = ("grant.withdrawn", Some(json!({ "id": id.to_string() })));
+            audit::note(connection, by, Change { action, target: owner.to_string(), before, after: None })?;
             meta::raise_keys_version(connection)?;
             Ok(Changed::Yes)
         })
@@ -197,7 +208,7 @@ impl Store {
             .collect()
     }
 
-    pub fn set_user_limits(&self, user: UserId, limits: KeyLimits) -> Result<Changed, StorageError> {
+    pub fn set_user_limits(&self, user: UserId, limits: KeyLimits, by: &By) -> Result<Changed, StorageError> {
         let id = user.0.as_bytes().as_slice();
         self.write(|connection| {
             if !exists(connection, Owner::User(user))? {
@@ -214,9 +225,27 @@ impl Store {
                     ))
                     .execute(connection)?;
             }
+            let (action, after) = ("user.limits_changed", Some(json!(limits)));
+            audit::note(connection, by, Change { action, target: user.to_string(), before: None, after })?;
             meta::raise_keys_version(connection)?;
             Ok(Changed::Yes)
         })
+    }
+}
+
+impl QuotaTerms {
+    /// For the audit.
+    fn shown(&self) -> Value {
+        let (tokens, cost) = (self.allowance.tokens, self.allowance.cost.map(Cost::dollars));
+        let zone = self.zone.as_ref().map(Zone::name);
+        json!({ "period": self.period.label(), "time_zone": zone, "tokens": tokens, "cost_usd": cost })
+    }
+}
+
+impl GrantRow {
+    fn shown(&self) -> Value {
+        json!({ "id": self.id.to_string(), "tokens": self.tokens, "cost_usd": self.cost.map(Cost::dollars),
+            "reason": self.reason, "expires_at": self.expires_at.map(rfc3339) })
     }
 }
 

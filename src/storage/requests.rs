@@ -45,6 +45,7 @@ pub struct RequestView {
     pub flat_cost: bool,
     /// Of the prices that `cost_usd` was made with.
     #[serde(serialize_with = "display_opt")]
+    #[schema(value_type = Option<String>)]
     pub price_version: Option<PriceVersion>,
     #[serde(serialize_with = "wall_text")]
     #[schema(value_type = String, format = DateTime)]

@@ -18,6 +18,13 @@ fn cycle() -> Cycle {
     Cycle { period: Period::Day, zone: Zone::UTC }
 }
 
+impl Budget {
+    fn settle(&mut self, hold: Hold, truth: Amount, began: WallTime, now: WallTime) -> Option<Level> {
+        self.release(hold);
+        self.spend(truth, began, now)
+    }
+}
+
 /// Of a request whose bound is `full` and whose estimate is `alone`.
 fn claim(full: u64, alone: u64) -> Claim {
     Claim { full: tokens(full), least: tokens(full), alone: Some(tokens(alone)), bare: tokens(1) }

@@ -67,7 +67,7 @@ async fn answer(
     label: &RequestLabel,
 ) -> Result<HttpResponse, Problem> {
     let (who, credential) = identified(request, worker)?;
-    let (route, [id, _]) = match routes::find(request.method().as_str(), path) {
+    let (route, [id, below]) = match routes::find(request.method().as_str(), path) {
         Found::Route(route, holes) => (route, holes),
         Found::OtherMethods(allowed) => return Err(Problem::wrong_method(allowed)),
         Found::Nothing => {
@@ -83,7 +83,7 @@ async fn answer(
         true => read_body(request, &mut payload, worker).await?,
         false => bytes::Bytes::new(),
     };
-    let call = Call { request, worker, label, who, query, id, body };
+    let call = Call { request, worker, label, who, query, id, below, body };
     match idempotency::key_of(&call)? {
         Some(key) if route.verb == routes::Verb::Post => idempotency::once(call, route, key, credential).await,
         Some(_) | None => route.answer(call).await,

@@ -109,12 +109,12 @@ pub static ROUTES: &[AdminRoute] = &[
     put("/keys/{id}/quota", KeysWrite, "Sets or takes away a key's quota", run!(call => quotas::set_of_key(&call)))
         .takes("NewQuota")
         .gives(Gives::One("Quota")),
-    get("/keys/{id}/grants", Read, "Lists what a key was granted on top", run!(call => quotas::grants(&call)))
-        .query(PAGE)
-        .gives(Gives::Page("Grant")),
     post("/keys/{id}/grants", KeysWrite, "Adds to a key's quota for a time", run!(call => quotas::add_grant(&call)))
         .takes("NewGrant")
         .gives(Gives::Created("Grant")),
+    get("/keys/{id}/grants", Read, "Lists what a key was granted on top", run!(call => quotas::grants(&call)))
+        .query(PAGE)
+        .gives(Gives::Page("Grant")),
     delete("/keys/{id}/grants/{grant}", KeysWrite, "Withdraws a grant", run!(call => quotas::withdraw(&call))),
     get("/keys/{id}/usage", Read, "Sums what a key used, as `/usage` does", run!(call => quotas::usage(&call)))
         .query(&["from", "to", "bucket", "group_by", "format"])
@@ -287,10 +287,13 @@ impl AdminRoute {
     }
 }
 
+/// What stands for the `{…}` of a path, in their order; empty where there is none.
+pub(super) type Holes<'a> = [&'a str; 2];
+
 /// What `find` found.
 pub(super) enum Found<'a> {
-    /// With what stands for `{…}`.
-    Route(&'static AdminRoute, &'a str),
+    /// With what stands for each `{…}`.
+    Route(&'static AdminRoute, Holes<'a>),
     /// The path exists, for these methods.
     OtherMethods(String),
     Nothing,
@@ -301,7 +304,7 @@ pub(super) fn find<'a>(method: &str, path: &'a str) -> Found<'a> {
     let mut allowed: Vec<&str> = Vec::new();
     for route in ROUTES {
         match matched(route.path, path) {
-            Some(id) if route.verb.label() == method => return Found::Route(route, id),
+            Some(holes) if route.verb.label() == method => return Found::Route(route, holes),
             Some(_) => allowed.push(route.verb.label()),
             None => {}
         }
@@ -310,14 +313,18 @@ pub(super) fn find<'a>(method: &str, path: &'a str) -> Found<'a> {
 }
 
 /// What stands for `{…}`, if the path is of this pattern.
-fn matched<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
-    let mut id = "";
+fn matched<'a>(pattern: &str, path: &'a str) -> Option<Holes<'a>> {
+    let mut holes = [""; 2];
+    let mut filled = 0;
     let mut wanted = pattern.trim_start_matches('/').split('/');
     let mut given = path.trim_end_matches('/').split('/');
     loop {
         match (wanted.next(), given.next()) {
-            (None, None) => return Some(id),
-            (Some(hole), Some(segment)) if hole.starts_with('{') && !segment.is_empty() => id = segment,
+            (None, None) => return Some(holes),
+            (Some(hole), Some(segment)) if hole.starts_with('{') && !segment.is_empty() => {
+                *holes.get_mut(filled)? = segment;
+                filled += 1;
+            }
             (Some(word), Some(segment)) if word == segment => {}
             (Some(_), Some(_) | None) | (None, Some(_)) => return None,
         }
@@ -332,12 +339,19 @@ mod tests {
     fn a_path_has_one_meaning_for_each_method() {
         for (at, route) in ROUTES.iter().enumerate() {
             let path = route.path.replace("{id}", "x1").replace("{name}", "x1").replace("{grant}", "x1");
-            let Found::Route(found, id) = find(route.verb.label(), path.trim_start_matches('/')) else {
+            let Found::Route(found, [id, _]) = find(route.verb.label(), path.trim_start_matches('/')) else {
                 panic!("{} is not found", route.path)
             };
             assert!(std::ptr::eq(found, route), "{} {} comes twice", route.verb.label(), route.path);
             assert_eq!(id, if route.path.contains('{') { "x1" } else { "" }, "at {at}");
         }
+    }
+
+    #[test]
+    fn holes_are_filled_in_their_order() {
+        assert_eq!(matched("/keys/{id}/grants/{grant}", "keys/a/grants/b/"), Some(["a", "b"]));
+        assert_eq!(matched("/keys/{id}/grants/{grant}", "keys/a/grants/"), None);
+        assert_eq!(matched("/keys/{id}", "keys/"), None);
     }
 
     #[test]

@@ -62,7 +62,8 @@ fn the_matrix_is_the_table_of_routes() {
 
 /// The head alone where the answer has no end.
 fn status(gateway: &TestGateway, key: &str, method: &str, path: &str) -> Answer {
-    let filled = path.replace("{id}", &format!("key_{NOBODY}")).replace("{name}", "nowhere").replace("{grant}", "grant_1");
+    let filled =
+        path.replace("{id}", &format!("key_{NOBODY}")).replace("{name}", "nowhere").replace("{grant}", "grant_1");
     let streams = ROUTES.iter().any(|route| route.path == path && route.gives == Gives::Events);
     if streams && !key.is_empty() {
         let mut client = gateway.client();
@@ -125,7 +126,8 @@ fn a_key_of_one_plane_opens_nothing_on_the_other() {
 fn no_spelling_of_a_path_goes_around_the_door() {
     let gateway = gateway();
     for (_, path, _) in MATRIX {
-        let path = path.replace("{id}", &format!("key_{NOBODY}")).replace("{name}", "nowhere").replace("{grant}", "grant_1");
+        let path =
+            path.replace("{id}", &format!("key_{NOBODY}")).replace("{name}", "nowhere").replace("{grant}", "grant_1");
         let spelled = [
             format!("/admin/v1{path}/"),
             format!("//admin//v1{path}"),

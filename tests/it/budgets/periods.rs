@@ -57,7 +57,14 @@ fn a_quota_that_is_changed_knows_what_was_used_before() {
     ask(&gateway, &secret, &question(5)).expect(200);
     is_used_up(&ask(&gateway, &secret, &question(5)));
     // Taken away, and given again.
-    assert_eq!(put(json!({})), json!({ "period": "none", "tokens": null, "cost_usd": null }));
+    let none = put(json!({}));
+    assert_eq!((&none["period"], &none["tokens"], &none["used_tokens"]), (&json!("none"), &Value::Null, &Value::Null));
+    let changes = gateway.admin("GET", "/audit?action=quota.changed", "").expect(200).json();
+    assert_eq!(changes["data"][0]["before"]["period"], "month");
+    assert_eq!(
+        (&changes["data"][0]["after"], &changes["data"][1]["after"]["tokens"]),
+        (&Value::Null, &json!(4 * EACH))
+    );
     ask(&gateway, &secret, &question(5)).expect(200);
     gateway.settle();
     assert_eq!(put(json!({ "period": "none", "tokens": 6 * EACH }))["used_tokens"], 5 * EACH);
