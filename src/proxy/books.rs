@@ -89,12 +89,11 @@ pub struct AttemptEnd {
     pub upstream_id: Option<String>,
 }
 
-/// What a request's books are opened with.
+/// What a request's books are opened with; nothing has books that did not come through the gate.
 pub struct Opening {
     pub entry: OpenEntry,
     pub route: Arc<Route>,
     pub metrics: Arc<Metrics>,
-    /// Nothing has books that did not come through the gate.
     pub admission: Admission,
     pub started: Timestamp,
 }
