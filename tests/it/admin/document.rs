@@ -40,10 +40,11 @@ fn answers_are_as_the_document_says() {
     let azure = FakeAzure::start(Script::always(answered()));
     let gateway = TestGateway::before(azure.address());
     let document = gateway.client().send(get("/openapi.json", "")).answer().expect(200).json();
-    let (key, _) = gateway.new_key(json!({ "user": "Ada", "name": "one" }));
+    let (key, secret) = gateway.new_key(json!({ "user": "Ada", "name": "one" }));
     let user = text(&admin(&gateway, "POST", "/users", json!({ "name": "Bob" })).expect(201).json()["id"]);
     let (admin_key, _) = super::credential(&gateway, "read");
-    gateway.chat(QUESTION).expect(200);
+    let lines = format!("authorization: Bearer {secret}\r\n");
+    gateway.client().send(post("/v1/chat/completions", &lines, QUESTION.as_bytes())).answer().expect(200);
     gateway.settle();
     let request = text(&gateway.admin("GET", "/requests", "").expect(200).json()["data"][0]["id"]);
     let mut seen = 0;
@@ -54,7 +55,7 @@ fn answers_are_as_the_document_says() {
             "admin-keys" => &admin_key,
             _ => &request,
         };
-        let path = route.path.replace("{id}", id).replace("{name}", "east");
+        let path = route.path.replace("{id}", id).replace("{name}", "east").replace("{grant}", "none");
         let operation = &document["paths"][format!("/admin/v1{}", route.path)][route.verb.label().to_ascii_lowercase()];
         let schema = |status: &str| operation["responses"][status]["content"]["application/json"]["schema"].clone();
         let body = match (route.verb, route.path) {
@@ -62,6 +63,8 @@ fn answers_are_as_the_document_says() {
             (Verb::Delete, _) | (_, "/settings/reload" | "/settings/check") => continue,
             (_, "/keys") => json!({ "name": "two" }),
             (_, "/users" | "/users/{id}") => json!({ "name": format!("user of {}", route.verb.label()) }),
+            (Verb::Put, "/keys/{id}/quota" | "/users/{id}/quota") => json!({ "period": "month", "tokens": 5_000 }),
+            (Verb::Post, "/keys/{id}/grants") => json!({ "tokens": 5 }),
             (_, "/admin-keys") => json!({ "name": "two", "scopes": ["read"] }),
             (_, _) => json!({}),
         };
