@@ -37,12 +37,16 @@ pub struct Metrics {
     pub upstream_tokens_limit: GaugeVec,
     pub upstream_tokens_remaining: GaugeVec,
     pub upstream_cached_tokens_ratio: GaugeVec,
+    pub disconnects: IntCounterVec,
     pub limit_rejections: IntCounterVec,
     pub reload_successful: IntGauge,
     pub reload_timestamp: Gauge,
     pub ledger_pending: IntGauge,
     pub ledger_committed: IntCounter,
     pub ledger_commit: Histogram,
+    pub ledger_chain_number: IntGauge,
+    pub ledger_chain_rows: IntGauge,
+    pub ledger_chain_head: IntGauge,
     pub database_errors: IntCounter,
 }
 
@@ -172,6 +176,11 @@ impl Metrics {
                 "Part of the input tokens that a resource had in its cache, since the start.",
                 &["model", "resource"],
             )?,
+            disconnects: counters(
+                "disconnects_total",
+                "Clients that left before their answer was whole, by what became of the request: cancelled at once, drained to its usage, or given up on the way there.",
+                &["result"],
+            )?,
             limit_rejections: counters(
                 "limit_rejections_total",
                 "Requests refused by a caller's own limit.",
@@ -188,6 +197,15 @@ impl Metrics {
                 "ledger_commit_seconds",
                 "From handing a group to the writer to its commit.",
                 &SHORT,
+            )?,
+            ledger_chain_number: gauge(
+                "ledger_chain_number",
+                "Number of the hash chain that closed requests are linked into since the start; 0 before the first.",
+            )?,
+            ledger_chain_rows: gauge("ledger_chain_rows", "Requests in that chain.")?,
+            ledger_chain_head: gauge(
+                "ledger_chain_head",
+                "The first 48 bits of the hash at that chain's end, as a number; `verify --head NUMBER:ROWS:HEAD` looks for it.",
             )?,
             database_errors: counter("database_errors_total", "Database operations that failed.")?,
             registry,

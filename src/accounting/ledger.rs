@@ -16,7 +16,7 @@ use super::checkpoints::Checkpoints;
 use super::gauges::Gauges;
 use super::permits::Permits;
 use super::recorder::LedgerLost;
-use super::writer::{self, Append, LedgerWriter};
+use super::writer::{self, Append, LedgerWriter, Written};
 use crate::domain::time;
 use crate::storage::StorageError;
 use crate::storage::ledger::LedgerEntry;
@@ -125,7 +125,7 @@ impl Ledger {
     ) {
         let answer = self.writer.send(Append(batches.clone()));
         ctx.spawn(answer.into_actor(self).map(move |answer, this, ctx| match answer {
-            Ok(Ok(took)) => this.written(&batches, waiters, took, ctx),
+            Ok(Ok(written)) => this.written(&batches, waiters, written, ctx),
             Ok(Err(error)) => this.refused(&error, batches, waiters, pause, ctx),
             // The writer is dead, and its tripwire ends the process; the waiters learn it by their dropped channels.
             Err(_) => this.stop_for_good(ctx),
@@ -136,14 +136,14 @@ impl Ledger {
         &mut self,
         batches: &[Vec<LedgerEntry>],
         waiters: Vec<oneshot::Sender<Sequence>>,
-        took: Duration,
+        written: Written,
         ctx: &mut Context<Self>,
     ) {
         let entries = batches.iter().map(Vec::len).sum::<usize>() as u64;
         let settled = batches.iter().flatten().filter(|entry| matches!(entry, LedgerEntry::Settled(..))).count();
         self.committed.0 += entries;
         self.writing = false;
-        self.gauges.committed(settled as u64, took);
+        self.gauges.committed(settled as u64, written);
         self.checkpoints.committed(entries);
         self.permits.give_back(settled);
         if let Some(outage) = self.permits.database_answered(time::now()) {

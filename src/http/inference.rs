@@ -31,6 +31,7 @@ use crate::proxy::attempt::Order;
 use crate::proxy::books::{Books, Opening};
 use crate::proxy::exchange::{self, Body, Exchange, Served};
 use crate::proxy::headers;
+use crate::proxy::leaving::Leaving;
 use crate::storage::ledger::Intent;
 
 pub async fn serve(
@@ -90,11 +91,16 @@ pub async fn serve(
         asked_version,
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
     });
-    let books = Books::open(Opening { entry, route, metrics, permit, started });
+    let leaving = Leaving::of(table.settings.accounting.on_disconnect, &house.drains);
+    let books = Books::open(Opening { entry, route, metrics, permit, started, leaving: leaving.clone() });
     told.in_books = true;
     let (router, client) = (worker.router.clone(), worker.client.clone());
     let (caller, regions) = (caller.grant.key_id, caller.grant.regions.clone());
-    let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started, caller }).await;
+    let exchange = Exchange { order, demand, books, router, client, routing, started, caller };
+    let served = match leaving {
+        Leaving::Cancel => exchange::serve(exchange).await,
+        Leaving::Drain(absence) => absence.attend(exchange::serve(exchange)).await,
+    };
     let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
     Ok(respond(served, table.settings.server.expose_route))
 }

@@ -138,6 +138,12 @@ fn publish_ledger(worker: &Worker) {
     let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), ledger.gauges.database_errors_total());
     metrics.ledger_committed.inc_by(seen.committed);
     metrics.database_errors.inc_by(seen.database_errors);
+    if let Some(head) = ledger.gauges.head() {
+        metrics.ledger_chain_number.set(head.chain());
+        metrics.ledger_chain_rows.set(head.row());
+        // 48 bits.
+        metrics.ledger_chain_head.set(head.mark().cast_signed());
+    }
 }
 
 /// States are read when someone asks, not written on the request path. Deployments that left the settings disappear.

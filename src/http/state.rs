@@ -13,6 +13,7 @@ use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
 use crate::limits::{Callers, KeyHash};
 use crate::metrics::Metrics;
+use crate::proxy::leaving::Drains;
 use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
 use crate::settings::{self, Settings};
@@ -34,6 +35,8 @@ pub struct House {
     pub ledger: Books,
     /// Requests that wait for a deployment.
     pub waiting: Arc<WaitingRoom>,
+    /// Answers that are read on without their clients.
+    pub drains: Arc<Drains>,
     /// Why requests went where they went.
     pub decisions: Decisions,
     /// Where responses are kept that were asked for lately.

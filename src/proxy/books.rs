@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::leaving::{Known, Leaving};
 use crate::accounting::recorder::{LedgerLost, OpenEntry};
 use crate::domain::demand::Operation;
 use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
@@ -44,6 +45,7 @@ pub struct Books {
     open_attempt: Option<OpenAttempt>,
     /// A second one beside it: a hedge.
     rival: Option<OpenAttempt>,
+    leaving: Leaving,
     /// Of the deployment that may answer: it decides what the request costs.
     sku: Sku,
     upstream_time: Duration,
@@ -94,12 +96,13 @@ pub struct Opening {
     pub metrics: Arc<Metrics>,
     pub permit: Permit,
     pub started: Timestamp,
+    pub leaving: Leaving,
 }
 
 impl Books {
     /// Boxed, because it is handed on a good deal.
     pub fn open(opening: Opening) -> Box<Self> {
-        let Opening { entry, route, metrics, permit, started } = opening;
+        let Opening { entry, route, metrics, permit, started, leaving } = opening;
         metrics.inflight.inc();
         let (id, operation, stream, rough_input) = {
             let intent = entry.intent();
@@ -117,6 +120,7 @@ impl Books {
             rough_input,
             attempts: SmallVec::new(),
             open_attempt: None,
+            leaving,
             sku: Sku::default(),
             rival: None,
             upstream_time: Duration::ZERO,
@@ -158,6 +162,10 @@ impl Books {
         }
     }
 
+    pub fn leaving(&self) -> &Leaving {
+        &self.leaving
+    }
+
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -183,6 +191,7 @@ impl Books {
 
     pub fn begin_attempt(&mut self, deployment: &Arc<Deployment>, now: Timestamp) {
         self.sku = deployment.sku;
+        self.leaving.set_asking(true);
         self.open_attempt = Some(OpenAttempt { deployment: deployment.clone(), began: now, awaited: now });
     }
 
@@ -231,6 +240,7 @@ impl Books {
     }
 
     fn record(&mut self, OpenAttempt { deployment, began, .. }: OpenAttempt, end: AttemptEnd) {
+        self.leaving.set_asking(self.open_attempt.is_some());
         let duration = time::now().since(began);
         let reason = end.outcome.reason();
         let labels = [deployment.resource.as_str(), deployment.name.as_str(), &code(end.status), reason];
@@ -281,8 +291,12 @@ impl Books {
         }
     }
 
-    fn close(&mut self, end: End) -> Option<(OpenEntry, Box<Settlement>)> {
+    fn close(&mut self, mut end: End) -> Option<(OpenEntry, Box<Settlement>)> {
         let entry = self.entry.take()?;
+        // Whatever the upstream said in the end, there was nobody to hear it.
+        if self.leaving.has_left() {
+            (end.state, end.status) = (RequestState::Cancelled, CLIENT_CLOSED_REQUEST);
+        }
         let tariff = Tariff::of(self.sku, self.route.price);
         let cost = tariff.cost(end.usage);
         let duration = time::now().since(self.started);
@@ -305,6 +319,10 @@ impl Books {
         let metrics = &self.metrics;
         let (model, endpoint) = (self.route.model.as_str(), self.operation.label());
         metrics.inflight.dec();
+        if end.state == RequestState::Cancelled {
+            let known = if end.estimated { Known::Roughly } else { Known::Exactly };
+            metrics.disconnects.with_label_values(&[self.leaving.label(known)]).inc();
+        }
         metrics.requests.with_label_values(&[endpoint, model, &code(Some(end.status)), outcome_label(end)]).inc();
         let stream = if self.stream { "true" } else { "false" };
         metrics.request_duration.with_label_values(&[endpoint, model, stream]).observe(duration.as_secs_f64());

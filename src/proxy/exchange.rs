@@ -222,7 +222,9 @@ fn is_our_lateness(order: &Order, routing: &Routing, lease: &Lease, outcome: Out
 
 /// Whether no further attempt may begin.
 fn stop(exchange: &Exchange, outcomes: &[Outcome]) -> Option<Unserved> {
-    let too_many = outcomes.len() >= exchange.routing.attempts as usize;
+    // A client that has left is not asked for a second time.
+    let too_many = outcomes.len() >= exchange.routing.attempts as usize
+        || (!outcomes.is_empty() && exchange.books.leaving().has_left());
     let too_late = !outcomes.is_empty() && time::now().since(exchange.started) >= exchange.routing.deadline_to_headers;
     (too_many || too_late).then(|| unserved(outcomes, SOON))
 }

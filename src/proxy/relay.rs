@@ -18,6 +18,7 @@ use super::books::{AttemptEnd, Books, CLIENT_CLOSED_REQUEST, End};
 use super::estimate;
 use super::pace::Pace;
 use super::pipe::{self, Reader, Stop, Writer};
+use super::read_on::{self, Read};
 use crate::balance::gray::Speed;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time;
@@ -53,7 +54,8 @@ enum Ending {
     Done(Bytes),
     /// The upstream broke off, or said in an error event that it gives up; or the gateway is shutting down.
     Broken(Outcome),
-    ClientGone,
+    /// `Served`: what nobody waited for was read to its end.
+    ClientGone(Outcome),
 }
 
 /// Starts the relay of an event stream.
@@ -76,7 +78,13 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
         writer.push(head.freeze());
         loop {
             let chunk = match next(&mut body, &writer).await {
-                Err(Stop::Gone) => break Ending::ClientGone,
+                Err(Stop::Gone) => {
+                    let read = match start.books.leaving().leave() {
+                        Some(drain) => read_on::events(&mut body, &mut splitter, &mut watch, &writer, drain).await,
+                        None => Read::NotAll,
+                    };
+                    break Ending::ClientGone(read.outcome());
+                }
                 Err(Stop::ShuttingDown) => break Ending::Broken(Outcome::Abandoned),
                 Ok(Some(Err(error))) => break Ending::Broken(outcome_of(&error)),
                 Ok(Some(Ok(chunk))) => chunk,
@@ -158,18 +166,16 @@ async fn finish_events(
             }
             // Dropped unfinished: the connection is aborted, and no client takes this for the whole answer.
         }
-        Ending::ClientGone => {
-            drop(body);
+        Ending::ClientGone(outcome) => {
+            if outcome == Outcome::Served {
+                drain(body).await;
+            } else {
+                drop(body);
+            }
             let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
             let charge = if estimated { Charge::Estimated } else { Charge::Exact };
-            books.end_attempt(AttemptEnd {
-                status: Some(status),
-                outcome: Outcome::Abandoned,
-                usage,
-                charge,
-                upstream_id,
-            });
-            lease.settle(Outcome::Abandoned, None);
+            books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
+            lease.settle(outcome, None);
             books.settle_detached(End {
                 state: RequestState::Cancelled,
                 status: CLIENT_CLOSED_REQUEST,
@@ -190,7 +196,14 @@ async fn relay_large(start: Start, head: Bytes, mut body: UpstreamBody, writer: 
             Ok(Some(Ok(chunk))) => writer.push(std::mem::replace(&mut held, chunk)),
             Ok(None) => break Outcome::Served,
             Ok(Some(Err(error))) => break outcome_of(&error),
-            Err(Stop::Gone | Stop::ShuttingDown) => break Outcome::Abandoned,
+            Err(Stop::Gone) => {
+                if let Some(drain) = books.leaving().leave() {
+                    keep_tail(&mut tail, &held);
+                    break read_on::large(&mut body, &mut tail, &writer, drain).await.outcome();
+                }
+                break Outcome::Abandoned;
+            }
+            Err(Stop::ShuttingDown) => break Outcome::Abandoned,
         }
     };
     let found = answer::usage_in_tail(&tail);
@@ -213,7 +226,7 @@ async fn relay_large(start: Start, head: Bytes, mut body: UpstreamBody, writer: 
     }
 }
 
-fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
+pub(super) fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
     tail.extend_from_slice(&chunk[chunk.len().saturating_sub(USAGE_TAIL)..]);
     if tail.len() > USAGE_TAIL {
         let _ = tail.split_to(tail.len() - USAGE_TAIL);

@@ -141,6 +141,7 @@ impl Gateway {
             settings: std::sync::RwLock::new(settings.clone()),
             ledger: books.clone(),
             waiting: Arc::default(),
+            drains: Arc::default(),
             decisions: Decisions::default(),
             pins: Pins::default(),
             settings_source: std::sync::OnceLock::new(),

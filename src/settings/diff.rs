@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::key_path::KeyPath;
 use super::model::{
-    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, PromptAffinity,
-    Resource, Routing, Server, Settings,
+    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, OnDisconnect,
+    PromptAffinity, Resource, Routing, Server, Settings,
 };
 use super::values;
 use crate::azure::endpoint::{Endpoint, Kind};
@@ -105,12 +105,21 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
     list.admin(admin);
     let Database { path } = database;
     list.text(&["database", "url"], &format!("sqlite:{}", path.display()));
-    let Accounting { durability } = accounting;
+    let Accounting { durability, on_disconnect, keep_requests } = accounting;
     let durability = match durability {
         Durability::Process => "process",
         Durability::Power => "power",
     };
     list.text(&["accounting", "durability"], durability);
+    let on_disconnect = match on_disconnect {
+        OnDisconnect::Cancel => "cancel",
+        OnDisconnect::Drain => "drain",
+    };
+    list.text(&["accounting", "on_disconnect"], on_disconnect);
+    match keep_requests {
+        Some(kept) => list.text(&["accounting", "keep_requests"], &values::days_text(*kept)),
+        None => list.text(&["accounting", "keep_requests"], "forever"),
+    }
     list.routing(routing);
     list.limits(*default_limits);
     for (name, model) in models {

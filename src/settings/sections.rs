@@ -7,7 +7,9 @@ use std::time::Duration;
 use config::ValueKind;
 
 use super::files::Target;
-use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, PromptAffinity, Routing, Server};
+use super::model::{
+    Accounting, Admin, AdminListen, Database, Durability, Limits, OnDisconnect, PromptAffinity, Routing, Server,
+};
 use super::problem::{Place, Severity};
 use super::reader::{Section, described, quoted};
 use super::secrets::{self, Missing};
@@ -19,6 +21,7 @@ pub(super) const ADMIN_KEY_VARIABLE: &str = "GATEWAY_ADMIN_KEY";
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const ADDRESS: &str = "an address with a port such as \"0.0.0.0:8080\"";
 
 const fn seconds(count: u64) -> Duration {
@@ -197,8 +200,28 @@ pub(super) fn accounting(section: Section<'_>) -> Accounting {
         "power" => Some(Durability::Power),
         _ => None,
     });
+    let on_disconnect = section.parsed("on_disconnect", "\"cancel\" or \"drain\"", |text| match text {
+        "cancel" => Some(OnDisconnect::Cancel),
+        "drain" => Some(OnDisconnect::Drain),
+        _ => None,
+    });
+    let keep_requests = keep_requests(&section);
     section.finish();
-    Accounting { durability: durability.unwrap_or(Durability::Process) }
+    Accounting {
+        durability: durability.unwrap_or(Durability::Process),
+        on_disconnect: on_disconnect.unwrap_or_default(),
+        keep_requests: keep_requests.unwrap_or(Some(90 * DAY)),
+    }
+}
+
+/// Less than a day would take the rows away before anyone has looked at them.
+fn keep_requests(section: &Section<'_>) -> Option<Option<Duration>> {
+    let expected = "\"forever\" or a duration from 1 day to 10 years such as \"90d\"";
+    let in_bounds = |kept: &Duration| (DAY..=3_660 * DAY).contains(kept);
+    section.parsed("keep_requests", expected, |text| match text {
+        "forever" => Some(None),
+        other => values::duration(other).filter(in_bounds).map(Some),
+    })
 }
 
 pub(super) fn routing(section: Section<'_>) -> Routing {

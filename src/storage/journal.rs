@@ -5,7 +5,10 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use smallvec::SmallVec;
 
+use super::chain::{Content, Head};
+use super::chains::Chain;
 use super::group::Group;
 use super::ledger::{Intent, LedgerEntry, Settlement};
 use super::pins::FilePin;
@@ -15,6 +18,9 @@ use super::{StorageError, Store};
 
 pub struct Journal {
     connection: SqliteConnection,
+    /// Begun with the first row that is closed here.
+    chain: Chain,
+    content: Content,
 }
 
 /// How far moving the write-ahead log into the database file came.
@@ -28,14 +34,15 @@ pub struct Checkpoint {
 
 impl Store {
     pub fn journal(&self) -> Result<Journal, StorageError> {
-        Ok(Journal { connection: self.writer()? })
+        Ok(Journal { connection: self.writer()?, chain: Chain::default(), content: Content::default() })
     }
 }
 
 impl Journal {
-    /// Commits all entries of the batches in one transaction.
-    pub fn append(&mut self, batches: &[Vec<LedgerEntry>]) -> Result<(), StorageError> {
+    /// Commits all entries of the batches in one transaction. Gives how far the chain of closed requests goes now.
+    pub fn append(&mut self, batches: &[Vec<LedgerEntry>]) -> Result<Option<Head>, StorageError> {
         let group = Group::of(batches);
+        let (mut chain, content) = (self.chain, &mut self.content);
         self.connection.immediate_transaction(|connection| {
             for intent in &group.opened {
                 OpenRequest::new(intent).execute(connection)?;
@@ -47,17 +54,26 @@ impl Journal {
                 FilePin::new(pin).execute(connection)?;
             }
             let mut rollups = Rollups::default();
+            let mut left = group.settled.len();
             for (intent, settlement) in &group.settled {
+                left -= 1;
                 let row = FileClosed::new(intent, settlement);
                 let (cell, sums) = (row.cell(), row.sums(settlement));
-                let closed = close(connection, intent, row)?;
-                if closed {
+                let apart = attempts_apart(intent, settlement);
+                let link = chain.link(connection, content.of(&row, &apart))?;
+                if close(connection, intent, link.row(row, left))? {
+                    chain.accept(link, intent.id, left);
                     rollups.add(cell, sums);
-                    file_attempts(connection, intent, settlement)?;
+                    for attempt in apart {
+                        attempt.execute(connection)?;
+                    }
                 }
             }
+            chain.seal(connection)?;
             rollups.write(connection)
-        })
+        })?;
+        self.chain = chain;
+        Ok(chain.head())
     }
 
     /// Moves what it can of the write-ahead log into the database file, without making anyone wait.
@@ -75,6 +91,8 @@ impl Journal {
 
     /// The orderly end: the log is emptied where nobody else reads it.
     pub fn close(mut self) -> Result<(), StorageError> {
+        let chain = &mut self.chain;
+        self.connection.immediate_transaction(|connection| chain.note(connection))?;
         self.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").map_err(StorageError::from)
     }
 }
@@ -90,17 +108,10 @@ fn close(connection: &mut SqliteConnection, intent: &Intent, row: FileClosed<'_>
 }
 
 /// The attempts before the last one, and the last one if the request's own token columns do not tell its tokens.
-fn file_attempts(
-    connection: &mut SqliteConnection,
-    intent: &Intent,
-    settlement: &Settlement,
-) -> Result<(), StorageError> {
-    let Some((last, earlier)) = settlement.attempts.split_last() else { return Ok(()) };
+fn attempts_apart<'a>(intent: &'a Intent, settlement: &'a Settlement) -> SmallVec<[FileAttempt<'a>; 2]> {
+    let Some((last, earlier)) = settlement.attempts.split_last() else { return SmallVec::new() };
     let apart = if last.usage == settlement.usage { None } else { Some(last) };
-    for (n, attempt) in (0..).zip(earlier.iter().chain(apart)) {
-        FileAttempt::new(intent, n, attempt).execute(connection)?;
-    }
-    Ok(())
+    (0..).zip(earlier.iter().chain(apart)).map(|(n, attempt)| FileAttempt::new(intent, n, attempt)).collect()
 }
 
 #[cfg(test)]

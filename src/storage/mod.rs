@@ -3,6 +3,9 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+mod chain;
+mod chains;
+mod content;
 mod error;
 mod group;
 mod journal;
@@ -28,6 +31,7 @@ mod samples;
 
 use std::time::Duration;
 
+pub use chain::Head;
 pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;

@@ -62,6 +62,22 @@ diesel::table! {
         charge -> Nullable<Text>,
         upstream_id -> Nullable<Text>,
         flat_cost -> Bool,
+        chained -> Nullable<BigInt>,
+        chain -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    chains (number) {
+        number -> BigInt,
+        began -> BigInt,
+        after_row -> BigInt,
+        after -> Binary,
+        head_row -> BigInt,
+        head -> Binary,
+        noted -> BigInt,
+        base_row -> BigInt,
+        base -> Binary,
     }
 }
 

@@ -268,6 +268,10 @@ mod tests {
             "attempts",
             debug_query::<Sqlite, _>(&schema::attempts::table.select(schema::attempts::all_columns)).to_string(),
         );
+        check(
+            "chains",
+            debug_query::<Sqlite, _>(&schema::chains::table.select(schema::chains::all_columns)).to_string(),
+        );
         check("pins", debug_query::<Sqlite, _>(&schema::pins::table.select(schema::pins::all_columns)).to_string());
         check(
             "usage_hourly",
