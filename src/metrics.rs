@@ -44,6 +44,7 @@ pub struct Metrics {
     pub ledger_pending: IntGauge,
     pub ledger_committed: IntCounter,
     pub ledger_commit: Histogram,
+    pub clock_jump: Gauge,
     pub ledger_chain_number: IntGauge,
     pub ledger_chain_rows: IntGauge,
     pub ledger_chain_head: IntGauge,
@@ -97,6 +98,11 @@ impl Metrics {
             "When settings were last loaded successfully, in seconds since the Unix epoch.",
         )?;
         registry.register(Box::new(reload_timestamp.clone()))?;
+        let clock_jump = Gauge::new(
+            "clock_jump_seconds",
+            "By how much the wall clock has jumped away from the time that the ledger keeps; 0: not at all.",
+        )?;
+        registry.register(Box::new(clock_jump.clone()))?;
         gauges("build_info", "Constant 1, labelled with the version that runs.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
@@ -198,6 +204,7 @@ impl Metrics {
                 "From handing a group to the writer to its commit.",
                 &SHORT,
             )?,
+            clock_jump,
             ledger_chain_number: gauge(
                 "ledger_chain_number",
                 "Number of the hash chain that closed requests are linked into since the start; 0 before the first.",

@@ -16,6 +16,7 @@ use super::checkpoints::Checkpoints;
 use super::gauges::Gauges;
 use super::permits::Permits;
 use super::recorder::LedgerLost;
+use super::room::Room;
 use super::writer::{self, Append, LedgerWriter, Written};
 use crate::domain::time;
 use crate::storage::StorageError;
@@ -33,6 +34,7 @@ pub struct Ledger {
     permits: Arc<Permits>,
     gauges: Arc<Gauges>,
     checkpoints: Checkpoints,
+    room: Room,
     tripwire: Tripwire,
     /// Arrived, not yet handed to the writer.
     waiting: Group,
@@ -91,6 +93,7 @@ impl Ledger {
         permits: Arc<Permits>,
         gauges: Arc<Gauges>,
         checkpoints: Checkpoints,
+        room: Room,
         tripwire: Tripwire,
     ) -> Self {
         Self {
@@ -98,6 +101,7 @@ impl Ledger {
             permits,
             gauges,
             checkpoints,
+            room,
             tripwire,
             waiting: Group::default(),
             writing: false,
@@ -169,6 +173,12 @@ impl Ledger {
         ctx: &mut Context<Self>,
     ) {
         self.gauges.database_refused();
+        if error.is_io_failure() {
+            return self.give_up(error, ctx);
+        }
+        if error.is_disk_full() {
+            self.room.ran_out(&self.permits, error);
+        }
         self.permits.database_refused(time::now());
         let entries: usize = batches.iter().map(Vec::len).sum();
         tracing::error!(
@@ -180,6 +190,12 @@ impl Ledger {
         ctx.run_later(pause, move |this, ctx| this.append(batches, waiters, (pause * 2).min(LONGEST_PAUSE), ctx));
     }
 
+    /// The file may hold anything now: nothing more is confirmed, and the next start reads what is there.
+    fn give_up(&mut self, error: &StorageError, ctx: &mut Context<Self>) {
+        tracing::error!(%error, "the disk failed under the ledger: nothing more is confirmed, the process ends and recovers");
+        self.stop_for_good(ctx);
+    }
+
     fn stop_for_good(&mut self, ctx: &mut Context<Self>) {
         self.permits.ledger_is_lost();
         self.waiting = Group::default();
@@ -188,8 +204,15 @@ impl Ledger {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
+        if let Some(work) = self.room.due(&self.permits, time::now()) {
+            ctx.spawn(work.into_actor(self).map(|laid, this, _| this.room.laid(&this.permits, laid)));
+        }
         let Some(work) = self.checkpoints.due(time::now(), &self.writer) else { return };
-        ctx.spawn(work.into_actor(self).map(|done, this, _| this.checkpoints.done(done)));
+        ctx.spawn(work.into_actor(self).map(|done, this, ctx| match this.checkpoints.done(done) {
+            Some(error) if error.is_io_failure() => this.give_up(&error, ctx),
+            Some(error) if error.is_disk_full() => this.room.ran_out(&this.permits, &error),
+            Some(_) | None => {}
+        }));
     }
 }
 

@@ -11,6 +11,7 @@ pub mod gauges;
 pub mod ledger;
 pub mod permits;
 pub mod recorder;
+mod room;
 mod writer;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use gauges::Gauges;
 use ledger::{Close, Flush, Inspect, Ledger, LedgerReport, Sequence};
 use permits::Permits;
 use recorder::{LedgerLost, Recorder};
+use room::Room;
 use writer::LedgerWriter;
 
 /// The running ledger, for the composition root; cheap to share.
@@ -48,7 +50,10 @@ pub fn start(
     tariff: impl Fn(&Bound) -> Tariff,
     observe_commit: impl Fn(Duration) + Send + Sync + 'static,
 ) -> Result<Books, StorageError> {
-    let recovered = store.recover(tariff)?;
+    let recovered = match store.recover(&tariff) {
+        Err(error) if error.is_disk_full() && store.ballast().give_up() => store.recover(&tariff)?,
+        recovered => recovered?,
+    };
     if recovered > 0 {
         tracing::warn!(requests = recovered, "requests left open by an unclean end were closed with estimates");
     }
@@ -64,7 +69,8 @@ pub fn start(
         let (permits, gauges) = (permits.clone(), gauges.clone());
         let checkpoints = Checkpoints::new(store.clone(), time::now());
         let tripwire = alarm.tripwire("ledger");
-        move |_| Ledger::new(writer, permits, gauges, checkpoints, tripwire)
+        let room = Room::new(store.ballast());
+        move |_| Ledger::new(writer, permits, gauges, checkpoints, room, tripwire)
     });
     Ok(Books { ledger, permits, gauges, recovered })
 }

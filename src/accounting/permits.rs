@@ -21,13 +21,21 @@ pub struct Permits {
     taken: AtomicUsize,
     /// When the database began to refuse, in nanoseconds; 0: it does not. Written by the ledger.
     failing_since: AtomicU64,
+    /// The disk has no room for more than what is in flight. Written by the ledger.
+    full: AtomicBool,
     /// The ledger is gone. Written by whoever notices.
     lost: AtomicBool,
 }
 
 impl Permits {
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, taken: AtomicUsize::new(0), failing_since: AtomicU64::new(0), lost: AtomicBool::new(false) }
+        Self {
+            capacity,
+            taken: AtomicUsize::new(0),
+            failing_since: AtomicU64::new(0),
+            full: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+        }
     }
 
     /// Admitted requests whose settled row is not in the database yet.
@@ -37,13 +45,37 @@ impl Permits {
 
     /// Whether the database has taken what was written lately, or is at least not refusing for long.
     pub fn is_writable(&self, now: Timestamp) -> bool {
-        if self.lost.load(Ordering::Relaxed) {
+        if self.is_lost() || self.is_disk_full() {
             return false;
         }
         match self.failing_since.load(Ordering::Relaxed) {
             0 => true,
             since => now.since(Timestamp(since)) < PATIENCE,
         }
+    }
+
+    /// Whether nothing can be settled any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether the disk was full and has no room yet.
+    pub fn is_disk_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Whether the database's latest answer was no.
+    pub(super) fn is_refused(&self) -> bool {
+        self.failing_since.load(Ordering::Relaxed) != 0
+    }
+
+    /// True: it had room before.
+    pub(super) fn disk_is_full(&self) -> bool {
+        !self.full.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn disk_has_room(&self) {
+        self.full.store(false, Ordering::Relaxed);
     }
 
     /// True: taken.
@@ -104,6 +136,15 @@ mod tests {
         assert_eq!(permits.database_answered(NOW.after(PATIENCE)), Some(PATIENCE));
         assert!(permits.take(NOW.after(PATIENCE)));
         assert_eq!(permits.database_answered(NOW.after(PATIENCE)), None);
+    }
+
+    #[test]
+    fn a_full_disk_closes_the_door_until_there_is_room() {
+        let permits = Permits::new(2);
+        assert!(permits.disk_is_full() && !permits.disk_is_full());
+        assert!(!permits.take(NOW) && !permits.is_lost());
+        permits.disk_has_room();
+        assert!(permits.take(NOW));
     }
 
     #[test]

@@ -61,9 +61,13 @@ impl LedgerWriter {
             Some(journal) => journal,
             None => self.store.journal()?,
         };
-        let result = work(&mut journal)?;
-        self.journal = Some(journal);
-        Ok(result)
+        let result = work(&mut journal);
+        match &result {
+            Ok(_) => self.journal = Some(journal),
+            Err(error) if error.is_io_failure() => journal.abandon(),
+            Err(_) => {}
+        }
+        result
     }
 }
 

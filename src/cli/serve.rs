@@ -14,10 +14,18 @@ pub struct ServeArgs {
     /// Address and port to serve on; overrides `server.listen`.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Dies by SIGKILL when it comes to that place for the Nth time; for the tests of crashes.
+    #[cfg(feature = "kill-points")]
+    #[arg(long, value_name = "NAME:N", hide = true)]
+    kill_at: Option<crate::tripwire::kill_points::KillAt>,
 }
 
 pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
     common.start_logging();
+    #[cfg(feature = "kill-points")]
+    if let Some(kill_at) = args.kill_at {
+        crate::tripwire::kill_points::arm(kill_at);
+    }
     let mut source = common.source();
     source.overrides.extend(args.listen.map(|address| ("server.listen".to_owned(), address.to_string())));
     let loaded = match settings::load(&source) {

@@ -33,6 +33,7 @@ use crate::proxy::exchange::{self, Body, Exchange, Served};
 use crate::proxy::headers;
 use crate::proxy::leaving::Leaving;
 use crate::storage::ledger::Intent;
+use crate::tripwire::kill_points::{self, Point};
 
 pub async fn serve(
     request: &HttpRequest,
@@ -47,6 +48,7 @@ pub async fn serve(
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &house.callers)?;
     let permit = caller.admit().map_err(|limited| refuse(worker, limited))?;
+    kill_points::reached(Point::CallerAdmitted);
     told.figures = permit.figures;
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
@@ -80,6 +82,7 @@ pub async fn serve(
         started_at: time::wall_now(),
         input_tokens,
     })?;
+    kill_points::reached(Point::IntentFiled);
     let metrics = house.metrics.clone();
     let routing = table.settings.routing.clone();
     let order = Box::new(Order {

@@ -39,6 +39,8 @@ pub fn ready(worker: &Worker) -> HttpResponse {
     let ledger = worker.house.ledger.permits.is_writable(time::now());
     let detail = if condition.is_draining() {
         Some("shutting down".to_owned())
+    } else if worker.house.ledger.permits.is_disk_full() {
+        Some("the disk is full: what is in flight is settled, nothing new is taken until there is room".to_owned())
     } else if !ledger {
         Some("the ledger cannot be written".to_owned())
     } else if table.models.is_empty() {

@@ -29,6 +29,7 @@ use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::responses::Failure;
 use crate::openai::tokens;
 use crate::storage::ledger::RequestState;
+use crate::tripwire::kill_points::{self, Point};
 use crate::upstream::client::{UpstreamBody, UpstreamError};
 
 /// Progress is recorded this often, so that recovery's estimate is at most so old.
@@ -104,7 +105,10 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
                     writer.push(sent);
                     break Ending::Broken(Outcome::Faulted(Fault::InvalidResponse));
                 }
-                None => writer.push(sent),
+                None => {
+                    kill_points::reached(Point::MidStream);
+                    writer.push(sent);
+                }
             }
             let now = time::now();
             pace.moved(now, &watch, &start.lease, &writer);
@@ -138,12 +142,15 @@ async fn finish_events(
                 }
             };
             let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
+            kill_points::reached(Point::UsageSeen);
             let charge = if estimated { Charge::Estimated } else { Charge::Exact };
             books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
             lease.settle(outcome, (outcome == Outcome::Served).then_some(speed));
             if books.settle(End { state, status, usage, estimated }).await.is_ok() {
+                kill_points::reached(Point::SettlementConfirmed);
                 writer.push(tail);
                 writer.finish();
+                kill_points::reached(Point::LastByte);
             }
             drain(body).await;
         }

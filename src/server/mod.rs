@@ -4,6 +4,7 @@
 //! `server.shutdown_grace`; streams that are still going then end with an error event; the ledger writes everything;
 //! the process ends. A dead actor ends the process the same way, with exit code 70.
 
+mod clock;
 mod reload;
 mod retention;
 
@@ -48,6 +49,7 @@ pub struct Gateway {
     fleet: Arbiter,
     reloader: reload::Reloader,
     retention: retention::Retention,
+    clock: clock::ClockWatch,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
     grace: Duration,
@@ -99,6 +101,7 @@ impl Gateway {
     pub async fn build(settings: Settings, followed: Option<Followed>) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
         let metrics = Arc::new(Metrics::new()?);
+        let clock = clock::ClockWatch::start(metrics.clone());
         let alarm = Alarm::default();
         let store = Store::open(&settings.database.path, settings.accounting.durability)?;
         let books = {
@@ -157,7 +160,7 @@ impl Gateway {
             listeners.push(listen(address, surface, &settings, &parts)?);
         }
         let reloader = reload::Reloader::start(house.clone(), followed);
-        let retention = retention::Retention::start(house.store.clone());
+        let retention = retention::Retention::start(house.clone());
         Ok(Self {
             house,
             alarm,
@@ -165,6 +168,7 @@ impl Gateway {
             fleet,
             reloader,
             retention,
+            clock,
             listeners,
             generated_admin_key,
             grace: settings.server.shutdown_grace,
@@ -213,21 +217,24 @@ impl Gateway {
         self.house.condition.drain();
         let in_flight = self.house.callers.in_flight();
         tracing::info!(in_flight, "shutting down");
+        // Without a ledger nothing that is in flight can end well: a grace would only delay the next start.
+        let lost = self.books.permits.is_lost();
         let cut = {
-            let (house, grace) = (self.house.clone(), self.grace);
+            let (house, grace) = (self.house.clone(), if lost { Duration::ZERO } else { self.grace });
             actix::spawn(async move {
                 tokio::time::sleep(grace).await;
                 house.condition.cut();
             })
         };
-        futures_util::future::join_all(self.listeners.iter().map(|listener| listener.handle.stop(true))).await;
+        futures_util::future::join_all(self.listeners.iter().map(|listener| listener.handle.stop(!lost))).await;
         cut.abort();
         drop(self.reloader);
         drop(self.retention);
+        drop(self.clock);
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.
         let settled = async {
-            while self.books.permits.taken() > 0 {
+            while self.books.permits.taken() > 0 && !lost {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -15,6 +15,7 @@ use super::pins::FilePin;
 use super::rollups::Rollups;
 use super::rows::{AdvanceRequest, CloseOpen, FileAttempt, FileClosed, OpenRequest};
 use super::{StorageError, Store};
+use crate::tripwire::kill_points::{self, Point};
 
 pub struct Journal {
     connection: SqliteConnection,
@@ -47,6 +48,9 @@ impl Journal {
             for intent in &group.opened {
                 OpenRequest::new(intent).execute(connection)?;
             }
+            if !group.opened.is_empty() {
+                kill_points::reached(Point::IntentsWritten);
+            }
             for progress in &group.progressed {
                 AdvanceRequest::new(progress).execute(connection)?;
             }
@@ -70,8 +74,13 @@ impl Journal {
                 }
             }
             chain.seal(connection)?;
-            rollups.write(connection)
+            rollups.write(connection)?;
+            if !group.settled.is_empty() {
+                kill_points::reached(Point::SettlementsWritten);
+            }
+            Ok::<_, StorageError>(())
         })?;
+        kill_points::reached(Point::Committed);
         self.chain = chain;
         Ok(chain.head())
     }
@@ -86,13 +95,21 @@ impl Journal {
             checkpointed: i64,
         }
         let row: Row = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(&mut self.connection)?;
+        kill_points::reached(Point::Checkpoint);
         Ok(Checkpoint { log: row.log, moved: row.checkpointed })
+    }
+
+    /// After a failure of the disk: the connection stays open until the process ends, because SQLite flushes the files when
+    /// the last one is closed, and a flush after a failed one says that all is well when it is not.
+    pub fn abandon(self) {
+        std::mem::forget(self);
     }
 
     /// The orderly end: the log is emptied where nobody else reads it.
     pub fn close(mut self) -> Result<(), StorageError> {
         let chain = &mut self.chain;
         self.connection.immediate_transaction(|connection| chain.note(connection))?;
+        kill_points::reached(Point::Checkpoint);
         self.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").map_err(StorageError::from)
     }
 }

@@ -10,6 +10,8 @@ use super::{StorageError, Store};
 pub(super) const KEYS_VERSION: &str = "keys_version";
 /// When the serving process opened the file, in microseconds.
 pub(super) const STARTED_AT: &str = "started_at";
+/// Requests that began earlier may have been removed, in microseconds; absent: none was.
+pub(super) const KEPT_FROM: &str = "kept_from";
 /// SHA-256 of the generated admin key, in hex.
 const ADMIN_KEY_HASH: &str = "admin_key_hash";
 

@@ -3,6 +3,7 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+mod ballast;
 mod chain;
 mod chains;
 mod content;
@@ -17,6 +18,7 @@ pub mod page;
 pub mod pins;
 mod recovery;
 pub mod requests;
+pub mod retention;
 mod rollups;
 mod rows;
 mod schema;
@@ -31,6 +33,7 @@ mod samples;
 
 use std::time::Duration;
 
+pub use ballast::Ballast;
 pub use chain::Head;
 pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};

@@ -18,6 +18,7 @@ use crate::domain::ids::{DeploymentName, ModelName, RequestId, ResourceName};
 use crate::domain::money::Tariff;
 use crate::domain::time::WallTime;
 use crate::domain::usage::{Charge, Usage};
+use crate::tripwire::kill_points::{self, Point};
 
 /// What is known of where a request was going.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +52,9 @@ impl Store {
             chain.seal(connection)?;
             chain.note(connection)?;
             rollups.write(connection)?;
+            if count > 0 {
+                kill_points::reached(Point::Recovering);
+            }
             Ok(count)
         })
     }

@@ -13,8 +13,8 @@ use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool, PooledConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::StorageError;
 use super::lock::{self, Served, ServingLock};
+use super::{Ballast, StorageError};
 use crate::domain::time::wall_now;
 use crate::settings::model::Durability;
 
@@ -44,6 +44,14 @@ pub(super) type Reader = PooledConnection<ConnectionManager<SqliteConnection>>;
 impl Store {
     /// For the gateway: creates folder and file, refuses when another gateway serves the file, updates the schema.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StorageError> {
+        match Self::try_open(path, durability) {
+            // A gateway that died of a full disk shall come up again and settle what it left.
+            Err(error) if error.is_disk_full() && Ballast::beside(path).give_up() => Self::try_open(path, durability),
+            opened => opened,
+        }
+    }
+
+    fn try_open(path: &Path, durability: Durability) -> Result<Self, StorageError> {
         create_folder(path)?;
         let serving = ServingLock::take(path)?;
         let mut connection = connect(path, durability)?;
@@ -78,6 +86,10 @@ impl Store {
 
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    pub fn ballast(&self) -> Ballast {
+        Ballast::beside(&self.inner.path)
     }
 
     /// Whether a gateway serves this file at the moment; never true of a process that does so itself.
