@@ -15,12 +15,13 @@ FEATURES := --features kill-points
 
 test: tools
 	tests/sdk/prepare
-	$(CARGO) test --locked $(FEATURES)
+	@# With the system's libpq, as in the container image: PostgreSQL over TLS is tested too.
+	$(CARGO) test --locked --no-default-features $(FEATURES)
 
 crash: export KILLS ?= 2000
 crash: export POINT_KILLS ?= 50
 crash:
-	$(CARGO) test --locked $(FEATURES) --test it -- --nocapture --test-threads=1 crash:: disk::
+	$(CARGO) test --locked --no-default-features $(FEATURES) --test it -- --nocapture --test-threads=1 crash:: disk::
 
 check: $(DENY)
 	$(CARGO) fmt --check

@@ -22,9 +22,18 @@ pub struct Permits {
     /// When the database began to refuse, in nanoseconds; 0: it does not. Written by the ledger.
     failing_since: AtomicU64,
     /// The disk has no room for more than what is in flight. Written by the ledger.
-    full: AtomicBool,
+    disk_full: AtomicBool,
     /// The ledger is gone. Written by whoever notices.
     lost: AtomicBool,
+    /// No more rows may wait for the shared database. Written by the projector.
+    full: AtomicBool,
+}
+
+/// Whether more rows may wait for the shared database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Some,
+    None,
 }
 
 impl Permits {
@@ -33,8 +42,9 @@ impl Permits {
             capacity,
             taken: AtomicUsize::new(0),
             failing_since: AtomicU64::new(0),
-            full: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            full: AtomicBool::new(false),
         }
     }
 
@@ -45,7 +55,7 @@ impl Permits {
 
     /// Whether the database has taken what was written lately, or is at least not refusing for long.
     pub fn is_writable(&self, now: Timestamp) -> bool {
-        if self.is_lost() || self.is_disk_full() {
+        if self.is_lost() || self.is_disk_full() || self.full.load(Ordering::Relaxed) {
             return false;
         }
         match self.failing_since.load(Ordering::Relaxed) {
@@ -61,7 +71,7 @@ impl Permits {
 
     /// Whether the disk was full and has no room yet.
     pub fn is_disk_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        self.disk_full.load(Ordering::Relaxed)
     }
 
     /// Whether the database's latest answer was no.
@@ -71,11 +81,11 @@ impl Permits {
 
     /// True: it had room before.
     pub(super) fn disk_is_full(&self) -> bool {
-        !self.full.swap(true, Ordering::Relaxed)
+        !self.disk_full.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn disk_has_room(&self) {
-        self.full.store(false, Ordering::Relaxed);
+        self.disk_full.store(false, Ordering::Relaxed);
     }
 
     /// True: taken.
@@ -104,6 +114,10 @@ impl Permits {
             0 => None,
             since => Some(now.since(Timestamp(since))),
         }
+    }
+
+    pub(super) fn backlog_is(&self, room: Room) {
+        self.full.store(room == Room::None, Ordering::Relaxed);
     }
 
     pub(super) fn ledger_is_lost(&self) {
@@ -144,6 +158,15 @@ mod tests {
         assert!(permits.disk_is_full() && !permits.disk_is_full());
         assert!(!permits.take(NOW) && !permits.is_lost());
         permits.disk_has_room();
+        assert!(permits.take(NOW));
+    }
+
+    #[test]
+    fn a_full_backlog_closes_the_door_until_there_is_room() {
+        let permits = Permits::new(2);
+        permits.backlog_is(Room::None);
+        assert!(!permits.take(NOW) && !permits.is_writable(NOW));
+        permits.backlog_is(Room::Some);
         assert!(permits.take(NOW));
     }
 

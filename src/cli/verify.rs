@@ -20,7 +20,7 @@ pub struct Args {
 
 /// Exit code 0 when every rule holds, 1 when one is broken.
 pub fn run(args: &Args, settings: &Settings) -> ExitCode {
-    let store = Store::existing(&settings.database.path, settings.accounting.durability);
+    let store = Store::existing(&settings.database, settings.accounting.durability);
     let verdict = match store.and_then(|store| store.verify_against(args.head)) {
         Ok(verdict) => verdict,
         Err(error) => return print::failed(print::FAILED, &error),

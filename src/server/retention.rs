@@ -55,12 +55,16 @@ async fn forget_pins(house: &House) {
 
 async fn forget_requests(house: &House) {
     let Some(kept) = house.settings().accounting.keep_requests else { return };
-    let mut sweep = Sweep::new(time::wall_now().before(kept));
+    let before = time::wall_now().before(kept);
+    let mut sweep = Sweep::new(before);
     let mut removed = 0;
     loop {
         let (store, began) = (house.store.clone(), time::now());
         let step = web::block(move || {
-            let step = store.remove_old(&mut sweep);
+            let step = match store.remove_old(&mut sweep) {
+                Ok(Step::Done) => store.remove_old_shared(before),
+                other => other,
+            };
             (sweep, step)
         });
         let Ok((same, step)) = step.await else { return };

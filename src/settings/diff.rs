@@ -11,7 +11,7 @@ use super::model::{
     Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, OnDisconnect,
     PromptAffinity, Resource, Routing, Server, Settings,
 };
-use super::values;
+use super::{database, values};
 use crate::azure::endpoint::{Endpoint, Kind};
 use crate::azure::entra::{Entra, Identity};
 use crate::domain::money::Price;
@@ -31,7 +31,7 @@ pub struct Entry {
 }
 
 /// Settings that are read once, when the process starts.
-const AT_START: [&str; 8] = [
+const AT_START: [&str; 10] = [
     "server.listen",
     "server.workers",
     "server.head_timeout",
@@ -40,6 +40,8 @@ const AT_START: [&str; 8] = [
     "admin.listen",
     "database.url",
     "accounting.durability",
+    "accounting.journal",
+    "accounting.backlog",
 ];
 
 /// Whether a change of that key takes effect only with a restart.
@@ -103,9 +105,8 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
     let mut list = List::default();
     list.server(server);
     list.admin(admin);
-    let Database { path } = database;
-    list.text(&["database", "url"], &format!("sqlite:{}", path.display()));
-    let Accounting { durability, on_disconnect, keep_requests } = accounting;
+    list.database(database);
+    let Accounting { durability, on_disconnect, keep_requests, backlog } = accounting;
     let durability = match durability {
         Durability::Process => "process",
         Durability::Power => "power",
@@ -119,6 +120,10 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
     match keep_requests {
         Some(kept) => list.text(&["accounting", "keep_requests"], &values::days_text(*kept)),
         None => list.text(&["accounting", "keep_requests"], "forever"),
+    }
+    if let Some(journal) = database.server.is_some().then_some(&database.path) {
+        list.text(&["accounting", "journal"], &journal.to_string_lossy());
+        list.plain(&["accounting", "backlog"], backlog);
     }
     list.routing(routing);
     list.limits(*default_limits);
@@ -135,6 +140,13 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
 struct List(Vec<Entry>);
 
 impl List {
+    fn database(&mut self, database: &Database) {
+        match &database.server {
+            Some(url) => self.push(&["database", "url"], format!("{:?}", database::shown(url)), Some(url.clone())),
+            None => self.text(&["database", "url"], &format!("sqlite:{}", database.path.display())),
+        }
+    }
+
     fn server(&mut self, server: &Server) {
         let Server {
             listen,

@@ -58,8 +58,10 @@ pub enum AdminListen {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
-    /// The file of `sqlite:PATH`, as written (relative to the working directory).
+    /// The file of `sqlite:PATH`, or the journal beside a server, as written (relative to the working directory).
     pub path: std::path::PathBuf,
+    /// The URL of the PostgreSQL server that holds what gateways share; None: it is in the file.
+    pub server: Option<Secret>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +70,8 @@ pub struct Accounting {
     pub on_disconnect: OnDisconnect,
     /// How long single requests are kept; their sums stay. None: for ever.
     pub keep_requests: Option<Duration>,
+    /// Requests that may wait for the server to take their rows; no new one is admitted beyond.
+    pub backlog: u32,
 }
 
 /// What becomes of a request whose client has left.
@@ -184,6 +188,23 @@ impl Deployment {
     /// Of the model, with nothing else said.
     pub fn of(model: ModelName) -> Self {
         Self { model, sku: Sku::Standard, priority: 1, max_in_flight: None, tpm: None, rpm: None }
+    }
+}
+
+impl Resource {
+    /// An Azure resource of the dated family, with nothing else said.
+    pub fn of(endpoint: Endpoint, key: Secret, deployments: BTreeMap<DeploymentName, Deployment>) -> Self {
+        Self {
+            kind: Kind::Azure,
+            endpoint,
+            region: None,
+            credential: Credential::Key(key),
+            api_version: ApiVersion::Dated("2024-10-21".to_owned()),
+            priority: 1,
+            weight: 100,
+            enabled: true,
+            deployments,
+        }
     }
 }
 

@@ -1,15 +1,12 @@
 //! The tables that every gateway has once: what may be in them, in which bounds, and what holds when nothing is said.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use config::ValueKind;
 
 use super::files::Target;
-use super::model::{
-    Accounting, Admin, AdminListen, Database, Durability, Limits, OnDisconnect, PromptAffinity, Routing, Server,
-};
+use super::model::{Admin, AdminListen, Limits, PromptAffinity, Routing, Server};
 use super::problem::{Place, Severity};
 use super::reader::{Section, described, quoted};
 use super::secrets::{self, Missing};
@@ -21,7 +18,6 @@ pub(super) const ADMIN_KEY_VARIABLE: &str = "GATEWAY_ADMIN_KEY";
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 const ADDRESS: &str = "an address with a port such as \"0.0.0.0:8080\"";
 
 const fn seconds(count: u64) -> Duration {
@@ -164,64 +160,6 @@ fn weakness(key: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-pub(super) fn database(section: Section<'_>) -> Database {
-    let path = section.path.child("url");
-    let url = section.text("url", "text such as \"sqlite:data/gateway.db\"").unwrap_or("sqlite:data/gateway.db");
-    let file = match url.split_once(':') {
-        Some(("postgres" | "postgresql", _)) => {
-            let message = format!("`{path}`: PostgreSQL is not supported by this version");
-            let tip = "write \"sqlite:data/gateway.db\", or remove the line";
-            section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
-            ""
-        }
-        Some(("sqlite", rest)) if !rest.trim_start_matches('/').is_empty() && !rest.contains(['?', '\0']) => {
-            // "sqlite:///data/x" is the form of other tools; three slashes are an absolute path there too.
-            match rest.strip_prefix("//") {
-                Some(absolute) => absolute,
-                None => rest,
-            }
-        }
-        Some(_) | None => {
-            let message = format!("`{path}` must be \"sqlite:\" and a path, not {}", quoted(url));
-            section.reader.note(section.reader.error(&path, Target::Value, message));
-            ""
-        }
-    };
-    let file = PathBuf::from(if file.is_empty() { "data/gateway.db" } else { file });
-    section.finish();
-    Database { path: file }
-}
-
-pub(super) fn accounting(section: Section<'_>) -> Accounting {
-    let durability = section.parsed("durability", "\"process\" or \"power\"", |text| match text {
-        "process" => Some(Durability::Process),
-        "power" => Some(Durability::Power),
-        _ => None,
-    });
-    let on_disconnect = section.parsed("on_disconnect", "\"cancel\" or \"drain\"", |text| match text {
-        "cancel" => Some(OnDisconnect::Cancel),
-        "drain" => Some(OnDisconnect::Drain),
-        _ => None,
-    });
-    let keep_requests = keep_requests(&section);
-    section.finish();
-    Accounting {
-        durability: durability.unwrap_or(Durability::Process),
-        on_disconnect: on_disconnect.unwrap_or_default(),
-        keep_requests: keep_requests.unwrap_or(Some(90 * DAY)),
-    }
-}
-
-/// Less than a day would take the rows away before anyone has looked at them.
-fn keep_requests(section: &Section<'_>) -> Option<Option<Duration>> {
-    let expected = "\"forever\" or a duration from 1 day to 10 years such as \"90d\"";
-    let in_bounds = |kept: &Duration| (DAY..=3_660 * DAY).contains(kept);
-    section.parsed("keep_requests", expected, |text| match text {
-        "forever" => Some(None),
-        other => values::duration(other).filter(in_bounds).map(Some),
-    })
 }
 
 pub(super) fn routing(section: Section<'_>) -> Routing {

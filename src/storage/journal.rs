@@ -12,6 +12,7 @@ use super::chains::Chain;
 use super::group::Group;
 use super::ledger::{Intent, LedgerEntry, Settlement};
 use super::pins::FilePin;
+use super::queue::{QueuePin, QueueRequest};
 use super::rollups::Rollups;
 use super::rows::{AdvanceRequest, CloseOpen, FileAttempt, FileClosed, OpenRequest};
 use super::{StorageError, Store};
@@ -22,6 +23,8 @@ pub struct Journal {
     /// Begun with the first row that is closed here.
     chain: Chain,
     content: Content,
+    /// Whether what is written here has to be brought to a server.
+    is_shared: bool,
 }
 
 /// How far moving the write-ahead log into the database file came.
@@ -35,7 +38,8 @@ pub struct Checkpoint {
 
 impl Store {
     pub fn journal(&self) -> Result<Journal, StorageError> {
-        Ok(Journal { connection: self.writer()?, chain: Chain::default(), content: Content::default() })
+        let (chain, content, is_shared) = (Chain::default(), Content::default(), self.is_shared());
+        Ok(Journal { connection: self.writer()?, chain, content, is_shared })
     }
 }
 
@@ -43,7 +47,7 @@ impl Journal {
     /// Commits all entries of the batches in one transaction. Gives how far the chain of closed requests goes now.
     pub fn append(&mut self, batches: &[Vec<LedgerEntry>]) -> Result<Option<Head>, StorageError> {
         let group = Group::of(batches);
-        let (mut chain, content) = (self.chain, &mut self.content);
+        let (mut chain, content, is_shared) = (self.chain, &mut self.content, self.is_shared);
         self.connection.immediate_transaction(|connection| {
             for intent in &group.opened {
                 OpenRequest::new(intent).execute(connection)?;
@@ -55,7 +59,9 @@ impl Journal {
                 AdvanceRequest::new(progress).execute(connection)?;
             }
             for pin in &group.pinned {
-                FilePin::new(pin).execute(connection)?;
+                if FilePin::new(pin).execute(connection)? > 0 && is_shared {
+                    QueuePin { pin: &pin.id }.execute(connection)?;
+                }
             }
             let mut rollups = Rollups::default();
             let mut left = group.settled.len();
@@ -70,6 +76,9 @@ impl Journal {
                     rollups.add(cell, sums);
                     for attempt in apart {
                         attempt.execute(connection)?;
+                    }
+                    if is_shared {
+                        QueueRequest { request: intent.id.0.as_bytes() }.execute(connection)?;
                     }
                 }
             }

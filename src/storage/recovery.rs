@@ -10,6 +10,7 @@ use super::chains::Chain;
 use super::content::StoredRequest;
 use super::keys::read_id;
 use super::ledger::RequestState;
+use super::queue::QueueRequest;
 use super::rollups::{Rollups, Sums};
 use super::rows::{CloseOpen, FileClosed};
 use super::schema::requests;
@@ -32,7 +33,7 @@ pub struct Bound {
 impl Store {
     /// Closes every open request and says how many there were. Only for the process that serves the file.
     pub fn recover(&self, tariff: impl Fn(&Bound) -> Tariff) -> Result<u64, StorageError> {
-        self.write(|connection| {
+        self.write_file(|connection| {
             let open: Vec<StoredRequest> = requests::table
                 .filter(requests::state.eq(RequestState::Open.label()))
                 .select(StoredRequest::as_select())
@@ -48,6 +49,9 @@ impl Store {
                 CloseOpen::from(&link.row(row, left)).execute(connection)?;
                 chain.accept(link, RequestId(read_id(&stored.id, "requests.id")?), left);
                 rollups.add(row.cell(), sums(&row));
+                if self.is_shared() {
+                    QueueRequest { request: &stored.id }.execute(connection)?;
+                }
             }
             chain.seal(connection)?;
             chain.note(connection)?;
@@ -61,7 +65,7 @@ impl Store {
 
     /// When the process that serves the file began; open requests of before cannot exist while it runs.
     pub(super) fn note_start(&self, now: WallTime) -> Result<(), StorageError> {
-        self.write(|connection| meta::set(connection, meta::STARTED_AT, &now.0.to_string()))
+        self.write_file(|connection| meta::set_in_file(connection, meta::STARTED_AT, &now.0.to_string()))
     }
 }
 

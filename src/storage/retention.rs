@@ -9,7 +9,7 @@ use diesel::prelude::*;
 
 use super::chain::Position;
 use super::ledger::RequestState;
-use super::schema::{attempts, chains, requests};
+use super::schema::{attempts, chains, requests, unprojected};
 use super::{StorageError, Store, meta};
 use crate::domain::ids::RequestId;
 use crate::domain::time::WallTime;
@@ -23,6 +23,8 @@ const AT_ONCE: usize = 500;
 #[derive(Debug)]
 pub struct Sweep {
     before: WallTime,
+    /// The first request that the shared database does not have yet; it and those after it stay. None: not looked.
+    kept: Option<Vec<u8>>,
     /// What has been looked at.
     cursor: Vec<u8>,
     all_seen: bool,
@@ -61,7 +63,7 @@ struct Cut {
 impl Sweep {
     /// Of requests that began before that.
     pub fn new(before: WallTime) -> Self {
-        Self { before, cursor: Vec::new(), all_seen: false, waiting: BTreeMap::new(), free: Vec::new() }
+        Self { before, kept: None, cursor: Vec::new(), all_seen: false, waiting: BTreeMap::new(), free: Vec::new() }
     }
 
     /// Of those that are waiting, the next whole transactions of the chain from its base on.
@@ -99,20 +101,54 @@ impl Store {
         }
     }
 
+    /// The next step in the tables that gateways share, where those are on a server; every gateway may take it.
+    pub fn remove_old_shared(&self, before: WallTime) -> Result<Step, StorageError> {
+        if !self.is_shared() {
+            return Ok(Step::Done);
+        }
+        let end = RequestId::first_of(before);
+        self.write(|server| {
+            let ids: Vec<Vec<u8>> = requests::table
+                .filter(requests::id.lt(end.0.as_bytes().as_slice()).and(requests::started_at.lt(before.0)))
+                .order(requests::id)
+                .limit(i64::try_from(AT_ONCE).unwrap_or(i64::MAX))
+                .select(requests::id)
+                .load(server)?;
+            if ids.is_empty() {
+                return Ok(Step::Done);
+            }
+            diesel::delete(attempts::table.filter(attempts::request.eq_any(&ids))).execute(server)?;
+            let removed = diesel::delete(requests::table.filter(requests::id.eq_any(&ids))).execute(server)?;
+            Ok(Step::Removed(removed as u64))
+        })
+    }
+
     /// Reads on; gives how many it found.
     fn look_at_old(&self, sweep: &mut Sweep) -> Result<usize, StorageError> {
         if sweep.all_seen {
             return Ok(0);
         }
-        let end = RequestId::first_of(sweep.before);
+        let end = match &sweep.kept {
+            Some(end) => end.clone(),
+            None => {
+                let oldest: Option<Option<Vec<u8>>> = unprojected::table
+                    .filter(unprojected::request.is_not_null())
+                    .order(unprojected::request)
+                    .select(unprojected::request)
+                    .first(&mut *self.file_reader()?)
+                    .optional()?;
+                let by_age = RequestId::first_of(sweep.before).0.as_bytes().to_vec();
+                sweep.kept.insert(oldest.flatten().map_or(by_age.clone(), |oldest| oldest.min(by_age))).clone()
+            }
+        };
         let found: Vec<Seen> = requests::table
-            .filter(requests::id.gt(&sweep.cursor).and(requests::id.lt(end.0.as_bytes().as_slice())))
+            .filter(requests::id.gt(&sweep.cursor).and(requests::id.lt(&end)))
             // Ids follow the system's clock, which may have jumped.
             .filter(requests::started_at.lt(sweep.before.0).and(requests::state.ne(RequestState::Open.label())))
             .order(requests::id)
             .limit(i64::try_from(STEP).unwrap_or(i64::MAX))
             .select((requests::id, requests::chained, requests::chain))
-            .load(&mut *self.reader()?)?;
+            .load(&mut *self.file_reader()?)?;
         sweep.all_seen = found.len() < STEP;
         if let Some((id, ..)) = found.last() {
             sweep.cursor.clone_from(id);
@@ -130,12 +166,12 @@ impl Store {
     fn remove_ready(&self, sweep: &mut Sweep) -> Result<u64, StorageError> {
         let free = std::mem::take(&mut sweep.free);
         let bases: Vec<(i64, i64)> =
-            chains::table.select((chains::number, chains::base_row)).load(&mut *self.reader()?)?;
+            chains::table.select((chains::number, chains::base_row)).load(&mut *self.file_reader()?)?;
         let cuts: Vec<Cut> = bases.into_iter().filter_map(|(chain, base)| sweep.cut(chain, base)).collect();
         if cuts.is_empty() && free.is_empty() {
             return Ok(0);
         }
-        self.write(|connection| {
+        self.write_file(|connection| {
             keep_from(connection, sweep.before)?;
             let mut removed = remove(connection, &free)?;
             for Cut { chain, row, hash, ids } in &cuts {
@@ -151,9 +187,9 @@ impl Store {
 
 /// From when on every request is still there.
 fn keep_from(connection: &mut SqliteConnection, from: WallTime) -> Result<(), StorageError> {
-    let known = meta::get(connection, meta::KEPT_FROM)?.and_then(|text| text.parse::<i64>().ok());
+    let known = meta::get_in_file(connection, meta::KEPT_FROM)?.and_then(|text| text.parse::<i64>().ok());
     if known.is_none_or(|known| known < from.0) {
-        meta::set(connection, meta::KEPT_FROM, &from.0.to_string())?;
+        meta::set_in_file(connection, meta::KEPT_FROM, &from.0.to_string())?;
     }
     Ok(())
 }

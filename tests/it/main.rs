@@ -25,6 +25,7 @@ mod quota;
 mod regions;
 mod relay;
 mod replay;
+mod replicas;
 mod responses;
 mod scenario;
 mod scenarios;

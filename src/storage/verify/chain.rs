@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use super::super::StorageError;
 use super::super::chain::{Before, Content, Digest, Head, Position};
 use super::super::chains::digest;
+use super::super::connection::StoreConnection;
 use super::super::content::{StoredAttempt, StoredRequest};
 use super::super::ledger::RequestState;
 use super::super::schema::{attempts, chains, requests};
@@ -74,7 +75,7 @@ struct Walk {
 }
 
 /// In the snapshot of the transaction that it runs in.
-pub(super) fn check(connection: &mut SqliteConnection, anchor: Option<Anchor>) -> Result<Found, StorageError> {
+pub(super) fn check(connection: &mut StoreConnection, anchor: Option<Anchor>) -> Result<Found, StorageError> {
     let stored: Vec<Stored> = chains::table.order(chains::number).select(Stored::as_select()).load(connection)?;
     let mut found = Found::default();
     let mut walks = begin(&stored, &mut found)?;
@@ -164,7 +165,7 @@ fn begin(stored: &[Stored], found: &mut Found) -> Result<BTreeMap<i64, Walk>, St
 }
 
 fn page(
-    connection: &mut SqliteConnection,
+    connection: &mut StoreConnection,
     last: &[u8],
 ) -> Result<(Vec<StoredRequest>, Vec<StoredAttempt>), StorageError> {
     let rows: Vec<StoredRequest> = requests::table

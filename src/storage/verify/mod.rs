@@ -15,6 +15,7 @@ use diesel::sql_types::{BigInt, Text};
 use serde::Serialize;
 
 use super::chain::Head;
+use super::connection::StoreConnection;
 use super::lock::Served;
 use super::{StorageError, Store, meta};
 use rules::CHECKS;
@@ -117,7 +118,7 @@ impl Store {
     /// As `verify`; `head` is what the chain must contain, as someone else remembers it.
     pub fn verify_against(&self, head: Option<Anchor>) -> Result<Verdict, StorageError> {
         let gateway_running = self.served() == Served::ByAGateway;
-        self.reader()?.transaction(|connection| {
+        self.file_reader()?.transaction(|connection| {
             let mut rules = CHECKS
                 .into_iter()
                 .map(|check| {
@@ -146,7 +147,7 @@ impl Store {
 }
 
 /// A running gateway closed everything older than itself before it took its first request.
-fn left_open(connection: &mut SqliteConnection, gateway_running: bool) -> Result<Rule, StorageError> {
+fn left_open(connection: &mut StoreConnection, gateway_running: bool) -> Result<Rule, StorageError> {
     let started_at: i64 = if gateway_running {
         meta::get(connection, meta::STARTED_AT)?.and_then(|text| text.parse().ok()).unwrap_or(i64::MIN)
     } else {

@@ -184,12 +184,12 @@ on_disconnect = "drian"
 keep_requests = "1h"
 "#,
         r#"
-error: `accounting.on_disconnect` must be "cancel" or "drain", not "drian"
+error: `accounting.on_disconnect` must be "cancel" or "drain", not the text "drian"
   --> settings/20-x.toml:2:17
    |
  2 | on_disconnect = "drian"
    |                 ^^^^^^^
-error: `accounting.keep_requests` must be "forever" or a duration from 1 day to 10 years such as "90d", not "1h"
+error: `accounting.keep_requests` must be "forever" or a duration from 1 day to 10 years such as "90d", not the text "1h"
   --> settings/20-x.toml:3:17
    |
  3 | keep_requests = "1h"
