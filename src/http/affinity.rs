@@ -29,7 +29,13 @@ pub(super) fn of(
 ) -> Option<Affinity> {
     match operation {
         Operation::ChatCompletions | Operation::Completions | Operation::Responses => {}
-        Operation::Embeddings => return None,
+        Operation::Embeddings
+        | Operation::Transcriptions
+        | Operation::Translations
+        | Operation::ImageEdits
+        | Operation::Object(_)
+        | Operation::Realtime
+        | Operation::RealtimeResponse => return None,
     }
     let prefix = peek.prefix.filter(|_| table.settings.routing.affinity == PromptAffinity::On)?;
     let session = || {

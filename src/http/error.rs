@@ -12,6 +12,7 @@ use crate::accounting::recorder::LedgerFull;
 use crate::domain::regions::Regions;
 use crate::limits::Limited;
 use crate::openai::error::{ErrorBody, ErrorKind};
+use crate::openai::multipart::FormError;
 use crate::openai::request::PeekError;
 use crate::proxy::exchange::Unserved;
 
@@ -26,7 +27,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             body: ErrorBody { message: message.into(), kind, param: None, code },
@@ -35,7 +36,7 @@ impl ApiError {
         }
     }
 
-    fn invalid(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn invalid(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self::new(status, ErrorKind::InvalidRequest, code, message)
     }
 
@@ -51,7 +52,7 @@ impl ApiError {
         self
     }
 
-    fn about(mut self, param: &'static str) -> Self {
+    pub(super) fn about(mut self, param: &'static str) -> Self {
         self.body.param = Some(param);
         self
     }
@@ -85,6 +86,26 @@ impl ApiError {
     pub fn missing_model() -> Self {
         let message = "The request body names no `model`. Add one; GET /v1/models lists what there is.";
         Self::invalid(StatusCode::BAD_REQUEST, "missing_model", message).about("model")
+    }
+
+    pub fn session_without_model() -> Self {
+        let message = "The address of this session names no model. Add `?model=…` (or Azure's `?deployment=…`); GET /v1/models \
+                       lists what there is.";
+        Self::invalid(StatusCode::BAD_REQUEST, "missing_model", message).about("model")
+    }
+
+    /// A plain request where a WebSocket is served.
+    pub fn upgrade_required() -> Self {
+        let message = "This path serves realtime sessions over WebSocket. Connect with a WebSocket client: a GET with \
+                       `Upgrade: websocket`, `Connection: Upgrade` and `Sec-WebSocket-Version: 13`; a proxy in between must \
+                       pass these on.";
+        Self::invalid(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
+    }
+
+    pub fn malformed_handshake() -> Self {
+        let message = "This WebSocket handshake is malformed: it needs a `Sec-WebSocket-Key` of 16 bytes in Base64, and has \
+                       no body.";
+        Self::invalid(StatusCode::BAD_REQUEST, "malformed_handshake", message)
     }
 
     pub fn invalid_api_version(version: &str) -> Self {
@@ -177,7 +198,7 @@ impl ApiError {
 }
 
 /// A client's own text inside a message: bounded, and without what could garble a log or a terminal.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(100).collect()
 }
 
@@ -190,6 +211,9 @@ impl From<BodyError> for ApiError {
             BodyError::Upgrade => (StatusCode::BAD_REQUEST, "unsupported_upgrade"),
             BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             BodyError::Broken => (StatusCode::BAD_REQUEST, "incomplete_body"),
+            BodyError::Form(FormError::Twice(_)) => (StatusCode::BAD_REQUEST, "duplicate_field"),
+            BodyError::Form(_) => (StatusCode::BAD_REQUEST, "invalid_form"),
+            BodyError::Disk => (StatusCode::INSUFFICIENT_STORAGE, "no_room_for_form"),
         };
         Self::invalid(status, code, error.to_string())
     }

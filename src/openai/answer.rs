@@ -60,7 +60,15 @@ const TEXT_MEMBERS: [&[u8]; 4] = [b"content", b"arguments", b"text", b"refusal"]
 impl StreamWatch {
     pub fn of(operation: Operation) -> Self {
         let speaks = match operation {
-            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => Speaks::Completions,
+            Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::Embeddings
+            | Operation::Transcriptions
+            | Operation::Translations
+            | Operation::ImageEdits
+            | Operation::Object(_)
+            | Operation::Realtime
+            | Operation::RealtimeResponse => Speaks::Completions,
             Operation::Responses => Speaks::Responses,
         };
         Self { speaks, ..Self::default() }

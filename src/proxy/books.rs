@@ -3,12 +3,14 @@
 //! The books of a request are closed exactly once: awaited, before the last byte of an answer; detached, when nobody
 //! waits; or by being dropped, when the handler itself was dropped because its client left.
 
+mod counting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::leaving::{Known, Leaving};
+use super::leaving::Leaving;
 use crate::accounting::recorder::{LedgerLost, OpenEntry};
 use crate::domain::demand::Operation;
 use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
@@ -22,9 +24,10 @@ use crate::fleet::routes::Route;
 use crate::limits::Permit;
 use crate::metrics::Metrics;
 use crate::openai::kept::{self, Made};
+use crate::openai::objects::Named;
 use crate::openai::request::State;
-use crate::storage::ledger::{AttemptRecord, Progress, RequestState, Settlement};
-use crate::storage::pins::{Pin, RETENTION};
+use crate::storage::ledger::{AttemptRecord, Intent, Progress, RequestState, Settlement};
+use crate::storage::pins::{FOR_EVER, Pin, RETENTION};
 
 /// The status noted for a client that left before it had one (nginx's convention).
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -96,13 +99,12 @@ pub struct Opening {
     pub metrics: Arc<Metrics>,
     pub permit: Permit,
     pub started: Timestamp,
-    pub leaving: Leaving,
 }
 
 impl Books {
     /// Boxed, because it is handed on a good deal.
     pub fn open(opening: Opening) -> Box<Self> {
-        let Opening { entry, route, metrics, permit, started, leaving } = opening;
+        let Opening { entry, route, metrics, permit, started } = opening;
         metrics.inflight.inc();
         let (id, operation, stream, rough_input) = {
             let intent = entry.intent();
@@ -120,7 +122,7 @@ impl Books {
             rough_input,
             attempts: SmallVec::new(),
             open_attempt: None,
-            leaving,
+            leaving: Leaving::Cancel,
             sku: Sku::default(),
             rival: None,
             upstream_time: Duration::ZERO,
@@ -158,12 +160,41 @@ impl Books {
                 model: deployment.model.clone(),
                 created_at,
                 expires_at: created_at.after(RETENTION),
+                kind: String::new(),
+                purpose: String::new(),
             }));
         }
     }
 
+    /// What becomes of it when its client leaves; unless said, it is cancelled.
+    pub fn set_leaving(&mut self, leaving: Leaving) {
+        self.leaving = leaving;
+    }
+
     pub fn leaving(&self) -> &Leaving {
         &self.leaving
+    }
+
+    /// Files that an object, new to its owner, is at the deployment's resource; as with `pin`, for what comes next to wait
+    /// for.
+    pub fn pin_object(&mut self, object: &Named, purpose: String, deployment: &Deployment) {
+        let Some(entry) = self.entry.as_mut().filter(|_| kept::is_id(&object.id)) else { return };
+        entry.pin(Box::new(Pin {
+            id: object.id.clone(),
+            key_id: entry.intent().key_id,
+            resource: deployment.resource.clone(),
+            deployment: deployment.name.clone(),
+            model: deployment.model.clone(),
+            created_at: time::wall_now(),
+            expires_at: FOR_EVER,
+            kind: object.kind.label().to_owned(),
+            purpose,
+        }));
+    }
+
+    /// Whose the request is, and when it began.
+    pub fn intent(&self) -> Option<&Arc<Intent>> {
+        self.entry.as_ref().map(OpenEntry::intent)
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -205,7 +236,8 @@ impl Books {
         self.ttfb = Some(now.since(self.started));
         if let Some(OpenAttempt { deployment, began, awaited }) = &self.open_attempt {
             self.upstream_time += now.since(*awaited);
-            if self.stream {
+            // A session's first word is no token.
+            if self.stream && self.operation != Operation::Realtime {
                 let labels = [self.route.model.as_str(), deployment.resource.as_str()];
                 self.metrics.time_to_first_token.with_label_values(&labels).observe(now.since(*began).as_secs_f64());
             }
@@ -320,36 +352,6 @@ impl Books {
         });
         Some((entry, settlement))
     }
-
-    fn count(&self, end: &End, dollars: f64, duration: Duration) {
-        let metrics = &self.metrics;
-        let (model, endpoint) = (self.route.model.as_str(), self.operation.label());
-        metrics.inflight.dec();
-        if end.state == RequestState::Cancelled {
-            let known = if end.estimated { Known::Roughly } else { Known::Exactly };
-            metrics.disconnects.with_label_values(&[self.leaving.label(known)]).inc();
-        }
-        metrics.requests.with_label_values(&[endpoint, model, &code(Some(end.status)), outcome_label(end)]).inc();
-        let stream = if self.stream { "true" } else { "false" };
-        metrics.request_duration.with_label_values(&[endpoint, model, stream]).observe(duration.as_secs_f64());
-        metrics
-            .overhead
-            .observe(self.ttfb.map_or(duration, |ttfb| ttfb).saturating_sub(self.upstream_time).as_secs_f64());
-        if dollars > 0.0 {
-            metrics.cost.with_label_values(&[model]).inc_by(dollars);
-        }
-        let resource = self.attempts.last().map_or("", |attempt| attempt.resource.as_str());
-        for (kind, tokens) in [
-            ("input", end.usage.input_tokens),
-            ("cached_input", end.usage.cached_input_tokens),
-            ("output", end.usage.output_tokens),
-            ("reasoning", end.usage.reasoning_tokens),
-        ] {
-            if tokens > 0 {
-                metrics.tokens.with_label_values(&[model, resource, kind]).inc_by(u64::from(tokens));
-            }
-        }
-    }
 }
 
 impl Drop for Books {
@@ -370,16 +372,6 @@ impl Drop for Books {
         if let Some((entry, settlement)) = self.close(end) {
             entry.settle_detached(settlement);
         }
-    }
-}
-
-fn outcome_label(end: &End) -> &'static str {
-    match end.state {
-        RequestState::Settled if end.status < 400 => "ok",
-        RequestState::Settled => "client_error",
-        RequestState::Cancelled => "client_cancelled",
-        RequestState::Failed if end.status == 429 => "rate_limited",
-        RequestState::Failed | RequestState::Open | RequestState::Recovered => "upstream_error",
     }
 }
 

@@ -2,13 +2,17 @@
 //!
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `hedge` two side by side, `relay` the streamed
 //! rest of an answer, `books` what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how
-//! quickly a stream came, `leaving` what becomes of a request whose client has left and `read_on` the rest of its answer, `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the
-//! settings say. `kept` asks a resource for what it keeps of an earlier answer.
+//! quickly a stream came, `leaving` what becomes of a request whose client has left, `read_on` the rest of its answer,
+//! `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the settings say. `kept`
+//! asks a resource for what it keeps of an earlier answer. `errand` sends requests about objects, and forms, to where they
+//! belong: `upload` is a form on its way, `passage` an answer that passes as it comes, `unseen` work whose tokens are told
+//! afterwards. `websocket` relays realtime sessions.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
 pub mod attempt;
 pub mod books;
+pub mod errand;
 pub mod estimate;
 pub mod exchange;
 pub mod headers;
@@ -17,8 +21,12 @@ mod in_band;
 pub mod kept;
 pub mod leaving;
 mod pace;
+mod passage;
 pub mod pipe;
 mod read_on;
 pub mod relay;
 pub mod spill;
+pub mod unseen;
+pub mod upload;
+pub mod websocket;
 pub mod whereabouts;

@@ -30,7 +30,10 @@ pub struct Server {
     pub listen: SocketAddr,
     /// HTTP workers; 0 = one per core.
     pub workers: usize,
+    /// Of JSON.
     pub body_limit: usize,
+    /// Of a form with files in it, which is passed on as it comes.
+    pub upload_limit: usize,
     /// A request's head must be complete within this, also the second one of a connection.
     pub head_timeout: Duration,
     pub body_idle_timeout: Duration,
@@ -114,6 +117,8 @@ pub struct Routing {
     pub max_wait: Duration,
     /// Requests that wait at once, over all.
     pub max_waiting: u32,
+    /// How long a realtime session may last.
+    pub session_limit: Duration,
     /// How much of a deployment may be in use, at most, when a batch job is sent there, from 0 to 1.
     pub batch_share: f64,
     /// Where prompts that may be cached go.

@@ -31,6 +31,10 @@ const STANDARD: &[&str] = &[
     "origin",
     "pragma",
     "referer",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
     "te",
     "transfer-encoding",
     "upgrade",
@@ -67,6 +71,9 @@ fn takes_key_as_bearer(route: &Route) -> bool {
     match route {
         Route::Inference { family, .. }
         | Route::Kept { family, .. }
+        | Route::Form { family, .. }
+        | Route::Object { family, .. }
+        | Route::Realtime { family }
         | Route::Models(family)
         | Route::Model(family, _) => *family == Family::V1,
         Route::UnsupportedVersion { .. } => true,

@@ -8,11 +8,12 @@
 //! wanted here.
 //!
 //! A request's way: `connection` reads it, `routes` names it, `gate` checks it as Azure's front end does, `inference`
-//! admits and answers it with the help of `chat`, `completions`, `embeddings` and `responses`, and `connection` writes the reply
+//! admits and answers it with the help of `chat`, `completions`, `embeddings` and `responses`, `realtime` holds sessions over WebSocket, and `connection` writes the reply
 //! at the resource's pace while a `Ticket` keeps the journal entry.
 
 mod admission;
 mod answer;
+mod audio;
 mod bucket;
 mod chat;
 mod completions;
@@ -22,6 +23,7 @@ mod embeddings;
 mod errors;
 mod events;
 mod faults;
+mod form;
 mod gate;
 mod generation;
 mod headers;
@@ -31,10 +33,12 @@ mod journal;
 mod kept;
 mod knobs;
 mod models;
+mod objects;
 mod parameters;
 mod plane;
 mod prompt;
 mod prompt_cache;
+mod realtime;
 mod reply;
 mod request;
 mod resource;
@@ -50,5 +54,6 @@ pub use faults::{Cause, Cut, Ending, FailBody, Fault, FaultKind};
 pub use identity::{SimulatedIdentity, TokenCall};
 pub use journal::{Entry, Sums};
 pub use knobs::{Knobs, LatencyCheckpoint, Obfuscation, ResetUnit, RetryAfter, RoleChunk, StreamMode, ThrottleText};
+pub use realtime::SessionEnd;
 pub use resource::{SimulatedDeployment, SimulatedResource, Sku};
 pub use server::{Simulator, start};

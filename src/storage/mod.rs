@@ -3,6 +3,8 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+pub mod admin_keys;
+pub mod audit;
 mod ballast;
 mod chain;
 mod chains;
@@ -11,12 +13,15 @@ mod content;
 mod copy;
 mod error;
 mod group;
+pub mod idempotency;
 mod journal;
+pub mod key_changes;
 pub mod keys;
 pub mod ledger;
 mod lock;
 mod meta;
 mod migrations;
+pub mod objects;
 pub mod page;
 pub mod pins;
 mod place;
@@ -31,7 +36,9 @@ mod schema;
 pub mod secret_key;
 mod statement;
 mod store;
+mod text;
 pub mod usage;
+pub mod users;
 pub mod verify;
 
 #[cfg(test)]
