@@ -93,6 +93,10 @@ impl Permits {
         if !self.is_writable(now) {
             return false;
         }
+        // Where no row comes, nothing would give it back.
+        if cfg!(feature = "no-books") {
+            return true;
+        }
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         if before >= self.capacity {
             self.taken.fetch_sub(1, Ordering::Relaxed);

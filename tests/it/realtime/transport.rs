@@ -29,7 +29,9 @@ async fn a_session_goes_over_tls_and_under_a_prefix() {
     let identity = Identity::valid("localhost");
     // The first message comes in the packet of the head.
     let azure = FakeAzure::start_tls(
-        Script::each(|request| switched(request, &unmasked(0x81, b"first")).then_take(6).then(unmasked(0x81, b"second"))),
+        Script::each(|request| {
+            switched(request, &unmasked(0x81, b"first")).then_take(6).then(unmasked(0x81, b"second"))
+        }),
         &identity,
     );
     let client = UpstreamClient::new(&UpstreamConfig::new(std::slice::from_ref(&identity.root)).unwrap());
