@@ -20,7 +20,6 @@ struct Later {
 
 /// The values that describe what this version does.
 enum Accepted {
-    Nothing,
     Text(&'static [&'static str]),
     /// An empty text, list or table.
     Empty,
@@ -30,14 +29,8 @@ const fn warns(pattern: &'static str, accepted: Accepted, instead: &'static str)
     Later { pattern, severity: Severity::Warning, accepted, instead }
 }
 
-const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static str) -> Later {
-    Later { pattern, severity: Severity::Error, accepted, instead }
-}
-
-const LATER: [Later; 3] = [
+const LATER: [Later; 1] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
-    warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
-    refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
 ];
 
 /// What of the table was met; a warning that many deployments share is given once.
@@ -104,13 +97,13 @@ impl Accepted {
             (Self::Empty, ValueKind::String(text)) => text.is_empty(),
             (Self::Empty, ValueKind::Array(list)) => list.is_empty(),
             (Self::Empty, ValueKind::Table(table)) => table.is_empty(),
-            (Self::Nothing | Self::Text(_) | Self::Empty, _) => false,
+            (Self::Text(_) | Self::Empty, _) => false,
         }
     }
 
     fn advice(&self) -> String {
         match self {
-            Self::Nothing | Self::Empty => "remove the line".to_owned(),
+            Self::Empty => "remove the line".to_owned(),
             Self::Text(texts) => format!("remove the line, or write \"{}\"", texts.first().unwrap_or(&"")),
         }
     }
