@@ -245,7 +245,7 @@ def tools_of_assistants(client):
     assert run.status == "requires_action", run
     call = run.required_action.submit_tool_outputs.tool_calls[0].id
     done = one.threads.runs.submit_tool_outputs_and_poll(
-        run.id, thread_id=run.thread_id, tool_outputs=[{"tool_call_id": call, "output": "ok"}], poll_interval_ms=1
+        run_id=run.id, thread_id=run.thread_id, tool_outputs=[{"tool_call_id": call, "output": "ok"}], poll_interval_ms=1
     )
     assert done.status == "completed", done
 
