@@ -33,6 +33,8 @@ pub(super) fn of(
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
+        | Operation::Speech
+        | Operation::ImageGenerations
         | Operation::Object(_) => return None,
     }
     let prefix = peek.prefix.filter(|_| table.settings.routing.affinity == PromptAffinity::On)?;

@@ -115,6 +115,8 @@ pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, Api
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
+        | Operation::Speech
+        | Operation::ImageGenerations
         | Operation::Object(_) => request::peek,
         Operation::Responses => request::peek_response,
     };

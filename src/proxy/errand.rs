@@ -55,8 +55,8 @@ pub struct Errand {
 
 /// Where it goes below a resource.
 pub enum Target {
-    /// What a deployment does with a form.
-    Form,
+    /// What a deployment does with sound or pictures.
+    Deployment,
     Object {
         place: Place,
         action: Action,
@@ -156,7 +156,7 @@ impl Errand {
     fn path(&self, deployment: &Deployment) -> String {
         let (kind, version, asked) = (deployment.kind, &deployment.api_version, self.asked_version.as_ref());
         match &self.target {
-            Target::Form => {
+            Target::Deployment => {
                 let version = azure_request::effective(version, asked);
                 azure_request::path(kind, version, asked, deployment.name.as_str(), self.demand.operation)
             }
@@ -170,7 +170,7 @@ impl Errand {
     fn model<'d>(&self, deployment: &'d Deployment) -> Option<&'d str> {
         let version = azure_request::effective(&deployment.api_version, self.asked_version.as_ref());
         let named = match (&self.target, &self.cargo) {
-            (Target::Form, _) => deployment.kind == Kind::OpenAi || *version == ApiVersion::V1,
+            (Target::Deployment, _) => deployment.kind == Kind::OpenAi || *version == ApiVersion::V1,
             (Target::Object { place, .. }, Cargo::Json { peek, .. }) => {
                 place.names_a_deployment() && peek.model.is_some()
             }
@@ -194,7 +194,9 @@ impl Errand {
             }
             Cargo::Nothing | Cargo::Form(_) => SmallVec::new(),
         };
-        let is_streamed = matches!(&self.cargo, Cargo::Json { peek, .. } if peek.stream);
+        // Pictures and sounds take their time before their first byte.
+        let is_object = matches!(self.target, Target::Object { .. });
+        let is_streamed = is_object && matches!(&self.cargo, Cargo::Json { peek, .. } if peek.stream);
         UpstreamRequest {
             endpoint: deployment.endpoint.clone(),
             method: self.method.clone(),
@@ -303,8 +305,8 @@ async fn deliver(
                     passage::file(&mut books, &told, &deployment);
                     unseen.account(&told.used, &books, &deployment).await?;
                 }
-                Target::Form if status < 300 => usage = passage::usage_of(&body),
-                Target::Object { .. } | Target::Form => {}
+                Target::Deployment if status < 300 => usage = passage::usage_of(&body),
+                Target::Object { .. } | Target::Deployment => {}
             }
             let charge = if usage.is_some() { Charge::Exact } else { Charge::Estimated };
             let (usage, estimated) = (usage.unwrap_or_default(), usage.is_none());
@@ -320,7 +322,7 @@ async fn deliver(
             let events = !is_file && kind.to_ascii_lowercase().starts_with("text/event-stream");
             let action = match errand.target {
                 Target::Object { action, .. } => Some(action),
-                Target::Form => None,
+                Target::Deployment => None,
             };
             let watch = events.then(|| passage::Watch::of(operation, action));
             let start = Passage { operation, books, lease, status, upstream_id, unseen, watch };

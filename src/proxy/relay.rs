@@ -213,7 +213,7 @@ async fn relay_large(start: Start, head: Bytes, mut body: UpstreamBody, writer: 
     }
 }
 
-fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
+pub(super) fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
     tail.extend_from_slice(&chunk[chunk.len().saturating_sub(USAGE_TAIL)..]);
     if tail.len() > USAGE_TAIL {
         let _ = tail.split_to(tail.len() - USAGE_TAIL);

@@ -56,7 +56,9 @@ impl Watch {
             | Operation::Responses
             | Operation::Transcriptions
             | Operation::Translations
-            | Operation::ImageEdits => {
+            | Operation::ImageEdits
+            | Operation::Speech
+            | Operation::ImageGenerations => {
                 self.read_typed(data);
                 Told::default()
             }
