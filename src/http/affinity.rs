@@ -35,7 +35,9 @@ pub(super) fn of(
         | Operation::ImageEdits
         | Operation::Speech
         | Operation::ImageGenerations
-        | Operation::Object(_) => return None,
+        | Operation::Object(_)
+        | Operation::Realtime
+        | Operation::RealtimeResponse => return None,
     }
     let prefix = peek.prefix.filter(|_| table.settings.routing.affinity == PromptAffinity::On)?;
     let session = || {

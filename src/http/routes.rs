@@ -20,8 +20,12 @@ pub enum Route {
     Form(Target),
     /// Files, batches, threads: what upstreams keep for their clients.
     Object(Place, Dialect),
+    /// A session over a WebSocket.
+    Realtime(Dialect),
     Models,
     Model(String),
+    /// What a caller may know of itself.
+    Account(Account),
     /// `/admin/v1/…`, the rest of the path.
     Admin(String),
     Root,
@@ -78,6 +82,14 @@ impl Part {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    Me,
+    /// The balance, as OpenAI's dashboard told it.
+    Usage,
+    Subscription,
+}
+
 /// Whose shapes the client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -95,8 +107,10 @@ impl Route {
             | Self::Kept(_)
             | Self::Form(_)
             | Self::Object(..)
+            | Self::Realtime(_)
             | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Unknown(_) => true,
             Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Docs => {
                 false
@@ -108,9 +122,11 @@ impl Route {
         match self {
             Self::Inference(target) | Self::Form(target) => Some(target.operation),
             Self::Object(place, _) => Some(Operation::Object(place.family)),
+            Self::Realtime(_) => Some(Operation::Realtime),
             Self::Kept(_)
             | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Admin(_)
             | Self::Root
             | Self::Health
@@ -130,8 +146,10 @@ impl Route {
             Self::Kept(Kept { part: Part::Response, .. }) => "GET, DELETE",
             Self::Kept(Kept { part: Part::Cancel, .. }) => "POST",
             Self::Kept(Kept { part: Part::InputItems, .. }) => "GET",
-            Self::Models
+            Self::Realtime(_)
+            | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Root
             | Self::Health
             | Self::Ready
@@ -161,6 +179,10 @@ pub fn find(path: &str) -> Route {
     if path.starts_with("/v1/v1/") {
         return Route::Unknown("The path has `/v1` twice: take `/v1` off your client's base URL.");
     }
+    // ChatGPT-Next-Web asks without the prefix, other clients with it.
+    if let Some(account) = account_at(path.strip_prefix("/v1").unwrap_or(&path)) {
+        return Route::Account(account);
+    }
     if let Some(rest) = path.strip_prefix("/v1") {
         return plain(rest, Dialect::OpenAi);
     }
@@ -187,6 +209,8 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
     }
     match rest.split_once('/') {
         None if rest == "models" => Route::Models,
+        None if rest == "realtime" => Route::Realtime(dialect),
+        Some(("realtime", _)) => Route::Unknown(REALTIME),
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
         // As clients of the first API write it.
@@ -204,6 +228,7 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
 
 const UNKNOWN: &str = "GET /v1/models answers if the base URL is right; the README lists what is served.";
 const MODERATIONS: &str = "Azure OpenAI has no moderations: its content filter judges every prompt and answer. Ask Azure AI Content Safety, or OpenAI.";
+const REALTIME: &str = "Realtime is served over WebSocket, at …/realtime; its calls over WebRTC and SIP are not.";
 const KEPT: &str = "Of a response, this version serves GET and DELETE, POST …/cancel and GET …/input_items.";
 
 /// `{id}`, or a part below it. `compact` stands where an id would.
@@ -211,6 +236,15 @@ fn kept_at(path: &str, dialect: Dialect) -> Option<Route> {
     let (id, below) = path.split_at(path.find('/').unwrap_or(path.len()));
     let part = Part::at(below).filter(|_| !id.is_empty() && id != "compact")?;
     Some(Route::Kept(Kept { id: decoded(id), part, dialect }))
+}
+
+fn account_at(path: &str) -> Option<Account> {
+    match path {
+        "/me" => Some(Account::Me),
+        "/dashboard/billing/usage" => Some(Account::Usage),
+        "/dashboard/billing/subscription" => Some(Account::Subscription),
+        _ => None,
+    }
 }
 
 /// The inference endpoint at a path, whatever it takes.
@@ -265,6 +299,10 @@ mod tests {
             inference(Operation::Completions, Some("d"), Dialect::AzureDated)
         );
         assert_eq!(find("/v1/models"), Route::Models);
+        assert_eq!(find("/v1/me"), Route::Account(Account::Me));
+        for path in ["/dashboard/billing/usage", "/v1/dashboard/billing/usage", "//v1//dashboard/billing/usage"] {
+            assert_eq!(find(path), Route::Account(Account::Usage));
+        }
         assert_eq!(find("/openai/models"), Route::Models);
         assert_eq!(find("/v1/models/a%2Fb"), Route::Model("a/b".into()));
         for (path, dialect) in [
@@ -296,6 +334,18 @@ mod tests {
         assert_eq!(find("/v1/audio/transcriptions"), form(None, Dialect::OpenAi));
         assert_eq!(find("/openai/deployments/w/audio/transcriptions"), form(Some("w"), Dialect::AzureDated));
         assert_eq!(find("/v1/vector_stores/vs/files").method(), "GET, POST");
+    }
+
+    #[test]
+    fn realtime_has_a_path_in_each_dialect() {
+        for (path, dialect) in [
+            ("/v1/realtime", Dialect::OpenAi),
+            ("/openai/realtime", Dialect::AzureDated),
+            ("/openai/v1/realtime", Dialect::AzureV1),
+        ] {
+            assert_eq!(find(path), Route::Realtime(dialect));
+        }
+        assert!(matches!(find("/v1/realtime/calls"), Route::Unknown(tip) if tip.contains("WebSocket")));
     }
 
     #[test]

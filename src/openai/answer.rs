@@ -68,7 +68,9 @@ impl StreamWatch {
             | Operation::ImageEdits
             | Operation::Speech
             | Operation::ImageGenerations
-            | Operation::Object(_) => Speaks::Completions,
+            | Operation::Object(_)
+            | Operation::Realtime
+            | Operation::RealtimeResponse => Speaks::Completions,
             Operation::Responses => Speaks::Responses,
         };
         Self { speaks, ..Self::default() }

@@ -24,14 +24,20 @@ pub enum ErrorKind {
     InvalidRequest,
     /// A limit on requests or on concurrency.
     Requests,
+    /// A limit on tokens.
+    Tokens,
+    /// A quota, which waiting a little does not refill.
+    InsufficientQuota,
     Server,
 }
 
 impl ErrorKind {
-    fn label(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request_error",
             Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InsufficientQuota => "insufficient_quota",
             Self::Server => "server_error",
         }
     }
@@ -61,7 +67,11 @@ impl ErrorBody {
     pub fn to_event(&self, operation: Operation) -> String {
         let json = self.to_json();
         match operation {
-            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => format!("data: {json}\n\n"),
+            Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::Embeddings
+            | Operation::Realtime
+            | Operation::RealtimeResponse => format!("data: {json}\n\n"),
             Operation::Object(_) => format!("event: error\ndata: {json}\n\n"),
             // Events of that API have names and types.
             Operation::Responses

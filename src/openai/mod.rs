@@ -3,6 +3,7 @@
 //! Every other byte passes as it came. Nothing here knows Azure, I/O, a clock or an actor.
 
 pub mod answer;
+pub mod bound;
 pub mod error;
 pub mod json;
 pub mod kept;
@@ -10,6 +11,7 @@ pub mod multipart;
 pub mod objects;
 pub mod prefix;
 pub mod probe;
+pub mod realtime;
 pub mod request;
 pub mod responses;
 pub mod sse;

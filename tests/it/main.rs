@@ -4,10 +4,12 @@
 
 mod admin;
 mod affinity;
+mod budgets;
 mod chat;
 mod classes;
 mod container;
 mod crash;
+mod disk;
 mod edge;
 mod errors;
 mod failover;
@@ -23,6 +25,7 @@ mod operating;
 mod ops;
 mod provisioned;
 mod quota;
+mod realtime;
 mod regions;
 mod relay;
 mod replay;

@@ -6,7 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::call::Call;
 use super::problem::Problem;
-use super::{admin_keys, audit, events, keys, models, probe, queries, resources, settings, users};
+use super::{admin_keys, audit, events, keys, models, probe, queries, quotas, resources, settings, users};
 use crate::domain::scope::Scope::{self, Admin, KeysWrite, Read};
 use crate::fleet::gauges::Flow;
 
@@ -104,6 +104,21 @@ pub static ROUTES: &[AdminRoute] = &[
     )
     .takes("Rotation")
     .gives(Gives::One("KeyWithSecret")),
+    get("/keys/{id}/quota", Read, "Shows what a key may use and has used", run!(call => quotas::of_key(&call)))
+        .gives(Gives::One("Quota")),
+    put("/keys/{id}/quota", KeysWrite, "Sets or takes away a key's quota", run!(call => quotas::set_of_key(&call)))
+        .takes("NewQuota")
+        .gives(Gives::One("Quota")),
+    post("/keys/{id}/grants", KeysWrite, "Adds to a key's quota for a time", run!(call => quotas::add_grant(&call)))
+        .takes("NewGrant")
+        .gives(Gives::Created("Grant")),
+    get("/keys/{id}/grants", Read, "Lists what a key was granted on top", run!(call => quotas::grants(&call)))
+        .query(PAGE)
+        .gives(Gives::Page("Grant")),
+    delete("/keys/{id}/grants/{grant}", KeysWrite, "Withdraws a grant", run!(call => quotas::withdraw(&call))),
+    get("/keys/{id}/usage", Read, "Sums what a key used, as `/usage` does", run!(call => quotas::usage(&call)))
+        .query(&["from", "to", "bucket", "group_by", "format"])
+        .gives(Gives::Page("Usage")),
     get("/users", Read, "Lists users, newest first", run!(call => users::list(&call)))
         .query(&["limit", "cursor", "q"])
         .gives(Gives::Page("User")),
@@ -121,6 +136,21 @@ pub static ROUTES: &[AdminRoute] = &[
         run!(call => users::delete(&call)),
     )
     .query(&["keys"]),
+    get("/users/{id}/quota", Read, "Shows what a user's keys may use", run!(call => quotas::of_user(&call)))
+        .gives(Gives::One("Quota")),
+    put("/users/{id}/quota", KeysWrite, "Sets or takes away a user's quota", run!(call => quotas::set_of_user(&call)))
+        .takes("NewQuota")
+        .gives(Gives::One("Quota")),
+    get("/users/{id}/limits", Read, "Shows what a user's keys share", run!(call => quotas::user_limits(&call)))
+        .gives(Gives::One("KeyLimits")),
+    put(
+        "/users/{id}/limits",
+        KeysWrite,
+        "Sets what a user's keys share per minute and at once",
+        run!(call => quotas::set_user_limits(&call)),
+    )
+    .takes("NewLimits")
+    .gives(Gives::One("KeyLimits")),
     get(
         "/usage",
         Read,
@@ -227,6 +257,10 @@ const fn post(path: &'static str, scope: Scope, summary: &'static str, run: Run)
     route(Verb::Post, path, scope, summary, run)
 }
 
+const fn put(path: &'static str, scope: Scope, summary: &'static str, run: Run) -> AdminRoute {
+    route(Verb::Put, path, scope, summary, run)
+}
+
 const fn patch(path: &'static str, scope: Scope, summary: &'static str, run: Run) -> AdminRoute {
     route(Verb::Patch, path, scope, summary, run)
 }
@@ -253,10 +287,13 @@ impl AdminRoute {
     }
 }
 
+/// What stands for the `{…}` of a path, in their order; empty where there is none.
+pub(super) type Holes<'a> = [&'a str; 2];
+
 /// What `find` found.
 pub(super) enum Found<'a> {
-    /// With what stands for `{…}`.
-    Route(&'static AdminRoute, &'a str),
+    /// With what stands for each `{…}`.
+    Route(&'static AdminRoute, Holes<'a>),
     /// The path exists, for these methods.
     OtherMethods(String),
     Nothing,
@@ -267,7 +304,7 @@ pub(super) fn find<'a>(method: &str, path: &'a str) -> Found<'a> {
     let mut allowed: Vec<&str> = Vec::new();
     for route in ROUTES {
         match matched(route.path, path) {
-            Some(id) if route.verb.label() == method => return Found::Route(route, id),
+            Some(holes) if route.verb.label() == method => return Found::Route(route, holes),
             Some(_) => allowed.push(route.verb.label()),
             None => {}
         }
@@ -276,14 +313,18 @@ pub(super) fn find<'a>(method: &str, path: &'a str) -> Found<'a> {
 }
 
 /// What stands for `{…}`, if the path is of this pattern.
-fn matched<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
-    let mut id = "";
+fn matched<'a>(pattern: &str, path: &'a str) -> Option<Holes<'a>> {
+    let mut holes = [""; 2];
+    let mut filled = 0;
     let mut wanted = pattern.trim_start_matches('/').split('/');
     let mut given = path.trim_end_matches('/').split('/');
     loop {
         match (wanted.next(), given.next()) {
-            (None, None) => return Some(id),
-            (Some(hole), Some(segment)) if hole.starts_with('{') && !segment.is_empty() => id = segment,
+            (None, None) => return Some(holes),
+            (Some(hole), Some(segment)) if hole.starts_with('{') && !segment.is_empty() => {
+                *holes.get_mut(filled)? = segment;
+                filled += 1;
+            }
             (Some(word), Some(segment)) if word == segment => {}
             (Some(_), Some(_) | None) | (None, Some(_)) => return None,
         }
@@ -297,13 +338,20 @@ mod tests {
     #[test]
     fn a_path_has_one_meaning_for_each_method() {
         for (at, route) in ROUTES.iter().enumerate() {
-            let path = route.path.replace("{id}", "x1").replace("{name}", "x1");
-            let Found::Route(found, id) = find(route.verb.label(), path.trim_start_matches('/')) else {
+            let path = route.path.replace("{id}", "x1").replace("{name}", "x1").replace("{grant}", "x1");
+            let Found::Route(found, [id, _]) = find(route.verb.label(), path.trim_start_matches('/')) else {
                 panic!("{} is not found", route.path)
             };
             assert!(std::ptr::eq(found, route), "{} {} comes twice", route.verb.label(), route.path);
             assert_eq!(id, if route.path.contains('{') { "x1" } else { "" }, "at {at}");
         }
+    }
+
+    #[test]
+    fn holes_are_filled_in_their_order() {
+        assert_eq!(matched("/keys/{id}/grants/{grant}", "keys/a/grants/b/"), Some(["a", "b"]));
+        assert_eq!(matched("/keys/{id}/grants/{grant}", "keys/a/grants/"), None);
+        assert_eq!(matched("/keys/{id}", "keys/"), None);
     }
 
     #[test]

@@ -58,7 +58,9 @@ impl Watch {
             | Operation::Translations
             | Operation::ImageEdits
             | Operation::Speech
-            | Operation::ImageGenerations => {
+            | Operation::ImageGenerations
+            | Operation::Realtime
+            | Operation::RealtimeResponse => {
                 self.read_typed(data);
                 Told::default()
             }
