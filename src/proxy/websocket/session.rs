@@ -18,12 +18,12 @@ use super::client::{Client, Left};
 use super::handshake::{Line, SWITCHED};
 use super::outbox::{self, Reader, Writer};
 use super::over::{CutShort, Over};
-use super::turns::{Common, Turns};
+use super::turns::{Common, Pass, Turns};
 use crate::accounting::recorder::{LedgerFull, LedgerLost, Recorder};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::Usage;
 use crate::fleet::routes::Route;
-use crate::limits::{Caller, Limited, Permit};
+use crate::limits::{Caller, Limited};
 use crate::metrics::Metrics;
 use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::realtime::{self, ClientEvent, ServerEvent};
@@ -228,9 +228,9 @@ impl Session {
         if turns.have_room().is_err() {
             return refuse(&too_many_wishes());
         }
-        match self.caller.borrow().admit_within() {
-            Ok(permit) => {
-                turns.wished(name.map(|name| name.into_owned()), permit);
+        match turns.admit(&self.caller.borrow()) {
+            Ok(pass) => {
+                turns.wished(name.map(|name| name.into_owned()), pass);
                 Ok(())
             }
             Err(limited) => refuse(&(self.explain)(limited)),
@@ -270,7 +270,7 @@ impl Session {
             ServerEvent::Begun { id } => {
                 let granted = self.turns.borrow_mut().granted();
                 match granted {
-                    Some(permit) => self.begin(&id, permit).await.map(|()| None),
+                    Some(pass) => self.begin(&id, pass).await.map(|()| None),
                     None => self.begin_unasked(&id, orders).await,
                 }
             }
@@ -280,9 +280,9 @@ impl Session {
             }
             ServerEvent::Ended { id, usage, ending } => {
                 if !self.turns.borrow().is_known(&id) {
-                    let permit = self.turns.borrow_mut().granted();
-                    let permit = permit.unwrap_or_else(|| self.caller.borrow().admit_begun());
-                    self.begin(&id, permit).await?;
+                    let granted = self.turns.borrow_mut().granted();
+                    let pass = granted.unwrap_or_else(|| self.turns.borrow().admit_begun(&self.caller.borrow()));
+                    self.begin(&id, pass).await?;
                 }
                 let ended = self.turns.borrow_mut().end(&id, usage, ending);
                 ended.await.map_err(|LedgerLost| Over::LedgerLost)?;
@@ -297,10 +297,10 @@ impl Session {
     }
 
     /// Opens the books of a response; resolves when the ledger knows of it.
-    async fn begin(&self, id: &str, permit: Permit) -> Result<(), Over> {
+    async fn begin(&self, id: &str, pass: Pass) -> Result<(), Over> {
         // A reload may have changed its price.
         let route = self.router.table().model(self.route.model.as_str()).unwrap_or(&self.route).clone();
-        let begun = self.turns.borrow().begin(id, &self.caller.borrow(), route, permit);
+        let begun = self.turns.borrow().begin(id, &self.caller.borrow(), route, pass);
         let turn = begun.map_err(|LedgerFull| Over::LedgerLost)?;
         turn.committed().await.map_err(|LedgerLost| Over::LedgerLost)?;
         self.turns.borrow_mut().add(turn);
@@ -310,12 +310,12 @@ impl Session {
     /// The upstream answers speech by itself. What the caller's limits do not allow is stopped at once; what has been
     /// said by then is booked like anything else.
     async fn begin_unasked(&self, id: &str, orders: &mpsc::Sender<Message>) -> Result<Option<Message>, Over> {
-        let admitted = self.caller.borrow().admit_within();
+        let admitted = self.turns.borrow().admit(&self.caller.borrow());
         match admitted {
-            Ok(permit) => self.begin(id, permit).await.map(|()| None),
+            Ok(pass) => self.begin(id, pass).await.map(|()| None),
             Err(limited) => {
-                let permit = self.caller.borrow().admit_begun();
-                self.begin(id, permit).await?;
+                let pass = self.turns.borrow().admit_begun(&self.caller.borrow());
+                self.begin(id, pass).await?;
                 let cancel = Message::Text(realtime::cancel_event(id, &event_id()).into());
                 // Should the upstream take nothing, the response goes on, and is paid for.
                 let _ = orders.try_send(cancel);

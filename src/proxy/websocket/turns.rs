@@ -18,7 +18,7 @@ use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::Route;
-use crate::limits::{Caller, Permit};
+use crate::limits::{Caller, Limited, Permit};
 use crate::metrics::Metrics;
 use crate::openai::realtime::{Ending, Piece};
 use crate::storage::ledger::{Intent, RequestState};
@@ -50,6 +50,13 @@ pub struct Turns {
 struct Wish {
     /// Of the client's event, which an error names.
     name: Option<String>,
+    pass: Pass,
+}
+
+/// The right of one response to be made.
+pub struct Pass {
+    /// Of its row.
+    id: RequestId,
     permit: Permit,
 }
 
@@ -86,9 +93,19 @@ impl Turns {
         if self.wishes.len() < MOST_WISHES { Ok(()) } else { Err(TooMany) }
     }
 
+    /// Whether the caller's limits allow one more response now.
+    pub fn admit(&self, caller: &Caller) -> Result<Pass, Limited> {
+        Ok(Pass { id: RequestId::generate(), permit: caller.admit_within()? })
+    }
+
+    /// For a response that is under way whatever the limits say.
+    pub fn admit_begun(&self, caller: &Caller) -> Pass {
+        Pass { id: RequestId::generate(), permit: caller.admit_begun() }
+    }
+
     /// The client's wish is sent on.
-    pub fn wished(&mut self, name: Option<String>, permit: Permit) {
-        self.wishes.push_back(Wish { name, permit });
+    pub fn wished(&mut self, name: Option<String>, pass: Pass) {
+        self.wishes.push_back(Wish { name, pass });
     }
 
     /// The upstream refuses an event of the client; one that wished for a response will not get it.
@@ -99,17 +116,18 @@ impl Turns {
         }
     }
 
-    /// The permit of the wish that a response answers; `None` when the upstream began by itself.
-    pub fn granted(&mut self) -> Option<Permit> {
-        self.wishes.pop_front().map(|wish| wish.permit)
+    /// What the wish was admitted with that a response answers; `None` when the upstream began by itself.
+    pub fn granted(&mut self) -> Option<Pass> {
+        self.wishes.pop_front().map(|wish| wish.pass)
     }
 
     /// A response that has begun; it is the session's when it is added.
-    pub fn begin(&self, id: &str, caller: &Caller, route: Arc<Route>, permit: Permit) -> Result<Turn, LedgerFull> {
+    pub fn begin(&self, id: &str, caller: &Caller, route: Arc<Route>, pass: Pass) -> Result<Turn, LedgerFull> {
+        let Pass { id: request, permit } = pass;
         let Common { recorder, metrics, deployment, label } = &self.common;
         let input_tokens = self.context;
         let entry = recorder.admit(Intent {
-            id: RequestId::generate(),
+            id: request,
             request_id: label.clone(),
             key_id: caller.grant.key_id,
             user_id: caller.grant.user_id,
