@@ -41,6 +41,7 @@ pub struct Metrics {
     pub upstream_token_age: GaugeVec,
     pub upstream_token_expiry: GaugeVec,
     pub limit_rejections: IntCounterVec,
+    pub quota_alarms: IntCounterVec,
     pub reload_successful: IntGauge,
     pub reload_timestamp: Gauge,
     pub ledger_pending: IntGauge,
@@ -195,6 +196,11 @@ impl Metrics {
                 "limit_rejections_total",
                 "Requests refused by a caller's own limit.",
                 &["limit"],
+            )?,
+            quota_alarms: counters(
+                "quota_alarms_total",
+                "Quotas that reached 80 or 100 percent of their allowance, once in each of their periods.",
+                &["percent"],
             )?,
             reload_successful: gauge(
                 "settings_last_reload_successful",

@@ -186,6 +186,7 @@ impl OpenEntry {
             estimated,
             cost: self.price.cost(usage),
             flat_cost: false,
+            price_version: Some(self.price.version()),
             ttfb: None,
             duration,
             attempts,

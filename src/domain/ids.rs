@@ -120,6 +120,10 @@ id! {
     UserId, "user_"
 }
 id! {
+    /// Something granted on top of a quota.
+    GrantId, "grant_"
+}
+id! {
     /// A credential of the admin plane.
     AdminKeyId, "adm_"
 }

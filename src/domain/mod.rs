@@ -8,6 +8,7 @@ pub mod ids;
 pub mod money;
 pub mod outbound;
 pub mod outcome;
+pub mod period;
 pub mod regions;
 pub mod scope;
 pub mod secret;

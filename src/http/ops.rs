@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::error::ApiError;
 use super::state::Worker;
+use crate::balance::budget::Level;
 use crate::balance::health::State;
 use crate::balance::share::FULL;
 use crate::domain::outcome::Outcome;
@@ -128,6 +129,7 @@ pub fn metrics(worker: &Worker) -> Result<HttpResponse, ApiError> {
     let metrics = &worker.house.metrics;
     publish_states(&worker.router.table(), worker);
     publish_ledger(worker);
+    publish_alarms(worker);
     metrics.waiting.set(worker.house.waiting.taken().into());
     let text = metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics could not be rendered");
@@ -148,6 +150,14 @@ fn publish_ledger(worker: &Worker) {
     let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), errors);
     metrics.ledger_committed.inc_by(seen.committed);
     metrics.database_errors.inc_by(seen.database_errors);
+}
+
+/// Alarms count for themselves, too.
+fn publish_alarms(worker: &Worker) {
+    for level in [Level::High, Level::Full] {
+        let metric = worker.house.metrics.quota_alarms.with_label_values(&[&level.percent().to_string()]);
+        metric.inc_by(worker.house.callers.alarms().count(level).saturating_sub(metric.get()));
+    }
 }
 
 /// States are read when someone asks, not written on the request path. Deployments that left the settings disappear.

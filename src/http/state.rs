@@ -83,9 +83,9 @@ impl House {
 
     /// Reads the keys, the admins' too, off the worker's thread and replaces the tables in memory.
     pub async fn reload_callers(&self) -> Result<(), StorageError> {
-        let (store, callers, defaults) = (self.store.clone(), self.callers.clone(), self.settings().default_limits);
+        let (store, callers, settings) = (self.store.clone(), self.callers.clone(), self.settings());
         let read = move || {
-            callers.load(&store, defaults)?;
+            callers.load(&store, settings.default_limits, &settings.time_zone)?;
             store.load_admin_keys()
         };
         match actix_web::web::block(read).await {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::accounting::recorder::{LedgerLost, OpenEntry};
+use crate::balance::budget::Amount;
 use crate::domain::demand::Operation;
 use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
 use crate::domain::money::Tariff;
@@ -18,7 +19,7 @@ use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::Route;
-use crate::limits::Permit;
+use crate::limits::Admission;
 use crate::metrics::Metrics;
 use crate::openai::kept::{self, Made};
 use crate::openai::objects::Named;
@@ -36,8 +37,8 @@ pub struct Books {
     metrics: Arc<Metrics>,
     operation: Operation,
     stream: bool,
-    /// Taken at admission, given back when the books close.
-    _permit: Permit,
+    /// What it may cost was taken from its caller's limits; it is replaced by the truth when the books close.
+    admission: Admission,
     started: Timestamp,
     /// Charged for an attempt whose end nobody saw.
     rough_input: u32,
@@ -93,14 +94,15 @@ pub struct Opening {
     pub entry: OpenEntry,
     pub route: Arc<Route>,
     pub metrics: Arc<Metrics>,
-    pub permit: Permit,
+    /// Nothing has books that did not come through the gate.
+    pub admission: Admission,
     pub started: Timestamp,
 }
 
 impl Books {
     /// Boxed, because it is handed on a good deal.
     pub fn open(opening: Opening) -> Box<Self> {
-        let Opening { entry, route, metrics, permit, started } = opening;
+        let Opening { entry, route, metrics, admission, started } = opening;
         metrics.inflight.inc();
         let (id, operation, stream, rough_input) = {
             let intent = entry.intent();
@@ -113,7 +115,7 @@ impl Books {
             metrics,
             operation,
             stream,
-            _permit: permit,
+            admission,
             started,
             rough_input,
             attempts: SmallVec::new(),
@@ -318,6 +320,7 @@ impl Books {
             self.metrics.upstream_cache_saved.with_label_values(&labels).inc_by(saved.max(0.0));
         }
         let duration = time::now().since(self.started);
+        self.admission.settle(Amount { tokens: end.usage.total(), cost });
         self.count(&end, cost.dollars(), duration);
         let settlement = Box::new(Settlement {
             state: end.state,
@@ -326,6 +329,7 @@ impl Books {
             estimated: end.estimated,
             cost,
             flat_cost: tariff.is_flat(),
+            price_version: (!tariff.is_flat()).then_some(self.route.price_version),
             ttfb: self.ttfb,
             duration,
             attempts: std::mem::take(&mut self.attempts),

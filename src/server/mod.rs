@@ -5,6 +5,7 @@
 //! the process ends. A dead actor ends the process the same way, with exit code 70.
 
 mod announcements;
+mod quotas;
 mod reload;
 mod retention;
 
@@ -53,6 +54,7 @@ pub struct Gateway {
     fleet: Arbiter,
     reloader: reload::Reloader,
     retention: retention::Retention,
+    reconciler: quotas::Reconciler,
     announcements: announcements::Announcements,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
@@ -121,8 +123,9 @@ impl Gateway {
         };
         books.project(&store, &alarm, settings.accounting.backlog)?;
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
+        quotas::file_prices(&store, &settings);
         let callers = Arc::new(Callers::default());
-        callers.load(&store, settings.default_limits)?;
+        callers.load(&store, settings.default_limits, &settings.time_zone)?;
         let admins = Admins::new(admin_key);
         admins.replace(store.load_admin_keys()?);
         let origins = followed.as_ref().map(|followed| followed.origins.clone()).unwrap_or_default();
@@ -176,6 +179,7 @@ impl Gateway {
         }
         let reloader = reload::Reloader::start(house.clone(), followed);
         let retention = retention::Retention::start(house.store.clone());
+        let reconciler = quotas::Reconciler::start(house.clone());
         let announcements = announcements::Announcements::start(house.clone());
         Ok(Self {
             house,
@@ -184,6 +188,7 @@ impl Gateway {
             fleet,
             reloader,
             retention,
+            reconciler,
             announcements,
             listeners,
             generated_admin_key,
@@ -245,6 +250,7 @@ impl Gateway {
         cut.abort();
         drop(self.reloader);
         drop(self.retention);
+        drop(self.reconciler);
         drop(self.announcements);
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.
@@ -350,7 +356,8 @@ impl Gateway {
         let secret = KeySecret::generate()?;
         let text = secret.text.clone();
         let (name, regions, class) = (name.to_owned(), Regions::default(), Class::default());
-        let new = NewKey { name, user: None, secret, models: None, regions, class, limits, expires_at: None };
+        let (quota, expires_at) = (None, None);
+        let new = NewKey { name, user: None, secret, models: None, regions, class, limits, quota, expires_at };
         let store = self.house.store.clone();
         web::block(move || store.create_key(&new)).await.map_err(|_| StartError::Died("the blocking pool"))??;
         self.house.reload_callers().await?;

@@ -128,7 +128,8 @@ fn changed_values(old: &Settings, new: &Settings) -> Vec<String> {
 
 /// Every value in effect, in the order of the documentation; secrets masked.
 pub fn entries(settings: &Settings) -> Vec<Entry> {
-    let Settings { server, admin, database, accounting, routing, default_limits, models, resources } = settings;
+    let Settings { server, admin, database, accounting, routing, default_limits, time_zone, models, resources } =
+        settings;
     let mut list = List::default();
     list.server(server);
     list.admin(admin);
@@ -144,6 +145,7 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
         list.plain(&["accounting", "backlog"], backlog);
     }
     list.routing(routing);
+    list.text(&["defaults", "time_zone"], time_zone.name());
     list.limits(*default_limits);
     for (name, model) in models {
         list.model(name.as_str(), model);
@@ -242,9 +244,10 @@ impl List {
     }
 
     fn limits(&mut self, limits: Limits) {
-        let Limits { rpm, concurrency, burst } = limits;
+        let Limits { rpm, tpm, concurrency, burst } = limits;
         let limit = |limit: Option<u32>| limit.map_or("\"unlimited\"".to_owned(), |limit| limit.to_string());
         self.plain(&["defaults", "limits", "rpm"], limit(rpm));
+        self.plain(&["defaults", "limits", "tpm"], limit(tpm));
         self.plain(&["defaults", "limits", "concurrency"], limit(concurrency));
         // None follows rpm: nothing of its own to show.
         if let Some(burst) = burst {
@@ -257,10 +260,16 @@ impl List {
         self.texts(&["models", name, "aliases"], aliases);
         let fallback: Vec<_> = fallback.iter().map(|model| model.as_str()).collect();
         self.texts(&["models", name, "fallback"], &fallback);
-        let Price { input, cached_input, output } = *price;
+        let Price { input, cached_input, output, reasoning, audio_input, audio_output } = *price;
         self.plain(&["models", name, "price", "input"], values::price_text(input));
         self.plain(&["models", name, "price", "cached_input"], values::price_text(cached_input));
         self.plain(&["models", name, "price", "output"], values::price_text(output));
+        // Where they are not set, they follow those above.
+        for (key, own) in [("reasoning", reasoning), ("audio_input", audio_input), ("audio_output", audio_output)] {
+            if let Some(price) = own {
+                self.plain(&["models", name, "price", key], values::price_text(price));
+            }
+        }
         if let Some(timeout) = first_byte_timeout {
             self.duration(&["models", name, "first_byte_timeout"], *timeout);
         }

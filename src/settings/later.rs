@@ -34,11 +34,10 @@ const fn refused(pattern: &'static str, accepted: Accepted, instead: &'static st
     Later { pattern, severity: Severity::Error, accepted, instead }
 }
 
-const LATER: [Later; 4] = [
+const LATER: [Later; 3] = [
     warns("server.trusted_proxies", Accepted::Empty, "no proxy's forwarding headers are trusted"),
     warns("accounting.keep_requests", Accepted::Nothing, "request rows are kept without end"),
     refused("accounting.on_disconnect", Accepted::Text(&["cancel"]), "a request whose client left is cancelled"),
-    warns("defaults.limits.tpm", Accepted::Text(&["unlimited"]), "keys are limited in requests and concurrency only"),
 ];
 
 /// What of the table was met; a warning that many deployments share is given once.

@@ -9,6 +9,7 @@ use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::azure::entra::Entra;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
+use crate::domain::period::Zone;
 use crate::domain::secret::Secret;
 use crate::domain::sku::Sku;
 
@@ -21,6 +22,8 @@ pub struct Settings {
     pub routing: Routing,
     /// For keys that set none of their own.
     pub default_limits: Limits,
+    /// For quotas that name none: where their days and months begin.
+    pub time_zone: Zone,
     pub models: BTreeMap<ModelName, Model>,
     pub resources: BTreeMap<ResourceName, Resource>,
 }
@@ -124,6 +127,7 @@ pub enum PromptAffinity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub rpm: Option<u32>,
+    pub tpm: Option<u32>,
     pub concurrency: Option<u32>,
     /// Requests that may come at once; any 60 s admit at most `rpm + burst`. `None`: a quarter of `rpm`, at least 4.
     pub burst: Option<u32>,

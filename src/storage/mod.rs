@@ -21,14 +21,17 @@ pub mod objects;
 pub mod page;
 pub mod pins;
 mod place;
+mod prices;
 mod projection;
 mod queue;
+pub mod quotas;
 mod recovery;
 pub mod requests;
 mod rollups;
 mod rows;
 mod schema;
 pub mod secret_key;
+mod spent;
 mod statement;
 mod store;
 mod text;
@@ -47,6 +50,7 @@ pub use lock::Served;
 pub use place::Place;
 pub use projection::{Projection, Replica, Step};
 pub use recovery::Bound;
+pub use spent::Spent;
 pub use store::Store;
 
 /// A span of time as columns hold it.

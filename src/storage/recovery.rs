@@ -11,7 +11,7 @@ use super::rollups::{Cell, Rollups, Sums};
 use super::schema::requests;
 use super::{StorageError, Store, meta};
 use crate::domain::ids::{DeploymentName, ModelName, ResourceName};
-use crate::domain::money::{Cost, Tariff};
+use crate::domain::money::{Cost, PriceVersion, Tariff};
 use crate::domain::time::WallTime;
 use crate::domain::usage::Usage;
 
@@ -69,6 +69,7 @@ impl Store {
                         t::estimated.eq(true),
                         t::cost.eq(cost),
                         t::flat_cost.eq(tariff.is_flat()),
+                        t::price_version.eq(tariff.version().map(|PriceVersion(version)| version)),
                         t::attempts.eq(attempts),
                         t::reason.eq(charge.map(|_| "recovered")),
                         t::attempt_us.eq(charge.map(|_| 0_i64)),
@@ -151,7 +152,7 @@ mod tests {
         store.journal().unwrap().append(&[batch]).unwrap();
         let tariff = |bound: &Bound| match bound.deployment.as_str() {
             "provisioned" => Tariff::Flat,
-            _ => Tariff::PerToken(Price { input: 2, cached_input: 1, output: 3 }),
+            _ => Tariff::PerToken(Price::of(2, 1, 3)),
         };
         assert_eq!(store.recover(tariff).unwrap(), 3);
 

@@ -10,6 +10,7 @@ use super::ledger::{AttemptRecord, Intent, Progress, RequestState, Settlement};
 use super::micros;
 use super::rollups::{Cell, Sums};
 use super::statement::statement;
+use crate::domain::money::PriceVersion;
 
 statement! {
     /// A request that only began; nothing happens where it is known already.
@@ -79,7 +80,7 @@ statement! {
     pub(super) struct FileClosed<'a> {
         "INSERT INTO requests (id, request_id, key_id, user_id, endpoint, model, stream, started_at, state, status, \
          estimated, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, ttfb_us, duration_us, \
-         attempts, resource, deployment, attempt_status, reason, attempt_us, charge, upstream_id, flat_cost) VALUES ("
+         attempts, resource, deployment, attempt_status, reason, attempt_us, charge, upstream_id, flat_cost, price_version) VALUES ("
         id: &'a [u8] => Binary,
         ", " request_id: Option<&'a str> => Nullable<Text>,
         ", " key_id: &'a [u8] => Binary,
@@ -107,6 +108,7 @@ statement! {
         ", " charge: Option<&'a str> => Nullable<Text>,
         ", " upstream_id: Option<&'a str> => Nullable<Text>,
         ", " flat_cost: bool => Bool,
+        ", " price_version: Option<i64> => Nullable<BigInt>,
     }
     ") ON CONFLICT (id) DO NOTHING"
 }
@@ -143,6 +145,7 @@ impl<'a> FileClosed<'a> {
             charge: last.map(|attempt| attempt.charge.label()),
             upstream_id: last.and_then(|attempt| attempt.upstream_id.as_deref()),
             flat_cost: settlement.flat_cost,
+            price_version: settlement.price_version.map(|PriceVersion(version)| version),
         }
     }
 
@@ -190,6 +193,7 @@ statement! {
         ", charge = " charge: Option<&'a str> => Nullable<Text>,
         ", upstream_id = " upstream_id: Option<&'a str> => Nullable<Text>,
         ", flat_cost = " flat_cost: bool => Bool,
+        ", price_version = " price_version: Option<i64> => Nullable<BigInt>,
         " WHERE id = " id: &'a [u8] => Binary,
     }
     " AND state = 'open'"
@@ -217,6 +221,7 @@ impl<'a> From<&FileClosed<'a>> for CloseOpen<'a> {
             charge: row.charge,
             upstream_id: row.upstream_id,
             flat_cost: row.flat_cost,
+            price_version: row.price_version,
             id: row.id,
         }
     }

@@ -250,6 +250,23 @@ mod tests {
             debug_query::<Sqlite, _>(&schema::attempts::table.select(schema::attempts::all_columns)).to_string(),
         );
         check(
+            "user_limits",
+            debug_query::<Sqlite, _>(&schema::user_limits::table.select(schema::user_limits::all_columns)).to_string(),
+        );
+        check(
+            "quotas",
+            debug_query::<Sqlite, _>(&schema::quotas::table.select(schema::quotas::all_columns)).to_string(),
+        );
+        check(
+            "quota_grants",
+            debug_query::<Sqlite, _>(&schema::quota_grants::table.select(schema::quota_grants::all_columns))
+                .to_string(),
+        );
+        check(
+            "prices",
+            debug_query::<Sqlite, _>(&schema::prices::table.select(schema::prices::all_columns)).to_string(),
+        );
+        check(
             "admin_keys",
             debug_query::<Sqlite, _>(&schema::admin_keys::table.select(schema::admin_keys::all_columns)).to_string(),
         );
@@ -295,7 +312,9 @@ mod tests {
             let (secret, limits) = (KeySecret::generate().unwrap(), KeyLimits::default());
             let class = Class::Interactive;
             let (name, user, models) = (name.to_owned(), None, None);
-            store.create_key(&NewKey { name, user, secret, models, regions, class, limits, expires_at: None }).unwrap()
+            let (quota, expires_at) = (None, None);
+            let new = NewKey { name, user, secret, models, regions, class, limits, quota, expires_at };
+            store.create_key(&new).unwrap()
         };
         let everywhere = make("everywhere", Regions::default());
         let limited = make("limited", Regions::only([RegionCode::of("swedencentral")]));

@@ -4,6 +4,7 @@
 
 mod admin;
 mod affinity;
+mod budgets;
 mod chat;
 mod classes;
 mod container;

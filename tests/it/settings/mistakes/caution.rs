@@ -153,8 +153,6 @@ fn what_this_version_ignores_without_harm() {
 trusted_proxies = ["10.0.0.0/8"]
 [accounting]
 keep_requests = "90d"
-[defaults.limits]
-tpm = 1_000_000
 [models."gpt-4.1"]
 [resources.eastus2]
 endpoint = "https://c.openai.azure.com"
@@ -173,11 +171,6 @@ warning: `accounting.keep_requests` is not in effect in this version: request ro
    |
  4 | keep_requests = "90d"
    | ^^^^^^^^^^^^^
-warning: `defaults.limits.tpm` is not in effect in this version: keys are limited in requests and concurrency only
-  --> settings/20-x.toml:6:1
-   |
- 6 | tpm = 1_000_000
-   | ^^^
 "#,
     );
 }
