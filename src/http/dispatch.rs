@@ -160,7 +160,7 @@ async fn handle(
         Route::Model(id) if is_get => models::retrieve(request, worker, &id),
         Route::Account(account) if is_get => account::serve(request, worker, account).await,
         Route::Admin(path) => Ok(admin::serve(request, payload, worker, &path, label).await),
-        Route::Root if is_get => Ok(ops::root()),
+        Route::Root if is_get => Ok(pages::root(request.headers(), worker.surface)),
         Route::Health if is_get => Ok(ops::health()),
         Route::Ready if is_get => Ok(ops::ready(worker)),
         Route::Metrics if is_get => ops::metrics(worker),

@@ -100,3 +100,27 @@ fn the_page_brings_all_it_needs() {
     assert_eq!(json.header("content-type"), Some("application/json"));
     assert!(json.json()["openapi"].as_str().unwrap().starts_with("3."));
 }
+
+#[test]
+fn a_browser_gets_the_console_and_curl_a_line() {
+    let gateway = super::gateway();
+    let root = |accept: &str| gateway.client().send(get("/", &format!("accept: {accept}\r\n"))).answer().expect(200);
+    let page = root("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8");
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    assert!(
+        page.text().contains("<title>aoai-gateway</title>")
+            && !page.text().contains(crate::support::gateway::ADMIN_KEY)
+    );
+    for tool in ["*/*", "application/json"] {
+        let line = root(tool);
+        assert!(line.text().lines().count() == 1 && line.text().contains("is running"), "{}", line.text());
+        assert_eq!(line.header("vary"), Some("accept"));
+    }
+    let own = crate::support::gateway::TestGateway::with(|estate| {
+        estate.0.admin.listen = aoai_gateway::settings::model::AdminListen::Own("127.0.0.1:0".parse().unwrap());
+    });
+    let public = own.client().send(get("/", "accept: text/html\r\n")).answer().expect(200);
+    assert!(public.text().contains("is running"), "the console is where the admin plane is");
+    own.client().send(get("/docs", "")).answer().expect(404);
+}
