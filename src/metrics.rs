@@ -37,6 +37,7 @@ pub struct Metrics {
     pub upstream_tokens_limit: GaugeVec,
     pub upstream_tokens_remaining: GaugeVec,
     pub upstream_cached_tokens_ratio: GaugeVec,
+    pub disconnects: IntCounterVec,
     pub upstream_cache_saved: GaugeVecAsCounter,
     pub upstream_token_age: GaugeVec,
     pub upstream_token_expiry: GaugeVec,
@@ -48,6 +49,10 @@ pub struct Metrics {
     pub ledger_unprojected: IntGauge,
     pub ledger_committed: IntCounter,
     pub ledger_commit: Histogram,
+    pub clock_jump: Gauge,
+    pub ledger_chain_number: IntGauge,
+    pub ledger_chain_rows: IntGauge,
+    pub ledger_chain_head: IntGauge,
     pub database_errors: IntCounter,
 }
 
@@ -98,6 +103,11 @@ impl Metrics {
             "When settings were last loaded successfully, in seconds since the Unix epoch.",
         )?;
         registry.register(Box::new(reload_timestamp.clone()))?;
+        let clock_jump = Gauge::new(
+            "clock_jump_seconds",
+            "By how much the wall clock has jumped away from the time that the ledger keeps; 0: not at all.",
+        )?;
+        registry.register(Box::new(clock_jump.clone()))?;
         gauges("build_info", "Constant 1, labelled with the version that runs.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
@@ -177,6 +187,11 @@ impl Metrics {
                 "Part of the input tokens that a resource had in its cache, since the start.",
                 &["model", "resource"],
             )?,
+            disconnects: counters(
+                "disconnects_total",
+                "Clients that left before their answer was whole, by what became of the request: cancelled at once, drained to its usage, or given up on the way there.",
+                &["result"],
+            )?,
             upstream_cache_saved: money(
                 "upstream_cache_saved_usd_total",
                 "What cached prompts have cost less than uncached ones, in US dollars.",
@@ -217,6 +232,16 @@ impl Metrics {
                 "ledger_commit_seconds",
                 "From handing a group to the writer to its commit.",
                 &SHORT,
+            )?,
+            clock_jump,
+            ledger_chain_number: gauge(
+                "ledger_chain_number",
+                "Number of the hash chain that closed requests are linked into since the start; 0 before the first.",
+            )?,
+            ledger_chain_rows: gauge("ledger_chain_rows", "Requests in that chain.")?,
+            ledger_chain_head: gauge(
+                "ledger_chain_head",
+                "The first 48 bits of the hash at that chain's end, as a number; `verify --head NUMBER:ROWS:HEAD` looks for it.",
             )?,
             database_errors: counter("database_errors_total", "Database operations that failed.")?,
             registry,

@@ -3,6 +3,7 @@
 //! What lives here has no I/O, knows no actor and no wire format, and decides nothing but its own arithmetic.
 
 pub mod class;
+pub mod clock;
 pub mod demand;
 pub mod ids;
 pub mod money;

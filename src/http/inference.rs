@@ -33,7 +33,9 @@ use crate::proxy::attempt::Order;
 use crate::proxy::books::{Books, Opening};
 use crate::proxy::exchange::{self, Body, Exchange, Served};
 use crate::proxy::headers;
+use crate::proxy::leaving::Leaving;
 use crate::storage::ledger::Intent;
+use crate::tripwire::kill_points::{self, Point};
 
 pub async fn serve(
     request: &HttpRequest,
@@ -48,6 +50,7 @@ pub async fn serve(
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &house.callers)?;
     let permit = caller.admit().map_err(|limited| told.refused(&caller, refuse(worker, limited)))?;
+    kill_points::reached(Point::CallerAdmitted);
     told.admitted(&caller, permit.figures);
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
@@ -97,6 +100,7 @@ pub async fn serve(
         started_at: admission.began,
         input_tokens,
     })?;
+    kill_points::reached(Point::IntentFiled);
     let metrics = house.metrics.clone();
     let routing = table.settings.routing.clone();
     let order = Box::new(Order {
@@ -108,11 +112,17 @@ pub async fn serve(
         asked_version,
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
     });
-    let books = Books::open(Opening { entry, route, metrics, admission, started });
+    let leaving = Leaving::of(table.settings.accounting.on_disconnect, &house.drains);
+    let mut books = Books::open(Opening { entry, route, metrics, admission, started });
+    books.set_leaving(leaving.clone());
     told.in_books = true;
     let (router, client) = (worker.router.clone(), worker.client.clone());
     let (caller, regions) = (caller.grant.key_id, caller.grant.regions.clone());
-    let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started, caller }).await;
+    let exchange = Exchange { order, demand, books, router, client, routing, started, caller };
+    let served = match leaving {
+        Leaving::Cancel => exchange::serve(exchange).await,
+        Leaving::Drain(absence) => absence.attend(exchange::serve(exchange)).await,
+    };
     let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
     Ok(respond(served, table.settings.server.expose_route))
 }
@@ -126,6 +136,8 @@ pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, Api
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
+        | Operation::Speech
+        | Operation::ImageGenerations
         | Operation::Object(_)
         | Operation::Realtime
         | Operation::RealtimeResponse => request::peek,

@@ -40,6 +40,8 @@ pub fn ready(worker: &Worker) -> HttpResponse {
     let ledger = worker.house.ledger.permits.is_writable(time::now());
     let detail = if condition.is_draining() {
         Some("shutting down".to_owned())
+    } else if worker.house.ledger.permits.is_disk_full() {
+        Some("the disk is full: what is in flight is settled, nothing new is taken until there is room".to_owned())
     } else if !ledger {
         Some("the ledger cannot be written".to_owned())
     } else if table.models.is_empty() {
@@ -150,6 +152,12 @@ fn publish_ledger(worker: &Worker) {
     let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), errors);
     metrics.ledger_committed.inc_by(seen.committed);
     metrics.database_errors.inc_by(seen.database_errors);
+    if let Some(head) = ledger.gauges.head() {
+        metrics.ledger_chain_number.set(head.chain());
+        metrics.ledger_chain_rows.set(head.row());
+        // 48 bits.
+        metrics.ledger_chain_head.set(head.mark().cast_signed());
+    }
 }
 
 /// Alarms count for themselves, too.

@@ -17,6 +17,7 @@ use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
 use crate::limits::Callers;
 use crate::metrics::Metrics;
+use crate::proxy::leaving::Drains;
 use crate::proxy::unseen::Accounted;
 use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
@@ -43,6 +44,8 @@ pub struct House {
     pub ledger: Books,
     /// Requests that wait for a deployment.
     pub waiting: Arc<WaitingRoom>,
+    /// Answers that are read on without their clients.
+    pub drains: Arc<Drains>,
     /// Why requests went where they went.
     pub decisions: Decisions,
     /// Where responses are kept that were asked for lately.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::key_path::KeyPath;
 use super::layers::Origin;
 use super::model::{
-    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, PromptAffinity,
-    Resource, Routing, Server, Settings,
+    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, OnDisconnect,
+    PromptAffinity, Resource, Routing, Server, Settings,
 };
 use super::{database, values};
 use crate::azure::endpoint::{Endpoint, Kind};
@@ -134,12 +134,21 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
     list.server(server);
     list.admin(admin);
     list.database(database);
-    let Accounting { durability, backlog } = accounting;
+    let Accounting { durability, on_disconnect, keep_requests, backlog } = accounting;
     let durability = match durability {
         Durability::Process => "process",
         Durability::Power => "power",
     };
     list.text(&["accounting", "durability"], durability);
+    let on_disconnect = match on_disconnect {
+        OnDisconnect::Cancel => "cancel",
+        OnDisconnect::Drain => "drain",
+    };
+    list.text(&["accounting", "on_disconnect"], on_disconnect);
+    match keep_requests {
+        Some(kept) => list.text(&["accounting", "keep_requests"], &values::days_text(*kept)),
+        None => list.text(&["accounting", "keep_requests"], "forever"),
+    }
     if let Some(journal) = database.server.is_some().then_some(&database.path) {
         list.text(&["accounting", "journal"], &journal.to_string_lossy());
         list.plain(&["accounting", "backlog"], backlog);

@@ -73,8 +73,21 @@ pub struct Database {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accounting {
     pub durability: Durability,
+    pub on_disconnect: OnDisconnect,
+    /// How long single requests are kept; their sums stay. None: for ever.
+    pub keep_requests: Option<Duration>,
     /// Requests that may wait for the server to take their rows; no new one is admitted beyond.
     pub backlog: u32,
+}
+
+/// What becomes of a request whose client has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// Its upstream is told at once; what was delivered is billed, by estimate.
+    #[default]
+    Cancel,
+    /// Its upstream is read to the end, within bounds, so that what is billed is exact.
+    Drain,
 }
 
 /// What a committed row survives.

@@ -5,7 +5,11 @@
 
 pub mod admin_keys;
 pub mod audit;
+mod ballast;
+mod chain;
+mod chains;
 mod connection;
+mod content;
 mod copy;
 mod error;
 mod group;
@@ -27,6 +31,7 @@ mod queue;
 pub mod quotas;
 mod recovery;
 pub mod requests;
+pub mod retention;
 mod rollups;
 mod rows;
 mod schema;
@@ -44,6 +49,8 @@ mod samples;
 
 use std::time::Duration;
 
+pub use ballast::Ballast;
+pub use chain::Head;
 pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;

@@ -65,6 +65,22 @@ diesel::table! {
         upstream_id -> Nullable<Text>,
         flat_cost -> Bool,
         price_version -> Nullable<BigInt>,
+        chained -> Nullable<BigInt>,
+        chain -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    chains (number) {
+        number -> BigInt,
+        began -> BigInt,
+        after_row -> BigInt,
+        after -> Binary,
+        head_row -> BigInt,
+        head -> Binary,
+        noted -> BigInt,
+        base_row -> BigInt,
+        base -> Binary,
     }
 }
 

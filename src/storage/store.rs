@@ -18,7 +18,7 @@ use r2d2::{Pool, PooledConnection};
 use super::connection::{self, Manager, StoreConnection};
 use super::lock::{self, Served, ServingLock};
 use super::place::{File, Place, Server};
-use super::{StorageError, migrations};
+use super::{Ballast, StorageError, migrations};
 use crate::domain::time::wall_now;
 use crate::settings::model::Durability;
 
@@ -53,7 +53,17 @@ impl Store {
     /// For the gateway: creates folder and file, refuses when another gateway serves the file, updates the schema. A
     /// server that is away is no obstacle to a gateway that has a copy of its keys.
     pub fn open(place: impl Into<Place>, durability: Durability) -> Result<Self, StorageError> {
-        let Place { path, server } = place.into();
+        let place = place.into();
+        match Self::try_open(place.clone(), durability) {
+            // A gateway that died of a full disk shall come up again and settle what it left.
+            Err(error) if error.is_disk_full() && Ballast::beside(&place.path).give_up() => {
+                Self::try_open(place, durability)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(Place { path, server }: Place, durability: Durability) -> Result<Self, StorageError> {
         let file = File { path, durability };
         file.create_folder()?;
         let serving = ServingLock::take(&file.path)?;
@@ -109,6 +119,10 @@ impl Store {
     /// Whether the shared tables are on a server, and the ledger's rows have to be brought there.
     pub fn is_shared(&self) -> bool {
         self.inner.shared.is_some()
+    }
+
+    pub fn ballast(&self) -> Ballast {
+        Ballast::beside(&self.inner.file.path)
     }
 
     /// Whether a gateway serves this file at the moment; never true of a process that does so itself.
@@ -265,6 +279,10 @@ mod tests {
         check(
             "prices",
             debug_query::<Sqlite, _>(&schema::prices::table.select(schema::prices::all_columns)).to_string(),
+        );
+        check(
+            "chains",
+            debug_query::<Sqlite, _>(&schema::chains::table.select(schema::chains::all_columns)).to_string(),
         );
         check(
             "admin_keys",

@@ -9,6 +9,7 @@ mod chat;
 mod classes;
 mod container;
 mod crash;
+mod disk;
 mod edge;
 mod errors;
 mod failover;

@@ -26,10 +26,10 @@ use smallvec::smallvec;
 
 mod killed;
 
-const PRICE: Price = Price::of(2, 1, 3);
+pub const PRICE: Price = Price::of(2, 1, 3);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn intent() -> Intent {
+pub fn intent() -> Intent {
     let id = RequestId::generate();
     Intent {
         id,
@@ -57,7 +57,7 @@ fn attempt(usage: Usage) -> AttemptRecord {
     }
 }
 
-fn settlement(output_tokens: u32) -> Box<Settlement> {
+pub fn settlement(output_tokens: u32) -> Box<Settlement> {
     let usage = Usage { input_tokens: 12, cached_input_tokens: 4, output_tokens, ..Usage::default() };
     Box::new(Settlement {
         state: RequestState::Settled,
@@ -77,7 +77,7 @@ fn open(folder: &Path) -> Store {
     Store::open(&folder.join("gateway.db"), Durability::Process).unwrap()
 }
 
-fn start(store: &Store, alarm: &Alarm) -> Books {
+pub fn start(store: &Store, alarm: &Alarm) -> Books {
     accounting::start(store, alarm, |_| Tariff::PerToken(PRICE), |_| ()).unwrap()
 }
 
