@@ -1,27 +1,18 @@
 //! A client of a running gateway's admin plane, for commands that speak of what runs and not of what is stored.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
-use actix_web::http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
-use actix_web::http::uri::Scheme;
-use actix_web::http::{Method, StatusCode, Uri};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use actix_web::http::{Method, StatusCode};
 use serde_json::Value;
-use smallvec::SmallVec;
 
 use super::Common;
+use super::line::{Answered, Line};
 use super::print::{self, cell};
-use crate::azure::endpoint::Endpoint;
-use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
 use crate::server::reachable;
 use crate::settings::model::{Admin, AdminListen, Settings};
 use crate::settings::{self, SettingsErrors};
 use crate::storage::StorageError;
-use crate::upstream::client::{UpstreamClient, UpstreamConfig, UpstreamRequest};
 
 /// Where the gateway is and who we are; what is left out comes from the settings.
 #[derive(clap::Args, Clone, Debug)]
@@ -70,14 +61,8 @@ impl Failure {
     }
 }
 
-/// Longer than the gateway takes to test a resource.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LONGEST_ANSWER: usize = 16 << 20;
-
 pub struct AdminClient {
-    url: String,
-    endpoint: Arc<Endpoint>,
-    authorization: HeaderValue,
+    line: Line,
 }
 
 impl AdminClient {
@@ -91,11 +76,7 @@ impl AdminClient {
                 (url, key.ok_or(Failure::NoKey)?)
             }
         };
-        let endpoint = parse(&url).ok_or_else(|| Failure::Url(url.clone()))?;
-        let mut authorization =
-            HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| Failure::NoKey)?;
-        authorization.set_sensitive(true);
-        Ok(Self { url, endpoint: Arc::new(endpoint), authorization })
+        Ok(Self { line: Line::new(&url, &key)? })
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -142,34 +123,7 @@ impl AdminClient {
 
     /// `path` begins after `/admin/v1`.
     fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, self.authorization.clone());
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let request = UpstreamRequest {
-            endpoint: self.endpoint.clone(),
-            method,
-            path_and_query: format!("/admin/v1{path}"),
-            headers,
-            body: if body.is_null() { SmallVec::new() } else { SmallVec::from_iter([Bytes::from(body.to_string())]) },
-            connect_timeout: Duration::from_secs(5),
-            head_timeout: PATIENCE,
-            idle_timeout: PATIENCE,
-        };
-        let silent =
-            |cause: &dyn std::fmt::Display| Failure::Silent { url: self.url.clone(), cause: cause.to_string() };
-        let (status, body) = actix::System::new().block_on(async {
-            let client = UpstreamClient::new(&UpstreamConfig::new(&[]).map_err(|error| silent(&error))?);
-            let mut response = client.send(request).await.map_err(|error| silent(&error))?;
-            let mut body = BytesMut::new();
-            while let Some(chunk) = response.body.next().await {
-                body.extend_from_slice(&chunk.map_err(|error| silent(&error))?);
-                if body.len() > LONGEST_ANSWER {
-                    return Err(silent(&"its answer has no end"));
-                }
-            }
-            Ok((response.status, body))
-        })?;
-        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let Answered { status, body: answer, .. } = self.line.send(method, &format!("/admin/v1{path}"), body)?;
         if status.is_success() {
             return Ok(answer);
         }
@@ -185,10 +139,10 @@ impl AdminClient {
         }
         Err(Failure::Refused(match (status, answer["detail"].as_str()) {
             (StatusCode::UNAUTHORIZED, _) => {
-                format!("{} does not know this admin key. Give another with --admin-key.", self.url)
+                format!("{} does not know this admin key. Give another with --admin-key.", self.line.url)
             }
             (_, Some(detail)) => detail.to_owned(),
-            (_, None) => format!("{} answered {status}, so it is no admin plane of a gateway.", self.url),
+            (_, None) => format!("{} answered {status}, so it is no admin plane of a gateway.", self.line.url),
         }))
     }
 }
@@ -209,31 +163,9 @@ fn url_of(settings: &Settings) -> String {
     format!("http://{}", reachable(address))
 }
 
-fn parse(url: &str) -> Option<Endpoint> {
-    let uri: Uri = url.parse().ok()?;
-    let tls = uri.scheme()? == &Scheme::HTTPS;
-    if !tls && uri.scheme()? != &Scheme::HTTP || uri.query().is_some() || uri.authority()?.as_str().contains('@') {
-        return None;
-    }
-    let host = uri.host()?.trim_matches(['[', ']']).to_ascii_lowercase();
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    Some(Endpoint { tls, host, port, prefix: uri.path().trim_end_matches('/').to_owned(), way: Way::Direct })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses() {
-        let read = |url| parse(url).map(|endpoint| endpoint.to_string());
-        assert_eq!(read("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080"));
-        assert_eq!(read("https://Gateway.example/llm/").as_deref(), Some("https://gateway.example/llm"));
-        assert_eq!(read("http://[::1]:81/").as_deref(), Some("http://[::1]:81"));
-        for wrong in ["", "127.0.0.1:8080", "ftp://a", "http://", "http://user@a", "http://a?b"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn the_admin_planes_own_port_is_asked() {

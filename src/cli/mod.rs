@@ -8,7 +8,9 @@ pub mod completions;
 pub mod config_show;
 pub mod demo;
 pub mod healthcheck;
+pub mod hello;
 pub mod keys;
+pub mod line;
 pub mod plane;
 pub mod print;
 pub mod resources;
@@ -78,6 +80,8 @@ enum Command {
     Keys(Box<keys::Args>),
     /// Makes, lists, renames and deletes users.
     Users(users::Args),
+    /// Sends one real chat request, as a client would.
+    Try(hello::Args),
     /// Shows what was used.
     Usage(usage::Args),
     /// Shows, tests, drains and enables resources of a running gateway.
@@ -102,6 +106,7 @@ impl Cli {
             Command::Keys(args) => keys::run(&args, &common),
             Command::Usage(args) => usage::run(&args, &common),
             Command::Users(args) => users::run(&args, &common),
+            Command::Try(args) => hello::run(&args, &common),
             Command::Completions(args) => completions::run(&args),
             Command::Resources(args) => resources::run(&args, &common),
             Command::Verify(args) => common.with_settings(|loaded| verify::run(&args, &loaded.settings)),

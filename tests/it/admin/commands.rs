@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use crate::support::answers::QUESTION;
 use crate::support::gateway::eventually;
-use crate::support::process::{ADMIN_KEY, Estate, Gateway};
+use crate::support::process::{ADMIN_KEY, CHAT, Estate, Gateway};
 
 /// Exit code, stdout, stderr.
 fn run(estate: &Estate, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = estate.command(arguments).env_remove("GATEWAY_ADMIN_KEY").output().unwrap();
+    let output =
+        estate.command(arguments).env_remove("GATEWAY_ADMIN_KEY").env_remove("OPENAI_API_KEY").output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -43,7 +44,7 @@ fn a_life(estate: &Estate, name: &str) -> (String, String) {
     let limited = json_of(estate, &limited);
     assert_eq!(
         (&limited["limits"], &limited["models"]),
-        (&json!({ "rpm": "unlimited", "concurrency": 4 }), &Value::Null)
+        (&json!({ "rpm": "unlimited", "tpm": null, "concurrency": 4 }), &Value::Null)
     );
     assert_eq!(limited["expires_at"], Value::Null);
     let rotated = json_of(estate, &["keys", "rotate", &id, "--grace", "1h"]);
@@ -132,6 +133,26 @@ fn a_gateway_elsewhere_is_told_by_its_address() {
     there(&["keys", "add", "far away"]);
     let (code, _, said) = there(&["keys", "revoke", "far away"]);
     assert!(code == Some(1) && said.contains("2 keys are called `far away`: key_"), "{said}");
+    gateway.stop();
+}
+
+#[test]
+fn a_word_with_the_gateway() {
+    let estate = Estate::of(&["eastus2"], &Knobs::default(), "[server]\nexpose_route = true\n");
+    let gateway = estate.start();
+    let url = format!("http://{}", gateway.address);
+    let word = |arguments: &[&str]| run(&estate, &[&["try", "hello", "--url", &url], arguments].concat());
+    let (code, out, said) = word(&["--key", &estate.key]);
+    assert!(code == Some(0) && !out.trim().is_empty(), "{said}");
+    assert!(said.contains("tokens in") && said.contains(&format!("from eastus2/{CHAT}")), "{said}");
+    let (code, out, _) = word(&["--key", &estate.key, "--model", CHAT, "--json"]);
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert!(code == Some(0) && answer["usage"]["prompt_tokens"].as_u64() > Some(0), "{answer}");
+    let (code, out, said) = word(&["--key", "no-key-of-this-gateway"]);
+    assert!(code == Some(1) && out.is_empty() && said.contains("API key"), "{said}");
+    let (code, _, said) = word(&["--key", &estate.key, "--model", "gpt-nonsense"]);
+    assert!(code == Some(1) && said.contains("gpt-nonsense") && said.contains(CHAT), "{said}");
+    assert_eq!(run(&estate, &["try", "hello", "--url", &url]).0, Some(2), "it needs a key");
     gateway.stop();
 }
 
