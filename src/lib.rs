@@ -34,6 +34,7 @@
 //! - A lease is settled exactly once; outside the closed state a deployment is asked by one request at a time.
 //! - Nothing is sent upstream without an admission, and what it reserved ends as the truth or is given back.
 //! - What is admitted is settled exactly once, before its last byte is sent, whatever is killed.
+//! - What is settled is linked to what was settled before it; `verify` ([`storage::verify`]) names what was changed since.
 //! - An upstream answer reaches the client whole or is visibly cut; it never reaches another client.
 //! - A key that is limited to regions is served from nowhere else: every choice asks
 //!   [`fleet::deployment::Deployment::may_serve`].
