@@ -14,19 +14,18 @@ use futures_core::future::LocalBoxFuture;
 use tokio::sync::mpsc;
 
 use super::super::books::End;
+use super::booking::{Booking, error_message};
 use super::client::{Client, Left};
 use super::handshake::{Line, SWITCHED};
 use super::outbox::{self, Reader, Writer};
 use super::over::{CutShort, Over};
 use super::turns::{Common, Turns};
-use crate::accounting::recorder::{LedgerFull, LedgerLost, Recorder};
+use crate::accounting::recorder::{LedgerLost, Recorder};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::Usage;
-use crate::fleet::routes::Route;
-use crate::limits::{Admission, Caller, Estimate, Limited};
+use crate::limits::{Caller, Limited};
 use crate::metrics::Metrics;
-use crate::openai::error::{ErrorBody, ErrorKind};
-use crate::openai::realtime::{self, ClientEvent, ServerEvent};
+use crate::openai::error::ErrorBody;
 use crate::router::RouterHandle;
 use crate::upstream::websocket::messages::{Message, Reason};
 use crate::upstream::websocket::{UpstreamReader, UpstreamWriter};
@@ -82,12 +81,7 @@ pub fn start(start: Start) -> Reader {
 /// What both directions share.
 struct Session {
     outbox: Writer,
-    turns: RefCell<Turns>,
-    caller: RefCell<Arc<Caller>>,
-    route: Arc<Route>,
-    router: RouterHandle,
-    explain: fn(Limited) -> ErrorBody,
-    metrics: Arc<Metrics>,
+    booking: Booking,
     /// When the client last said anything.
     heard: Cell<Timestamp>,
     /// Whether an event of the upstream's is with the ledger, and its client does not have it yet.
@@ -121,12 +115,14 @@ async fn run(start: Start, outbox: Writer) {
     let turns = Turns::new(Common { recorder, metrics: metrics.clone(), deployment: deployment.clone(), label });
     let session = Session {
         outbox,
-        turns: RefCell::new(turns),
-        caller: RefCell::new(caller),
-        route: books.route().clone(),
-        router,
-        explain: outside.explain,
-        metrics,
+        booking: Booking {
+            turns: RefCell::new(turns),
+            caller: RefCell::new(caller),
+            route: books.route().clone(),
+            router,
+            metrics,
+            explain: outside.explain,
+        },
         heard: Cell::new(time::now()),
         is_booking: Cell::new(false),
     };
@@ -140,8 +136,8 @@ async fn run(start: Start, outbox: Writer) {
     };
     tracing::debug!(resource = %deployment.resource, deployment = %deployment.name, over = over.reason(), "session ended");
     hang_up(reader, writer, over.for_upstream());
-    let Session { outbox, turns, .. } = session;
-    let mut turns = turns.into_inner();
+    let Session { outbox, booking, .. } = session;
+    let mut turns = booking.turns.into_inner();
     let cut_short = if turns.are_open() { CutShort::Yes } else { CutShort::No };
     let over = match turns.abandon(over.outcome(), over.of_turns()).await {
         Ok(()) => over,
@@ -188,7 +184,7 @@ impl Session {
                     Err(Left::Gone) => return Over::ClientGone,
                     Err(Left::Broke(violation)) => return Over::ClientBroke(violation),
                     Ok(Message::Close(reason)) => return Over::ClientClosed(reason),
-                    Ok(Message::Text(event)) => match self.hear_client(&event) {
+                    Ok(Message::Text(event)) => match self.booking.hear_client(&event) {
                         Ok(()) => Message::Text(event),
                         Err(refusal) => {
                             if self.outbox.room().await.is_err() {
@@ -216,30 +212,6 @@ impl Session {
         message
     }
 
-    /// Notes what a client's event means; what its limits do not allow is answered instead of sent on.
-    fn hear_client(&self, event: &Bytes) -> Result<(), Message> {
-        let name = match realtime::read_client(event) {
-            ClientEvent::Input(piece) => {
-                self.turns.borrow_mut().input(piece);
-                return Ok(());
-            }
-            ClientEvent::Create { name } => name,
-        };
-        let mut turns = self.turns.borrow_mut();
-        let refuse = |error: &ErrorBody| Err(error_message(error, name.as_deref()));
-        if turns.have_room().is_err() {
-            return refuse(&too_many_wishes());
-        }
-        let permit = self.caller.borrow().admit_within();
-        match permit.and_then(|permit| permit.reserve_tokens(self.estimate(), turns.context())) {
-            Ok(admission) => {
-                turns.wished(name.map(|name| name.into_owned()), admission);
-                Ok(())
-            }
-            Err(limited) => refuse(&self.explained(limited)),
-        }
-    }
-
     /// From the upstream to the client. What is said of a response's cost is committed before it is passed on.
     async fn downwards(&self, upstream: &mut UpstreamReader, orders: &mpsc::Sender<Message>) -> Over {
         loop {
@@ -251,7 +223,7 @@ impl Session {
                 Ok(Message::Close(reason)) => return Over::UpstreamClosed(reason),
                 Ok(Message::Text(event)) => {
                     self.is_booking.set(true);
-                    let refusal = match self.hear_upstream(&event, orders).await {
+                    let refusal = match self.booking.hear_upstream(&event, orders).await {
                         Ok(refusal) => refusal,
                         Err(over) => return over,
                     };
@@ -262,84 +234,6 @@ impl Session {
                     self.is_booking.set(false);
                 }
                 Ok(message @ (Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => self.outbox.push(&message),
-            }
-        }
-    }
-
-    /// Books what an upstream's event means; gives what the client is to be told beside it.
-    async fn hear_upstream(&self, event: &Bytes, orders: &mpsc::Sender<Message>) -> Result<Option<Message>, Over> {
-        match realtime::read_server(event) {
-            ServerEvent::Begun { id } if self.turns.borrow().is_known(&id) => Ok(None),
-            ServerEvent::Begun { id } => {
-                let granted = self.turns.borrow_mut().granted();
-                match granted {
-                    Some(admission) => self.begin(&id, admission).await.map(|()| None),
-                    None => self.begin_unasked(&id, orders).await,
-                }
-            }
-            ServerEvent::Piece { id, piece } => {
-                self.turns.borrow_mut().piece(&id, piece);
-                Ok(None)
-            }
-            ServerEvent::Ended { id, usage, ending } => {
-                if !self.turns.borrow().is_known(&id) {
-                    let granted = self.turns.borrow_mut().granted();
-                    let admission = granted.unwrap_or_else(|| self.admit_begun());
-                    self.begin(&id, admission).await?;
-                }
-                let ended = self.turns.borrow_mut().end(&id, usage, ending);
-                ended.await.map_err(|LedgerLost| Over::LedgerLost)?;
-                Ok(None)
-            }
-            ServerEvent::Refused { about } => {
-                self.turns.borrow_mut().refused(about.as_deref());
-                Ok(None)
-            }
-            ServerEvent::Other => Ok(None),
-        }
-    }
-
-    /// A refusal in words, which counts as one.
-    fn explained(&self, limited: Limited) -> ErrorBody {
-        self.metrics.limit_rejections.with_label_values(&[limited.label()]).inc();
-        (self.explain)(limited)
-    }
-
-    /// What a response may cost beside what it reads.
-    fn estimate(&self) -> Estimate {
-        Estimate::assuming(self.route.settings.max_output, self.route.price)
-    }
-
-    fn admit_begun(&self) -> Admission {
-        let context = self.turns.borrow().context();
-        self.caller.borrow().admit_begun().reserve_begun(self.estimate(), context)
-    }
-
-    /// Opens the books of a response; resolves when the ledger knows of it.
-    async fn begin(&self, id: &str, admission: Admission) -> Result<(), Over> {
-        // A reload may have changed its price.
-        let route = self.router.table().model(self.route.model.as_str()).unwrap_or(&self.route).clone();
-        let begun = self.turns.borrow().begin(id, &self.caller.borrow(), route, admission);
-        let turn = begun.map_err(|LedgerFull| Over::LedgerLost)?;
-        turn.committed().await.map_err(|LedgerLost| Over::LedgerLost)?;
-        self.turns.borrow_mut().add(turn);
-        Ok(())
-    }
-
-    /// The upstream answers speech by itself. What the caller's limits do not allow is stopped at once; what has been
-    /// said by then is booked like anything else.
-    async fn begin_unasked(&self, id: &str, orders: &mpsc::Sender<Message>) -> Result<Option<Message>, Over> {
-        let context = self.turns.borrow().context();
-        let permit = self.caller.borrow().admit_within();
-        match permit.and_then(|permit| permit.reserve_tokens(self.estimate(), context)) {
-            Ok(admission) => self.begin(id, admission).await.map(|()| None),
-            Err(limited) => {
-                let admission = self.admit_begun();
-                self.begin(id, admission).await?;
-                let cancel = Message::Text(realtime::cancel_event(id, &event_id()).into());
-                // Should the upstream take nothing, the response goes on, and is paid for.
-                let _ = orders.try_send(cancel);
-                Ok(Some(error_message(&self.explained(limited), None)))
             }
         }
     }
@@ -361,10 +255,10 @@ impl Session {
                     self.outbox.push(&Message::Ping(Bytes::from_static(QUESTION)));
                 }
                 match caller() {
-                    Some(present) => *self.caller.borrow_mut() = present,
+                    Some(present) => *self.booking.caller.borrow_mut() = present,
                     None => return Over::KeyRevoked,
                 }
-                if is_draining() && !self.is_booking.get() && !self.turns.borrow().are_open() {
+                if is_draining() && !self.is_booking.get() && !self.booking.turns.borrow().are_open() {
                     return Over::ShuttingDown;
                 }
             }
@@ -376,23 +270,5 @@ impl Session {
             () = tokio::time::sleep(left) => Over::Expired,
             () = cut => Over::ShuttingDown,
         }
-    }
-}
-
-fn error_message(error: &ErrorBody, about: Option<&str>) -> Message {
-    Message::Text(realtime::error_event(error, &event_id(), about).into())
-}
-
-fn event_id() -> String {
-    format!("event_gw{:016x}", fastrand::u64(..))
-}
-
-fn too_many_wishes() -> ErrorBody {
-    ErrorBody {
-        message: "Too many `response.create` events wait for their response. Send the next one when one is done."
-            .into(),
-        kind: ErrorKind::Requests,
-        param: None,
-        code: "rate_limit_exceeded",
     }
 }
