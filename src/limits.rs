@@ -48,6 +48,8 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformati
 pub struct Caller {
     pub grant: Grant,
     rpm: Option<Limiter>,
+    /// This gateway's part of the grant's.
+    concurrency: Option<u32>,
     in_flight: Arc<AtomicU32>,
 }
 
@@ -82,12 +84,20 @@ impl Drop for Permit {
 }
 
 impl Caller {
-    fn new(grant: Grant) -> Self {
+    /// With the part of its limits that one of so many gateways may give away.
+    fn new(grant: Grant, gateways: u32) -> Self {
         let rpm = grant.limits.rpm.and_then(NonZeroU32::new).map(|rpm| {
-            let quota = Quota::per_minute(rpm).allow_burst(burst(grant.limits, rpm));
+            let quota = Quota::per_minute(share(rpm, gateways)).allow_burst(share(burst(grant.limits, rpm), gateways));
             RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>()
         });
-        Self { grant, rpm, in_flight: Arc::default() }
+        let concurrency =
+            grant.limits.concurrency.map(|most| NonZeroU32::new(most).map_or(0, |most| share(most, gateways).get()));
+        Self { grant, rpm, concurrency, in_flight: Arc::default() }
+    }
+
+    /// The same caller with other limits: what is in flight still counts.
+    fn anew(&self, grant: Grant, gateways: u32) -> Self {
+        Self { in_flight: self.in_flight.clone(), ..Self::new(grant, gateways) }
     }
 
     /// Takes one request from each limit, or from none.
@@ -95,7 +105,7 @@ impl Caller {
         let before = self.in_flight.fetch_add(1, Relaxed);
         // From here on the permit gives the place back, also on the way out with a refusal.
         let mut permit = Permit { in_flight: self.in_flight.clone(), figures: None };
-        if let Some(most) = self.grant.limits.concurrency
+        if let Some(most) = self.concurrency
             && before >= most
         {
             return Err(Limited::Concurrency { most });
@@ -132,6 +142,11 @@ impl Caller {
     }
 }
 
+/// What one of so many gateways may give away: together not more than there is, and each at least one.
+fn share(whole: NonZeroU32, gateways: u32) -> NonZeroU32 {
+    NonZeroU32::new(whole.get() / gateways.max(1)).unwrap_or(NonZeroU32::MIN)
+}
+
 /// Requests that may come at once: any 60 seconds admit at most `rpm + burst`.
 fn burst(limits: Limits, rpm: NonZeroU32) -> NonZeroU32 {
     limits.burst.and_then(NonZeroU32::new).unwrap_or_else(|| {
@@ -146,6 +161,8 @@ pub struct Callers {
     by_hash: RwLock<HashMap<KeyHash, Arc<Caller>>>,
     /// Held from reading the database to replacing the table, so that of two loads the later reading wins.
     loading: Mutex<()>,
+    /// Among how many gateways limits are divided; 0 is one, too.
+    gateways: AtomicU32,
 }
 
 impl Callers {
@@ -156,18 +173,32 @@ impl Callers {
     /// Keys whose grant is unchanged keep the state of their limits, and changed ones their requests in flight.
     pub fn replace(&self, grants: impl IntoIterator<Item = (KeyHash, Grant)>) {
         let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        let gateways = self.gateways.load(Relaxed);
         let fresh = grants
             .into_iter()
             .map(|(hash, grant)| {
                 let caller = match by_hash.get(&hash) {
                     Some(known) if known.grant == grant => known.clone(),
-                    Some(known) => Arc::new(Caller { in_flight: known.in_flight.clone(), ..Caller::new(grant) }),
-                    None => Arc::new(Caller::new(grant)),
+                    Some(known) => Arc::new(known.anew(grant, gateways)),
+                    None => Arc::new(Caller::new(grant, gateways)),
                 };
                 (hash, caller)
             })
             .collect();
         *by_hash = fresh;
+    }
+
+    /// From now on every limit is divided among so many gateways.
+    pub fn divide_among(&self, gateways: u32) {
+        let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        let before = self.gateways.swap(gateways, Relaxed);
+        if before.max(1) == gateways.max(1) {
+            return;
+        }
+        tracing::info!(gateways, "limits are divided among the gateways at work");
+        for caller in by_hash.values_mut() {
+            *caller = Arc::new(caller.anew(caller.grant.clone(), gateways));
+        }
     }
 
     /// Reads every key from the database; blocks.
@@ -227,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_the_next_is_told_when_to_return() {
-        let caller = Caller::new(grant(Limits { rpm: Some(60), burst: Some(5), ..UNLIMITED }));
+        let caller = Caller::new(grant(Limits { rpm: Some(60), burst: Some(5), ..UNLIMITED }), 1);
         let permits: Vec<_> = (0..5).map(|_| caller.admit().unwrap()).collect();
         assert_eq!(permits[0].figures.unwrap().limit, 60);
         assert_eq!(permits.iter().map(|permit| permit.figures.unwrap().remaining).collect::<Vec<_>>(), [4, 3, 2, 1, 0]);
@@ -242,7 +273,7 @@ mod tests {
     #[test]
     fn the_default_burst_is_a_quarter_but_at_least_four() {
         let admitted = |rpm| {
-            let caller = Caller::new(grant(Limits { rpm: Some(rpm), ..UNLIMITED }));
+            let caller = Caller::new(grant(Limits { rpm: Some(rpm), ..UNLIMITED }), 1);
             (0..1000).filter(|_| caller.admit().is_ok()).count()
         };
         assert_eq!(admitted(2), 4);
@@ -252,7 +283,7 @@ mod tests {
 
     #[test]
     fn concurrency_counts_what_is_held() {
-        let caller = Caller::new(grant(Limits { concurrency: Some(2), ..UNLIMITED }));
+        let caller = Caller::new(grant(Limits { concurrency: Some(2), ..UNLIMITED }), 1);
         let first = caller.admit().unwrap();
         let _second = caller.admit().unwrap();
         assert_eq!(caller.admit().unwrap_err(), Limited::Concurrency { most: 2 });
@@ -277,10 +308,28 @@ mod tests {
     }
 
     #[test]
+    fn gateways_share_a_limit_and_none_is_left_with_nothing() {
+        let callers = Callers::default();
+        callers.divide_among(3);
+        let of = |rpm| grant(Limits { rpm: Some(rpm), burst: Some(6), concurrency: Some(9) });
+        callers.replace([(hash("a"), of(60)), (hash("b"), of(2))]);
+        let held: Vec<_> = (0..2).map(|_| callers.find(&hash("a")).unwrap().admit().unwrap()).collect();
+        assert_eq!(held[0].figures.unwrap().limit, 60, "the whole limit is the caller's");
+        assert!(callers.find(&hash("a")).unwrap().admit().is_err(), "a third of the burst of 6");
+        callers.divide_among(1);
+        let caller = callers.find(&hash("a")).unwrap();
+        assert_eq!(caller.in_flight(), 2, "what is in flight still counts");
+        let more: Vec<_> = std::iter::from_fn(|| caller.admit().ok()).collect();
+        assert_eq!(more.len(), 6);
+        callers.divide_among(100);
+        assert!(callers.find(&hash("b")).unwrap().admit().is_ok());
+    }
+
+    #[test]
     fn models_may_be_restricted() {
         let mut restricted = grant(UNLIMITED);
         restricted.models = Some(vec!["gpt-4o-mini".into()]);
-        let caller = Caller::new(restricted);
+        let caller = Caller::new(restricted, 1);
         assert!(caller.may_use(&["gpt-4o-mini", "gpt-3.5-turbo"]));
         assert!(!caller.may_use(&["gpt-4.1"]));
     }

@@ -5,6 +5,7 @@
 //! the process ends. A dead actor ends the process the same way, with exit code 70.
 
 mod reload;
+mod replicas;
 mod retention;
 
 use std::net::SocketAddr;
@@ -48,6 +49,7 @@ pub struct Gateway {
     fleet: Arbiter,
     reloader: reload::Reloader,
     retention: retention::Retention,
+    heartbeat: Option<replicas::Heartbeat>,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
     grace: Duration,
@@ -114,6 +116,7 @@ impl Gateway {
         books.project(&store, &alarm, settings.accounting.backlog)?;
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
         let callers = Arc::new(Callers::default());
+        let heartbeat = replicas::Heartbeat::start(&store, &callers);
         callers.load(&store, settings.default_limits)?;
 
         let fleet = Arbiter::new();
@@ -165,6 +168,7 @@ impl Gateway {
             fleet,
             reloader,
             retention,
+            heartbeat,
             listeners,
             generated_admin_key,
             grace: settings.server.shutdown_grace,
@@ -224,6 +228,9 @@ impl Gateway {
         cut.abort();
         drop(self.reloader);
         drop(self.retention);
+        if let Some(heartbeat) = self.heartbeat {
+            heartbeat.end().await;
+        }
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.
         let settled = async {

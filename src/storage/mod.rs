@@ -19,6 +19,7 @@ mod place;
 mod projection;
 mod queue;
 mod recovery;
+pub mod replicas;
 pub mod requests;
 mod rollups;
 mod rows;
@@ -28,6 +29,7 @@ mod statement;
 mod store;
 pub mod usage;
 pub mod verify;
+mod verify_shared;
 
 #[cfg(test)]
 mod samples;

@@ -129,7 +129,11 @@ impl Verdict {
 impl Store {
     /// Reads everything: seconds for a large file. Writers are not held up.
     pub fn verify(&self) -> Result<Verdict, StorageError> {
+        if !self.path().exists() {
+            return Err(StorageError::Missing { path: self.path().to_owned() });
+        }
         let gateway_running = self.served() == Served::ByAGateway;
+        let shared = self.verify_shared()?;
         self.file_reader()?.transaction(|connection| {
             let mut rules = RULES
                 .into_iter()
@@ -139,6 +143,7 @@ impl Store {
                 })
                 .collect::<Result<Vec<_>, StorageError>>()?;
             rules.push(left_open(connection, gateway_running)?);
+            rules.extend(shared);
             let Counts { requests, open } = diesel::sql_query(
                 "SELECT COUNT(*) AS requests, COUNT(*) FILTER (WHERE state = 'open') AS open FROM requests",
             )
@@ -167,7 +172,7 @@ fn left_open(connection: &mut StoreConnection, gateway_running: bool) -> Result<
     })
 }
 
-fn shorten(mut examples: Vec<String>) -> Vec<String> {
+pub(super) fn shorten(mut examples: Vec<String>) -> Vec<String> {
     let more = examples.len().saturating_sub(EXAMPLES);
     if more > 0 {
         examples.truncate(EXAMPLES);

@@ -1,6 +1,9 @@
 //! Several gateways on one PostgreSQL: what they share, what each keeps to itself, and what they do without it.
 
 mod away;
+mod cut;
+mod limits;
+mod projection;
 mod schema;
 mod shared;
 

@@ -81,11 +81,15 @@ impl Server {
 
     /// Its processes stand still, as on a machine that hangs: the system alone goes on accepting connections.
     pub fn freeze(&self) {
-        self.signal("STOP");
+        // The postmaster first: nobody is born meanwhile.
+        let postmaster = self.postmaster();
+        shell(&format!("kill -STOP {postmaster}; kill -STOP $(pgrep -P {postmaster})"));
     }
 
     pub fn thaw(&self) {
-        self.signal("CONT");
+        // The postmaster last; it may have let some of its children go.
+        let postmaster = self.postmaster();
+        shell(&format!("kill -CONT $(pgrep -P {postmaster}); kill -CONT {postmaster}"));
     }
 
     /// As a crash: every connection breaks, and nobody listens any more.
@@ -116,12 +120,9 @@ impl Server {
         control
     }
 
-    /// To the postmaster and its children.
-    fn signal(&self, name: &str) {
+    fn postmaster(&self) -> String {
         let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
-        let postmaster = file.lines().next().unwrap();
-        let command = format!("kill -{name} {postmaster} $(pgrep -P {postmaster})");
-        succeed(Command::new("sh").args(["-c", &command]));
+        file.lines().next().unwrap().to_owned()
     }
 }
 
@@ -163,6 +164,11 @@ fn program(name: &str) -> Command {
 
 fn group_of(user: &str) -> &str {
     if user == "nobody" { "nogroup" } else { user }
+}
+
+#[track_caller]
+fn shell(script: &str) {
+    succeed(Command::new("sh").args(["-c", script]));
 }
 
 #[track_caller]
