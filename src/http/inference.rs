@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, HeaderName, HeaderValue};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -190,8 +190,11 @@ fn respond(served: Served, expose_route: bool) -> HttpResponse {
     if expose_route && let Ok(value) = HeaderValue::from_str(&format!("{}/{}", route.resource, route.name)) {
         response.insert_header((HeaderName::from_static("x-gateway-route"), value));
     }
+    let is_event_stream =
+        headers::text(&headers, CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/event-stream"));
     match body {
         Body::Whole(bytes) => response.body(bytes),
+        Body::Stream(reader) if !is_event_stream => response.body(reader),
         Body::Stream(reader) => {
             // Proxies in front must not gather the events.
             response.insert_header((HeaderName::from_static("cache-control"), HeaderValue::from_static("no-cache")));

@@ -159,6 +159,8 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
     metrics.upstream_tokens_limit.reset();
     metrics.upstream_tokens_remaining.reset();
     metrics.upstream_cached_tokens_ratio.reset();
+    metrics.upstream_token_age.reset();
+    metrics.upstream_token_expiry.reset();
     let (now, mut quarantined) = (time::now(), 0);
     for deployment in table.models.iter().flat_map(|route| route.deployments()) {
         let (resource, name) = (deployment.resource.as_str(), deployment.name.as_str());
@@ -178,6 +180,15 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
         if let (Some(limit), Some(remaining)) = (standing.limit_tokens, standing.remaining_tokens()) {
             metrics.upstream_tokens_limit.with_label_values(&[resource, name]).set(limit as f64);
             metrics.upstream_tokens_remaining.with_label_values(&[resource, name]).set(remaining as f64);
+        }
+        if let Some(bearer) = deployment.credential.bearer() {
+            let token = bearer.token(now);
+            let expiry = token.as_ref().map_or(0.0, |token| token.expires_at().since(now).as_secs_f64());
+            metrics.upstream_token_expiry.with_label_values(&[resource]).set(expiry);
+            if let Some(token) = token {
+                let age = now.since(token.obtained()).as_secs_f64();
+                metrics.upstream_token_age.with_label_values(&[resource]).set(age);
+            }
         }
         let model = deployment.model.as_str();
         let tokens = |kind| metrics.tokens.with_label_values(&[model, resource, kind]).get();

@@ -34,8 +34,10 @@ impl Reloader {
             let _ = house.reloads.set(wish);
             let _ = house.settings_source.set(source.clone());
             tasks.push(actix::spawn(follow_settings(house, source.clone(), changes, wishes)));
-            // The receiver lives as long as the gateway.
-            Arc::new(settings::watch_since(source, known, move |loaded| drop(sender.send(loaded))))
+            Arc::new(settings::watch_since(source, known, move |_| {
+                // The receiver lives as long as the gateway.
+                let _ = sender.send(());
+            }))
         });
         Self { watcher, tasks }
     }
@@ -77,21 +79,23 @@ type Wish = oneshot::Sender<Reloaded>;
 async fn follow_settings(
     house: Arc<House>,
     source: Source,
-    mut changes: mpsc::UnboundedReceiver<Result<Loaded, SettingsErrors>>,
+    mut changes: mpsc::UnboundedReceiver<()>,
     mut wishes: mpsc::UnboundedReceiver<Wish>,
 ) {
     loop {
-        tokio::select! {
-            Some(change) = changes.recv() => {
-                take(&house, change).await;
-            }
-            Some(wish) = wishes.recv() => {
-                let source = source.clone();
-                let Ok(loaded) = actix_web::web::block(move || settings::load(&source)).await else { return };
-                // Whoever asked may have left.
-                let _ = wish.send(take(&house, loaded).await);
-            }
+        // What the watcher saw is not what counts: by the time it is this change's turn, a wish may have put something
+        // newer in force. So everything is loaded here, one after the other.
+        let wish = tokio::select! {
+            Some(()) = changes.recv() => None,
+            Some(wish) = wishes.recv() => Some(wish),
             else => return,
+        };
+        let source = source.clone();
+        let Ok(loaded) = actix_web::web::block(move || settings::load(&source)).await else { return };
+        let taken = take(&house, loaded).await;
+        if let Some(wish) = wish {
+            // Whoever asked may have left.
+            let _ = wish.send(taken);
         }
     }
 }

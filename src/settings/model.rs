@@ -178,6 +178,23 @@ impl Deployment {
     }
 }
 
+impl Resource {
+    /// An Azure resource of the dated family, with nothing else said.
+    pub fn of(endpoint: Endpoint, key: Secret, deployments: BTreeMap<DeploymentName, Deployment>) -> Self {
+        Self {
+            kind: Kind::Azure,
+            endpoint,
+            region: None,
+            credential: Credential::Key(key),
+            api_version: ApiVersion::Dated("2024-10-21".to_owned()),
+            priority: 1,
+            weight: 100,
+            enabled: true,
+            deployments,
+        }
+    }
+}
+
 /// What a model has that no `[models]` table describes: no price, no aliases.
 impl Default for Model {
     fn default() -> Self {
