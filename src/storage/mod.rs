@@ -3,6 +3,7 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+mod backup;
 mod connection;
 mod copy;
 mod error;

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
 mod affinity;
+mod backup;
 mod chat;
 mod classes;
 mod container;

@@ -56,7 +56,7 @@ fn forward(mut client: TcpStream, mut server: TcpStream, cuts: &AtomicBool, done
         // A simple query of that one word.
         if cuts.load(Relaxed) && bytes[..count].windows(7).any(|window| window == b"COMMIT\0") {
             silent.store(true, Relaxed);
-            if done.fetch_add(1, Relaxed) % 2 == 0 {
+            if done.fetch_add(1, Relaxed).is_multiple_of(2) {
                 // It counts, and its answer is lost: this thread of the server ends when it has been read.
                 let _ = server.write_all(&bytes[..count]);
                 let _ = back.join();
