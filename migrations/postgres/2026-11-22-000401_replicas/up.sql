@@ -14,3 +14,29 @@ CREATE TABLE replicas (
     -- By this database's clock.
     seen_at BIGINT NOT NULL
 );
+
+-- What of a quota has been handed out to gateways in a period, whether or not it is spent yet. Together they can never
+-- spend more than this, and this never exceeds what the quota allows.
+CREATE TABLE quota_lent (
+    -- The key's or the user's id.
+    owner  BYTEA NOT NULL CHECK (length(owner) = 16),
+    -- The period's first moment.
+    period BIGINT NOT NULL,
+    tokens BIGINT NOT NULL CHECK (tokens >= 0),
+    cost   BIGINT NOT NULL CHECK (cost >= 0),
+    PRIMARY KEY (owner, period)
+);
+
+-- To whom. What a gateway that died had left comes back when it starts again on its journal: as a later epoch.
+CREATE TABLE quota_leases (
+    owner   BYTEA NOT NULL CHECK (length(owner) = 16),
+    period  BIGINT NOT NULL,
+    -- As in `applied`.
+    replica BYTEA NOT NULL CHECK (length(replica) = 16),
+    epoch   BIGINT NOT NULL,
+    tokens  BIGINT NOT NULL,
+    cost    BIGINT NOT NULL,
+    PRIMARY KEY (owner, period, replica, epoch)
+);
+
+CREATE INDEX quota_leases_by_replica ON quota_leases (replica);

@@ -159,7 +159,12 @@ fn a_database_that_hangs_keeps_nobody_from_ending() {
 fn without_it_and_without_a_copy_a_start_says_what_is_wrong() {
     let (server, estate) = (Server::start(), process::Estate::new(&Knobs::default(), ""));
     share(&estate, &server.database());
+    estate.run(&["check", "--online"]);
     server.stop();
+    estate.run(&["check"]);
+    let online = estate.command(&["check", "--online"]).output().unwrap();
+    let said = String::from_utf8(online.stdout).unwrap();
+    assert!(online.status.code() == Some(2) && said.contains("cannot use the PostgreSQL database"), "{said}");
     let (code, said) = estate.run_to_its_end(&["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("cannot use the PostgreSQL database") && said.contains("database.url"), "{said}");

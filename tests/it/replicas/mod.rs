@@ -6,6 +6,8 @@ mod limits;
 mod projection;
 mod schema;
 mod shared;
+#[cfg(not(feature = "bundled-libpq"))]
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

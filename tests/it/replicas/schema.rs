@@ -15,7 +15,7 @@ use crate::support::postgres;
 
 /// What only one of the two has: the list of what is to be brought over, and how far it was.
 const OWN_TO_SQLITE: [&str; 1] = ["unprojected"];
-const OWN_TO_POSTGRES: [&str; 2] = ["applied", "replicas"];
+const OWN_TO_POSTGRES: [&str; 4] = ["applied", "quota_leases", "quota_lent", "replicas"];
 
 fn steps(database: &str) -> Vec<String> {
     let folder = std::fs::read_dir(format!("{}/migrations/{database}", env!("CARGO_MANIFEST_DIR"))).unwrap();

@@ -92,6 +92,32 @@ impl Server {
         shell(&format!("kill -CONT $(pgrep -P {postmaster}); kill -CONT {postmaster}"));
     }
 
+    /// Gives it a certificate for this name, to be used from the next reload on; gives the file of the authority.
+    #[cfg(not(feature = "bundled-libpq"))]
+    pub fn encrypt(&self, name: &str) -> PathBuf {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (certificate, key) = (self.folder.join("data/tls.crt"), self.folder.join("data/tls.key"));
+        let authority = self.folder.join("authority.crt");
+        std::fs::write(&key, pem("PRIVATE KEY", &made.signing_key.serialize_der())).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        for place in [&certificate, &authority] {
+            std::fs::write(place, pem("CERTIFICATE", made.cert.der())).unwrap();
+        }
+        if let Some(user) = other_user() {
+            succeed(Command::new("chown").arg(user).args([&certificate, &key]));
+        }
+        let settings = format!(
+            "ALTER SYSTEM SET ssl_cert_file = '{}'; ALTER SYSTEM SET ssl_key_file = '{}'; ALTER SYSTEM SET ssl = on",
+            certificate.display(),
+            key.display(),
+        );
+        let mut connection = connect(&self.url("postgres"));
+        for setting in settings.split("; ") {
+            connection.batch_execute(setting).unwrap();
+        }
+        authority
+    }
+
     /// As a crash: every connection breaks, and nobody listens any more.
     pub fn stop(&self) {
         succeed(self.control().args(["-m", "immediate", "-w", "stop"]));
@@ -180,4 +206,12 @@ fn succeed(command: &mut Command) {
 /// For tests that look into the database themselves.
 pub fn connect(url: &str) -> PgConnection {
     PgConnection::establish(url).unwrap()
+}
+
+#[cfg(not(feature = "bundled-libpq"))]
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

@@ -367,6 +367,25 @@ error: `database.url` is not the URL of a PostgreSQL database
     );
 }
 
+#[cfg(feature = "bundled-libpq")]
+#[test]
+fn databases_over_tls_without_tls() {
+    assert_said(
+        r#"
+[database]
+url = "postgres://me@db/gateway?sslmode=verify-full"
+"#,
+        r#"
+error: `database.url` asks for TLS, which this build's PostgreSQL client does not have
+  --> settings/20-x.toml:2:7
+   |
+ 2 | url = "postgres://…@db/gateway?sslmode=verify-full"
+   |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   = tip: use the container image, or build with the system's libpq: cargo build --release --no-default-features
+"#,
+    );
+}
+
 #[test]
 fn databases_of_no_kind() {
     assert_said(
