@@ -5,15 +5,18 @@
 pub mod admin_client;
 pub mod backup;
 pub mod check;
+pub mod completions;
 pub mod config_show;
 pub mod demo;
 pub mod healthcheck;
 pub mod keys;
+pub mod plane;
 pub mod print;
 pub mod resources;
 pub mod serve;
 pub mod simulate;
 pub mod usage;
+pub mod users;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -72,8 +75,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Shows the settings in force.
     Config(config_show::ConfigArgs),
-    /// Makes, lists and revokes API keys.
-    Keys(keys::Args),
+    /// Makes, lists, limits, rotates and revokes API keys.
+    Keys(Box<keys::Args>),
+    /// Makes, lists, renames and deletes users.
+    Users(users::Args),
     /// Shows what was used.
     Usage(usage::Args),
     /// Shows, tests, drains and enables resources of a running gateway.
@@ -82,6 +87,8 @@ enum Command {
     Verify(verify::Args),
     /// Copies the database's file, also beside a running gateway.
     Backup(backup::Args),
+    /// Prints what a shell needs to complete this command line.
+    Completions(completions::Args),
     /// Asks the gateway of this machine whether it answers (for containers).
     Healthcheck(healthcheck::Args),
 }
@@ -95,8 +102,10 @@ impl Cli {
             Command::Simulate(args) => simulate::run(*args),
             Command::Check(args) => check::run(args, &common.source()),
             Command::Config(args) => config_show::run(args, &common.source()),
-            Command::Keys(args) => common.with_settings(|loaded| keys::run(&args, &loaded.settings)),
-            Command::Usage(args) => common.with_settings(|loaded| usage::run(&args, &loaded.settings)),
+            Command::Keys(args) => keys::run(&args, &common),
+            Command::Usage(args) => usage::run(&args, &common),
+            Command::Users(args) => users::run(&args, &common),
+            Command::Completions(args) => completions::run(&args),
             Command::Resources(args) => resources::run(&args, &common),
             Command::Verify(args) => common.with_settings(|loaded| verify::run(&args, &loaded.settings)),
             Command::Backup(args) => common.with_settings(|loaded| backup::run(&args, &loaded.settings)),

@@ -3,17 +3,22 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+pub mod admin_keys;
+pub mod audit;
 mod backup;
 mod connection;
 mod copy;
 mod error;
 mod group;
+pub mod idempotency;
 mod journal;
+pub mod key_changes;
 pub mod keys;
 pub mod ledger;
 mod lock;
 mod meta;
 mod migrations;
+pub mod objects;
 pub mod page;
 pub mod pins;
 mod place;
@@ -28,7 +33,9 @@ mod schema;
 pub mod secret_key;
 mod statement;
 mod store;
+mod text;
 pub mod usage;
+pub mod users;
 pub mod verify;
 mod verify_shared;
 

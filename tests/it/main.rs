@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
+mod admin;
 mod affinity;
 mod backup;
 mod chat;
@@ -18,6 +19,7 @@ mod identity;
 mod keys;
 mod ledger;
 mod live;
+pub mod objects;
 mod operating;
 mod ops;
 mod provisioned;
@@ -33,6 +35,7 @@ mod sdk;
 mod settings;
 mod simulator;
 mod tidy;
+mod uploads;
 mod upstream;
 mod upstream_connections;
 mod waiting;
