@@ -14,10 +14,18 @@ pub struct ServeArgs {
     /// Address and port to serve on; overrides `server.listen`.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Dies by SIGKILL when it comes to that place for the Nth time; for the tests of crashes.
+    #[cfg(feature = "kill-points")]
+    #[arg(long, value_name = "NAME:N", hide = true)]
+    kill_at: Option<crate::tripwire::kill_points::KillAt>,
 }
 
 pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
     common.start_logging();
+    #[cfg(feature = "kill-points")]
+    if let Some(kill_at) = args.kill_at {
+        crate::tripwire::kill_points::arm(kill_at);
+    }
     let mut source = common.source();
     source.overrides.extend(args.listen.map(|address| ("server.listen".to_owned(), address.to_string())));
     let loaded = match settings::load(&source) {
@@ -30,8 +38,15 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_one_line());
     }
+<<<<<<< HEAD
     let system = actix::System::new();
     let ended = system.block_on(async {
+=======
+    if cfg!(feature = "no-books") {
+        tracing::warn!("built without books, for measurements: no request will be in the ledger");
+    }
+    let ended = actix::System::new().block_on(async {
+>>>>>>> main
         let followed = Followed { source, known: loaded.content_hash, origins: loaded.origins };
         let gateway = Gateway::build(loaded.settings, Some(followed)).await?;
         announce(&gateway, &common.settings);

@@ -18,6 +18,7 @@ use crate::azure::endpoint::{ApiVersion, Kind};
 use crate::domain::demand::{Demand, Operation};
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
+use crate::limits::Estimate;
 use crate::proxy::books::{Books, Opening};
 use crate::proxy::errand::{self, Cargo, Errand, Means, Undone};
 use crate::proxy::unseen::Unseen;
@@ -38,8 +39,8 @@ pub async fn serve(
     let started = time::now();
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &worker.house.callers)?;
-    let permit = caller.admit().map_err(|limited| inference::refuse(worker, limited))?;
-    told.figures = permit.figures;
+    let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
+    told.admitted(&caller, permit.figures);
     let asked_version = inference::asked_version(request, target.dialect)?;
     let limits = body::BodyLimits { bytes: limit(&table, target.operation), ..inference::body_limits(&table) };
     let find = |name: &str| inference::find_model(&table, &caller, target.dialect, name).cloned();
@@ -66,18 +67,23 @@ pub async fn serve(
         batch_share: table.settings.routing.batch_share,
         ..Demand::new(target.operation, route.model.clone())
     };
+    // How long a recording is, and how large an image, nobody knows yet.
+    let price = inference::dearest(&table, &route, &demand.fallback);
+    let estimate = Estimate { request: label.id(), ..Estimate::assuming(route.settings.max_output, price) };
+    let admission = permit.reserve_tokens(estimate, 0).map_err(|limited| inference::refuse(worker, limited))?;
+    told.tokens = admission.tokens.or(told.tokens);
     let entry = worker.recorder.admit(Intent {
-        id: label.id(),
+        id: admission.request,
         request_id: label.as_str().to_owned(),
         key_id: grant.key_id,
         user_id: grant.user_id,
         operation: target.operation,
         model: route.model.clone(),
         stream: false,
-        started_at: time::wall_now(),
+        started_at: admission.began,
         input_tokens: 0,
     })?;
-    let books = Books::open(Opening { entry, route, metrics: worker.house.metrics.clone(), permit, started });
+    let books = Books::open(Opening { entry, route, metrics: worker.house.metrics.clone(), admission, started });
     told.in_books = true;
     let errand = Errand {
         demand,

@@ -24,6 +24,8 @@ pub enum Route {
     Realtime(Dialect),
     Models,
     Model(String),
+    /// What a caller may know of itself.
+    Account(Account),
     /// `/admin/v1/…`, the rest of the path.
     Admin(String),
     Root,
@@ -80,6 +82,14 @@ impl Part {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    Me,
+    /// The balance, as OpenAI's dashboard told it.
+    Usage,
+    Subscription,
+}
+
 /// Whose shapes the client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -100,6 +110,7 @@ impl Route {
             | Self::Realtime(_)
             | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Unknown(_) => true,
             Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Docs => {
                 false
@@ -115,6 +126,7 @@ impl Route {
             Self::Kept(_)
             | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Admin(_)
             | Self::Root
             | Self::Health
@@ -137,6 +149,7 @@ impl Route {
             Self::Realtime(_)
             | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Root
             | Self::Health
             | Self::Ready
@@ -165,6 +178,10 @@ pub fn find(path: &str) -> Route {
     }
     if path.starts_with("/v1/v1/") {
         return Route::Unknown("The path has `/v1` twice: take `/v1` off your client's base URL.");
+    }
+    // ChatGPT-Next-Web asks without the prefix, other clients with it.
+    if let Some(account) = account_at(path.strip_prefix("/v1").unwrap_or(&path)) {
+        return Route::Account(account);
     }
     if let Some(rest) = path.strip_prefix("/v1") {
         return plain(rest, Dialect::OpenAi);
@@ -211,6 +228,15 @@ fn kept_at(path: &str, dialect: Dialect) -> Option<Route> {
     let (id, below) = path.split_at(path.find('/').unwrap_or(path.len()));
     let part = Part::at(below).filter(|_| !id.is_empty() && id != "compact")?;
     Some(Route::Kept(Kept { id: decoded(id), part, dialect }))
+}
+
+fn account_at(path: &str) -> Option<Account> {
+    match path {
+        "/me" => Some(Account::Me),
+        "/dashboard/billing/usage" => Some(Account::Usage),
+        "/dashboard/billing/subscription" => Some(Account::Subscription),
+        _ => None,
+    }
 }
 
 /// The inference endpoint at a path, whatever it takes.
@@ -265,6 +291,10 @@ mod tests {
             inference(Operation::Completions, Some("d"), Dialect::AzureDated)
         );
         assert_eq!(find("/v1/models"), Route::Models);
+        assert_eq!(find("/v1/me"), Route::Account(Account::Me));
+        for path in ["/dashboard/billing/usage", "/v1/dashboard/billing/usage", "//v1//dashboard/billing/usage"] {
+            assert_eq!(find(path), Route::Account(Account::Usage));
+        }
         assert_eq!(find("/openai/models"), Route::Models);
         assert_eq!(find("/v1/models/a%2Fb"), Route::Model("a/b".into()));
         for (path, dialect) in [

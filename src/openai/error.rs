@@ -24,6 +24,10 @@ pub enum ErrorKind {
     InvalidRequest,
     /// A limit on requests or on concurrency.
     Requests,
+    /// A limit on tokens.
+    Tokens,
+    /// A quota, which waiting a little does not refill.
+    InsufficientQuota,
     Server,
 }
 
@@ -32,6 +36,8 @@ impl ErrorKind {
         match self {
             Self::InvalidRequest => "invalid_request_error",
             Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InsufficientQuota => "insufficient_quota",
             Self::Server => "server_error",
         }
     }

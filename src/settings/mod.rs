@@ -106,6 +106,7 @@ fn interpret<'a>(reader: &'a Reader<'a>, tree: &'a Map<String, Value>, strange: 
     let mut known = estate::models(&models);
     let estate = estate::resources(&resources);
     estate::connect(&models, &resources, &mut known, &estate);
+    let (default_limits, time_zone) = sections::defaults(root.section("defaults"));
     let (database, accounting) = database::read(root.section("database"), root.section("accounting"));
     let settings = Settings {
         server,
@@ -113,7 +114,8 @@ fn interpret<'a>(reader: &'a Reader<'a>, tree: &'a Map<String, Value>, strange: 
         database,
         accounting,
         routing: sections::routing(root.section("routing")),
-        default_limits: sections::defaults(root.section("defaults")),
+        default_limits,
+        time_zone,
         models: known,
         resources: estate,
     };

@@ -5,10 +5,12 @@
 mod admin;
 mod affinity;
 mod backup;
+mod budgets;
 mod chat;
 mod classes;
 mod container;
 mod crash;
+mod disk;
 mod edge;
 mod errors;
 mod failover;
