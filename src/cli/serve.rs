@@ -38,15 +38,11 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_one_line());
     }
-<<<<<<< HEAD
-    let system = actix::System::new();
-    let ended = system.block_on(async {
-=======
     if cfg!(feature = "no-books") {
         tracing::warn!("built without books, for measurements: no request will be in the ledger");
     }
-    let ended = actix::System::new().block_on(async {
->>>>>>> main
+    let system = actix::System::new();
+    let ended = system.block_on(async {
         let followed = Followed { source, known: loaded.content_hash, origins: loaded.origins };
         let gateway = Gateway::build(loaded.settings, Some(followed)).await?;
         announce(&gateway, &common.settings);

@@ -5,13 +5,10 @@
 
 pub mod admin_keys;
 pub mod audit;
-<<<<<<< HEAD
 mod backup;
-=======
 mod ballast;
 mod chain;
 mod chains;
->>>>>>> main
 mod connection;
 mod content;
 mod copy;

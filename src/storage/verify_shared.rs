@@ -58,11 +58,13 @@ impl Store {
                 name: "projection",
                 says: "the shared database has every request that this journal brought there, as it is here",
                 broken: shorten(different.collect()),
+                next_step: "somebody changed the rows there, or removed them: the journal has them as they were",
             },
             Rule {
                 name: "shared roll-ups",
                 says: "every roll-up of the shared database equals the sum of its requests",
                 broken: shorten(rollups.into_iter().map(|row| row.example).collect()),
+                next_step: "somebody changed rows there; if nobody did, report it as a bug",
             },
         ])
     }
