@@ -130,6 +130,9 @@ impl Gateway {
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
         quotas::file_prices(&store, &settings);
         let callers = Arc::new(Callers::default());
+        if let Some(bridge) = &books.projector {
+            callers.share_quotas(&store, bridge.replica.id);
+        }
         let heartbeat = replicas::Heartbeat::start(&store, &callers);
         callers.load(&store, settings.default_limits, &settings.time_zone)?;
         let admins = Admins::new(admin_key);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::web;
 
-use crate::limits::Callers;
+use crate::limits::{Callers, Tending};
 use crate::storage::replicas::ReplicaId;
 use crate::storage::{StorageError, Store};
 
@@ -19,6 +19,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Heartbeat {
     id: ReplicaId,
     store: Store,
+    callers: Arc<Callers>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -34,14 +35,15 @@ impl Heartbeat {
             Ok(count) => callers.divide_among(count.unwrap_or(1)),
             Err(error) => tracing::warn!(%error, "how many gateways share the limits is not known yet"),
         }
-        let (beating, callers) = (store.clone(), callers.clone());
+        let (beating, callers, own) = (store.clone(), callers.clone(), callers.clone());
         let task = actix::spawn(async move {
             let mut beats = tokio::time::interval(BEAT);
             beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 beats.tick().await;
                 let store = beating.clone();
-                match web::block(move || store.beat(id)).await {
+                let tended = callers.clone();
+                match web::block(move || tended.tend_quotas(Tending::EverySecond).and_then(|()| store.beat(id))).await {
                     Ok(Ok(count)) => callers.divide_among(count.unwrap_or(1)),
                     // Those who look after the rows and the keys say so already.
                     Ok(Err(error)) => tracing::debug!(%error, "the share of the limits stays as it is"),
@@ -49,14 +51,17 @@ impl Heartbeat {
                 }
             }
         });
-        Some(Self { id, store: store.clone(), task })
+        Some(Self { id, store: store.clone(), callers: own, task })
     }
 
     /// The others get its share at once.
     pub async fn end(self) {
         self.task.abort();
-        let (store, id) = (self.store.clone(), self.id);
-        let goodbye = web::block(move || -> Result<(), StorageError> { store.leave(id) });
+        let (store, callers, id) = (self.store.clone(), self.callers.clone(), self.id);
+        let goodbye = web::block(move || -> Result<(), StorageError> {
+            callers.tend_quotas(Tending::AtTheEnd)?;
+            store.leave(id)
+        });
         // Who cannot is counted for some seconds more.
         let _ = tokio::time::timeout(FAREWELL, goodbye).await;
     }

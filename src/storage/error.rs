@@ -85,6 +85,7 @@ impl StorageError {
             | Self::Server { .. }
             | Self::Outdated { .. }
             | Self::Superseded
+            | Self::Hangs
             | Self::Busy(_)
             | Self::Unreadable { .. } => false,
         }

@@ -18,6 +18,7 @@ pub mod idempotency;
 mod journal;
 pub mod key_changes;
 pub mod keys;
+pub mod leases;
 pub mod ledger;
 mod lock;
 mod meta;

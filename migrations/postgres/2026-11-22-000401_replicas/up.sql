@@ -15,28 +15,27 @@ CREATE TABLE replicas (
     seen_at BIGINT NOT NULL
 );
 
--- What of a quota has been handed out to gateways in a period, whether or not it is spent yet. Together they can never
--- spend more than this, and this never exceeds what the quota allows.
+-- What of a quota has been lent to gateways in a period, whether or not it is spent yet: together they never spend more.
 CREATE TABLE quota_lent (
     -- The key's or the user's id.
-    owner  BYTEA NOT NULL CHECK (length(owner) = 16),
+    owner            BYTEA NOT NULL CHECK (length(owner) = 16),
     -- The period's first moment.
-    period BIGINT NOT NULL,
-    tokens BIGINT NOT NULL CHECK (tokens >= 0),
-    cost   BIGINT NOT NULL CHECK (cost >= 0),
+    period           BIGINT NOT NULL,
+    tokens           BIGINT NOT NULL,
+    cost             BIGINT NOT NULL,
+    -- Of it, what was spent before the quota was there, by gateways that have not asked for anything yet.
+    unclaimed_tokens BIGINT NOT NULL,
+    unclaimed_cost   BIGINT NOT NULL,
     PRIMARY KEY (owner, period)
 );
 
--- To whom. What a gateway that died had left comes back when it starts again on its journal: as a later epoch.
+-- To whom.
 CREATE TABLE quota_leases (
     owner   BYTEA NOT NULL CHECK (length(owner) = 16),
     period  BIGINT NOT NULL,
     -- As in `applied`.
     replica BYTEA NOT NULL CHECK (length(replica) = 16),
-    epoch   BIGINT NOT NULL,
     tokens  BIGINT NOT NULL,
     cost    BIGINT NOT NULL,
-    PRIMARY KEY (owner, period, replica, epoch)
+    PRIMARY KEY (owner, period, replica)
 );
-
-CREATE INDEX quota_leases_by_replica ON quota_leases (replica);

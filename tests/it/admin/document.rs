@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{admin, text};
 use crate::support::answers::{QUESTION, answered};
-use crate::support::client::get;
+use crate::support::client::{get, post};
 use crate::support::fake_azure::{FakeAzure, Script};
 use crate::support::gateway::TestGateway;
 
