@@ -178,7 +178,7 @@ fn intent(n: u64, at: WallTime) -> Intent {
 }
 
 fn settlement(n: u64) -> Settlement {
-    let usage = Usage { input_tokens: 100, cached_input_tokens: 0, output_tokens: 50, reasoning_tokens: 0 };
+    let usage = Usage { input_tokens: 100, output_tokens: 50, ..Usage::default() };
     let (resource, deployment) = (resource(n), "gpt-4o-mini".into());
     Settlement {
         state: RequestState::Settled,
@@ -187,6 +187,7 @@ fn settlement(n: u64) -> Settlement {
         estimated: false,
         cost: Cost(45_000_000),
         flat_cost: false,
+        price_version: None,
         ttfb: Some(Duration::from_millis(3)),
         duration: Duration::from_millis(5),
         attempts: smallvec![AttemptRecord {

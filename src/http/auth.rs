@@ -17,12 +17,16 @@ pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, Api
 /// As `caller`, with a key that may have come another way, and with what it is known by.
 pub fn caller_with(key: Option<&str>, callers: &Callers) -> Result<(KeyHash, Arc<Caller>), ApiError> {
     let key = key.filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).ok_or_else(ApiError::invalid_key)?;
-    let (hash, now) = (hash(key), time::wall_now());
-    let caller = callers.find(&hash).or_else(|| callers.find_old(&hash, now)).ok_or_else(ApiError::invalid_key)?;
-    if caller.has_expired(now) {
-        return Err(ApiError::invalid_key());
-    }
+    let hash = hash(key);
+    let caller = usable(&hash, callers).ok_or_else(ApiError::invalid_key)?;
     Ok((hash, caller))
+}
+
+/// Whose key has that hash, as long as it may be used.
+pub fn usable(hash: &KeyHash, callers: &Callers) -> Option<Arc<Caller>> {
+    let now = time::wall_now();
+    let caller = callers.find(hash).or_else(|| callers.find_old(hash, now))?;
+    (!caller.has_expired(now)).then_some(caller)
 }
 
 /// Longer keys than this do not exist; none is hashed to find that out.

@@ -136,6 +136,8 @@ pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, Api
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
+        | Operation::Speech
+        | Operation::ImageGenerations
         | Operation::Object(_)
         | Operation::Realtime
         | Operation::RealtimeResponse => request::peek,

@@ -128,7 +128,7 @@ pub async fn serve(
 fn outside(worker: &Worker, hash: KeyHash) -> Outside {
     let (keys, house, ending) = (worker.house.callers.clone(), worker.house.clone(), worker.house.clone());
     Outside {
-        caller: Box::new(move || keys.find(&hash).filter(|caller| !caller.has_expired(time::wall_now()))),
+        caller: Box::new(move || auth::usable(&hash, &keys)),
         is_draining: Box::new(move || house.condition.is_draining()),
         cut: Box::pin(async move { ending.condition.until_cut().await }),
         explain: |limited| ApiError::from(limited).body,

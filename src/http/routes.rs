@@ -16,7 +16,7 @@ pub enum Route {
     Inference(Target),
     /// What an upstream keeps of an earlier response.
     Kept(Kept),
-    /// An inference endpoint that takes a form with files.
+    /// An inference endpoint of sound or pictures.
     Form(Target),
     /// Files, batches, threads: what upstreams keep for their clients.
     Object(Place, Dialect),
@@ -213,13 +213,21 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
         Some(("realtime", _)) => Route::Unknown(REALTIME),
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
+        // As clients of the first API write it.
+        Some(("engines", rest)) => match rest.split_once('/').map(|(model, path)| (decoded(model), path)) {
+            Some((model, path)) => infers(path, Some(model), dialect).unwrap_or(Route::Unknown(UNKNOWN)),
+            None => Route::Unknown(UNKNOWN),
+        },
+        None if rest == "moderations" => Route::Unknown(MODERATIONS),
         _ => match Place::find(rest, decoded) {
             Some(place) => Route::Object(place, dialect),
-            None => Route::Unknown("GET /v1/models answers if the base URL is right; the README lists what is served."),
+            None => Route::Unknown(UNKNOWN),
         },
     }
 }
 
+const UNKNOWN: &str = "GET /v1/models answers if the base URL is right; the README lists what is served.";
+const MODERATIONS: &str = "Azure OpenAI has no moderations: its content filter judges every prompt and answer. Ask Azure AI Content Safety, or OpenAI.";
 const REALTIME: &str = "Realtime is served over WebSocket, at …/realtime; its calls over WebRTC and SIP are not.";
 const KEPT: &str = "Of a response, this version serves GET and DELETE, POST …/cancel and GET …/input_items.";
 
@@ -245,7 +253,7 @@ fn infers(path: &str, named: Option<String>, dialect: Dialect) -> Option<Route> 
     if let Some(operation) = Operation::ALL.into_iter().find(at) {
         return Some(Route::Inference(Target { operation, named, dialect }));
     }
-    let operation = Operation::FORMS.into_iter().find(at)?;
+    let operation = Operation::MEDIA.into_iter().find(at)?;
     Some(Route::Form(Target { operation, named, dialect }))
 }
 
@@ -344,6 +352,10 @@ mod tests {
     fn mistakes_get_a_tip() {
         assert!(matches!(find("/v1/v1/chat/completions"), Route::Unknown(tip) if tip.contains("twice")));
         assert!(matches!(find("/v1/evals"), Route::Unknown(_)));
+        assert!(matches!(find("/v1/moderations"), Route::Unknown(tip) if tip.contains("Content Safety")));
+        assert!(matches!(find("/v1/engines/a"), Route::Unknown(_)));
+        let engine = inference(Operation::Embeddings, Some("text-embedding-3-small"), Dialect::OpenAi);
+        assert_eq!(find("/v1/engines/text-embedding-3-small/embeddings"), engine);
         assert!(matches!(find("/v1/threads/../messages"), Route::Unknown(_)));
         assert!(matches!(find("/v1x"), Route::Unknown(_)));
         for path in ["/v1/responses/", "/v1/responses/compact", "/v1/responses/resp_1/output", "/v1/responses/a/"] {

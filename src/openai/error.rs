@@ -74,7 +74,12 @@ impl ErrorBody {
             | Operation::RealtimeResponse => format!("data: {json}\n\n"),
             Operation::Object(_) => format!("event: error\ndata: {json}\n\n"),
             // Events of that API have names and types.
-            Operation::Responses | Operation::Transcriptions | Operation::Translations | Operation::ImageEdits => {
+            Operation::Responses
+            | Operation::Transcriptions
+            | Operation::Translations
+            | Operation::ImageEdits
+            | Operation::Speech
+            | Operation::ImageGenerations => {
                 let members = json.strip_prefix('{').unwrap_or_default();
                 format!("event: error\ndata: {{\"type\":\"error\",{members}\n\n")
             }

@@ -87,6 +87,7 @@ struct Session {
     route: Arc<Route>,
     router: RouterHandle,
     explain: fn(Limited) -> ErrorBody,
+    metrics: Arc<Metrics>,
     /// When the client last said anything.
     heard: Cell<Timestamp>,
     /// Whether an event of the upstream's is with the ledger, and its client does not have it yet.
@@ -117,7 +118,7 @@ async fn run(start: Start, outbox: Writer) {
     } = start;
     let Line { mut reader, mut writer, headers: _, lease, books } = line;
     let deployment = lease.deployment().clone();
-    let turns = Turns::new(Common { recorder, metrics, deployment: deployment.clone(), label });
+    let turns = Turns::new(Common { recorder, metrics: metrics.clone(), deployment: deployment.clone(), label });
     let session = Session {
         outbox,
         turns: RefCell::new(turns),
@@ -125,6 +126,7 @@ async fn run(start: Start, outbox: Writer) {
         route: books.route().clone(),
         router,
         explain: outside.explain,
+        metrics,
         heard: Cell::new(time::now()),
         is_booking: Cell::new(false),
     };
@@ -234,7 +236,7 @@ impl Session {
                 turns.wished(name.map(|name| name.into_owned()), admission);
                 Ok(())
             }
-            Err(limited) => refuse(&(self.explain)(limited)),
+            Err(limited) => refuse(&self.explained(limited)),
         }
     }
 
@@ -297,6 +299,12 @@ impl Session {
         }
     }
 
+    /// A refusal in words, which counts as one.
+    fn explained(&self, limited: Limited) -> ErrorBody {
+        self.metrics.limit_rejections.with_label_values(&[limited.label()]).inc();
+        (self.explain)(limited)
+    }
+
     /// What a response may cost beside what it reads.
     fn estimate(&self) -> Estimate {
         Estimate::assuming(self.route.settings.max_output, self.route.price)
@@ -331,7 +339,7 @@ impl Session {
                 let cancel = Message::Text(realtime::cancel_event(id, &event_id()).into());
                 // Should the upstream take nothing, the response goes on, and is paid for.
                 let _ = orders.try_send(cancel);
-                Ok(Some(error_message(&(self.explain)(limited), None)))
+                Ok(Some(error_message(&self.explained(limited), None)))
             }
         }
     }

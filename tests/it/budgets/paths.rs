@@ -14,7 +14,8 @@ fn body(operation: Operation) -> Value {
     match operation {
         Operation::ChatCompletions => json!({ "model": MODEL, "messages": [{ "role": "user", "content": text }] }),
         Operation::Completions => json!({ "model": MODEL, "prompt": text }),
-        Operation::Embeddings | Operation::Responses => json!({ "model": MODEL, "input": text }),
+        Operation::Embeddings | Operation::Responses | Operation::Speech => json!({ "model": MODEL, "input": text }),
+        Operation::ImageGenerations => json!({ "model": MODEL, "prompt": text }),
         Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
@@ -61,9 +62,16 @@ fn no_path_and_no_dialect_leads_past_a_quota_or_a_limit_on_tokens() {
             }
         }
     }
-    // Forms, sessions, and what has others work for it.
+    // Media, sessions, and what has others work for it.
     for secret in [&spent, &poor] {
-        for operation in Operation::FORMS {
+        for operation in [Operation::Speech, Operation::ImageGenerations] {
+            for path in paths(operation) {
+                let body = body(operation).to_string();
+                let refused = gateway.client().send(post(&path, &bearer(secret), body.as_bytes())).answer();
+                assert_eq!((refused.status, refused.code().as_str()), (429, "insufficient_quota"), "{path}");
+            }
+        }
+        for operation in [Operation::Transcriptions, Operation::Translations, Operation::ImageEdits] {
             for path in paths(operation) {
                 let lines = format!("{}content-type: multipart/form-data; boundary=b\r\n", bearer(secret));
                 let part =
@@ -93,7 +101,7 @@ fn no_path_and_no_dialect_leads_past_a_quota_or_a_limit_on_tokens() {
     assert_eq!(azure.requests().len(), 0);
     assert!(gateway.rows().is_empty(), "what is not admitted is in no ledger");
     let rejected = |limit| gateway.house.metrics.limit_rejections.with_label_values(&[limit]).get();
-    assert!(rejected("quota_tokens") >= 96 + 36 + 4);
+    assert!(rejected("quota_tokens") >= 96 + 24 + 36 + 4);
     assert_eq!(rejected("request_size"), 48);
 }
 
