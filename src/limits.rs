@@ -5,18 +5,22 @@
 
 mod alarms;
 mod gate;
+mod lending;
 mod meter;
 mod quota;
 mod refusal;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub use alarms::{Alarms, QuotaAlarm};
 pub use gate::{Admission, Estimate, Permit};
 pub use meter::Figures;
-pub use quota::Quota;
+pub use quota::{Quota, Tending};
 pub use refusal::{Limited, QuotaShort, Whose};
+
+use uuid::Uuid;
 
 use crate::domain::class::Class;
 use crate::domain::ids::{KeyId, ModelName, UserId};
@@ -28,6 +32,7 @@ use crate::storage::key_changes::OldSecret;
 use crate::storage::keys::{KeyLimits, KeyRow, Limit};
 use crate::storage::quotas::Owner;
 use crate::storage::{StorageError, Store};
+use lending::Lender;
 use meter::{Meter, TokenLimit};
 use quota::Quotas;
 
@@ -62,8 +67,8 @@ pub struct Caller {
 }
 
 impl Caller {
-    fn new(grant: Grant) -> Self {
-        let meter = Meter::new(grant.limits, Whose::Key);
+    fn new(grant: Grant, gateways: u32) -> Self {
+        let meter = Meter::new(grant.limits, Whose::Key, gateways);
         Self { grant, meter, user: None, quotas: Vec::new() }
     }
 
@@ -144,6 +149,8 @@ pub struct Callers {
     quotas: Quotas,
     /// Held from reading the database to replacing the table, so that of two loads the later reading wins.
     loading: Mutex<()>,
+    /// Among how many gateways limits are divided; 0 is one, too.
+    gateways: AtomicU32,
 }
 
 impl Callers {
@@ -175,6 +182,7 @@ impl Callers {
         let by_id = self.by_id();
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        let gateways = self.gateways.load(Relaxed);
         let fresh = grants
             .into_iter()
             .map(|(hash, grant)| {
@@ -184,15 +192,53 @@ impl Callers {
                 let caller = match by_id.get(&grant.key_id) {
                     Some(known) if known.is(&grant, user.as_ref(), &quotas) => known.clone(),
                     Some(known) => {
-                        let meter = known.meter.changed(grant.limits);
+                        let meter = known.meter.changed(grant.limits, gateways);
                         Arc::new(Caller { grant, meter, user, quotas })
                     }
-                    None => Arc::new(Caller { user, quotas, ..Caller::new(grant) }),
+                    None => Arc::new(Caller { user, quotas, ..Caller::new(grant, gateways) }),
                 };
                 (hash, caller)
             })
             .collect();
         *by_hash = fresh;
+    }
+
+    /// From now on every limit per minute is divided among so many gateways.
+    pub fn divide_among(&self, gateways: u32) {
+        let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.gateways.swap(gateways, Relaxed);
+        if before.max(1) == gateways.max(1) {
+            return;
+        }
+        tracing::info!(gateways, "limits are divided among the gateways at work");
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        for meter in users.values_mut() {
+            *meter = Arc::new(meter.changed(meter.limits, gateways));
+        }
+        let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        for caller in by_hash.values_mut() {
+            let (grant, quotas) = (caller.grant.clone(), caller.quotas.clone());
+            let user = grant.user_id.and_then(|user| users.get(&user)).cloned();
+            let meter = caller.meter.changed(grant.limits, gateways);
+            *caller = Arc::new(Caller { grant, meter, user, quotas });
+        }
+        let by_id: HashMap<_, _> = by_hash.values().map(|caller| (caller.grant.key_id, caller.clone())).collect();
+        drop(by_hash);
+        for (caller, _) in self.old.write().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            if let Some(divided) = by_id.get(&caller.grant.key_id) {
+                *caller = divided.clone();
+            }
+        }
+    }
+
+    /// Quotas are shared with the gateways on this server, which knows this one as `replica`. Before the first load.
+    pub fn share_quotas(&self, store: &Store, replica: Uuid) {
+        self.quotas.share(Lender { store: store.clone(), replica });
+    }
+
+    /// Gives back what other gateways may use of the quotas; blocks.
+    pub fn tend_quotas(&self, how: Tending) -> Result<(), StorageError> {
+        self.quotas.tend(how)
     }
 
     /// Reads every key from the database; blocks.
@@ -217,13 +263,14 @@ impl Callers {
 
     fn load_users(&self, store: &Store) -> Result<(), StorageError> {
         let limits = store.user_limits()?;
+        let gateways = self.gateways.load(Relaxed);
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = limits.into_iter().map(|(user, limits)| {
             let limits = shared(limits);
             let meter = match users.get(&user) {
                 Some(known) if known.limits == limits => known.clone(),
-                Some(known) => Arc::new(known.changed(limits)),
-                None => Arc::new(Meter::new(limits, Whose::User)),
+                Some(known) => Arc::new(known.changed(limits, gateways)),
+                None => Arc::new(Meter::new(limits, Whose::User, gateways)),
             };
             (user, meter)
         });
@@ -304,97 +351,4 @@ fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::storage::secret_key::hash;
-
-    fn grant(limits: Limits) -> Grant {
-        let (key_id, regions, class) = (KeyId::generate(), Regions::default(), Class::default());
-        Grant { key_id, user_id: None, name: "test".into(), models: None, regions, class, expires_at: None, limits }
-    }
-
-    const UNLIMITED: Limits = Limits { rpm: None, tpm: None, concurrency: None, burst: None };
-
-    #[test]
-    fn a_burst_passes_and_the_next_is_told_when_to_return() {
-        let caller = Arc::new(Caller::new(grant(Limits { rpm: Some(60), burst: Some(5), ..UNLIMITED })));
-        let permits: Vec<_> = (0..5).map(|_| caller.admit().unwrap()).collect();
-        assert_eq!(permits[0].figures.unwrap().limit, 60);
-        assert_eq!(permits.iter().map(|permit| permit.figures.unwrap().remaining).collect::<Vec<_>>(), [4, 3, 2, 1, 0]);
-        match caller.admit() {
-            Err(Limited::Requests { retry_after, rpm: 60, whose: Whose::Key }) => {
-                assert!(retry_after <= Duration::from_secs(1))
-            }
-            other => panic!("{other:?}"),
-        }
-        drop(permits);
-        assert_eq!(caller.in_flight(), 0, "a refusal gives its place back too");
-    }
-
-    #[test]
-    fn the_default_burst_is_a_quarter_but_at_least_four() {
-        let admitted = |rpm| {
-            let caller = Arc::new(Caller::new(grant(Limits { rpm: Some(rpm), ..UNLIMITED })));
-            (0..1000).filter(|_| caller.admit().is_ok()).count()
-        };
-        assert_eq!(admitted(2), 4);
-        assert_eq!(admitted(0), 0);
-        assert!((150..=151).contains(&admitted(600)));
-    }
-
-    #[test]
-    fn concurrency_counts_what_is_held() {
-        let caller = Arc::new(Caller::new(grant(Limits { concurrency: Some(2), ..UNLIMITED })));
-        let first = caller.admit().unwrap();
-        let _second = caller.admit().unwrap();
-        assert_eq!(caller.admit().unwrap_err(), Limited::Concurrency { most: 2, whose: Whose::Key });
-        drop(first);
-        assert!(caller.admit().is_ok());
-    }
-
-    #[test]
-    fn a_replaced_table_keeps_the_state_of_unchanged_keys() {
-        let callers = Callers::default();
-        let limited = grant(Limits { rpm: Some(60), burst: Some(1), ..UNLIMITED });
-        callers.replace([(hash("a"), limited.clone())]);
-        let permit = callers.find(&hash("a")).unwrap().admit().unwrap();
-        callers.replace([(hash("a"), limited.clone()), (hash("b"), grant(UNLIMITED))]);
-        assert!(callers.find(&hash("a")).unwrap().admit().is_err(), "the minute goes on");
-        let changed = Grant { limits: Limits { concurrency: Some(1), ..UNLIMITED }, ..limited };
-        callers.replace([(hash("a"), changed)]);
-        assert!(callers.find(&hash("a")).unwrap().admit().is_err(), "what is in flight still counts");
-        drop(permit);
-        assert!(callers.find(&hash("a")).unwrap().admit().is_ok());
-        assert!(callers.find(&hash("b")).is_none());
-    }
-
-    #[test]
-    fn another_secret_is_no_other_caller() {
-        let callers = Callers::default();
-        let limited = grant(Limits { rpm: Some(60), burst: Some(1), ..UNLIMITED });
-        callers.replace([(hash("old"), limited.clone())]);
-        let _permit = callers.find(&hash("old")).unwrap().admit().unwrap();
-        let until = WallTime(2_000);
-        callers.replace([(hash("new"), limited.clone())]);
-        callers.replace_old([OldSecret { hash: hash("old"), key_id: limited.key_id, until }]);
-        assert!(callers.find(&hash("old")).is_none());
-        for caller in [callers.find(&hash("new")), callers.find_old(&hash("old"), WallTime(1_999))] {
-            assert!(caller.unwrap().admit().is_err(), "the minute goes on under either secret");
-        }
-        assert!(callers.find_old(&hash("old"), until).is_none(), "its grace is over");
-        callers.replace([]);
-        callers.replace_old([OldSecret { hash: hash("old"), key_id: limited.key_id, until }]);
-        assert!(callers.find_old(&hash("old"), WallTime(1_999)).is_none(), "a revoked key has no secret at all");
-    }
-
-    #[test]
-    fn models_may_be_restricted() {
-        let mut restricted = grant(UNLIMITED);
-        restricted.models = Some(vec!["gpt-4o-mini".into()]);
-        let caller = Caller::new(restricted);
-        assert!(caller.may_use(&["gpt-4o-mini", "gpt-3.5-turbo"]));
-        assert!(!caller.may_use(&["gpt-4.1"]));
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use actix::prelude::*;
 
 use crate::domain::money::Tariff;
 use crate::domain::time;
-use crate::storage::{Bound, StorageError, Store};
+use crate::storage::{Bound, Replica, StorageError, Store};
 use crate::tripwire::Alarm;
 use checkpoints::Checkpoints;
 use gauges::Gauges;
@@ -49,6 +49,8 @@ pub struct Books {
 #[derive(Clone, Debug)]
 pub struct Bridge {
     projector: Addr<Projector>,
+    /// As this journal was known to the database at the start.
+    pub replica: Replica,
     pub backlog: Arc<Backlog>,
 }
 
@@ -91,11 +93,12 @@ impl Books {
     pub fn project(&mut self, store: &Store, alarm: &Alarm, most: u32) -> Result<(), StorageError> {
         let Some(projection) = store.projection()? else { return Ok(()) };
         let backlog = Arc::new(Backlog::default());
+        let replica = projection.replica();
         let projector = Projector::start_in_arbiter(&Arbiter::new().handle(), {
             let (backlog, permits, tripwire) = (backlog.clone(), self.permits.clone(), alarm.tripwire("projector"));
             move |_| Projector::new(projection, backlog, permits, most.into(), tripwire)
         });
-        self.projector = Some(Bridge { projector, backlog });
+        self.projector = Some(Bridge { projector, replica, backlog });
         Ok(())
     }
 

@@ -24,11 +24,16 @@ impl Amount {
         Self { tokens: self.tokens.saturating_add(other.tokens), cost: Cost(self.cost.0.saturating_add(other.cost.0)) }
     }
 
-    fn minus(self, other: Self) -> Self {
+    pub fn minus(self, other: Self) -> Self {
         Self { tokens: self.tokens.saturating_sub(other.tokens), cost: Cost((self.cost.0 - other.cost.0).max(0)) }
     }
 
-    fn least(self, other: Self) -> Self {
+    pub fn times(self, n: u64) -> Self {
+        let cost = self.cost.0.saturating_mul(i64::try_from(n).unwrap_or(i64::MAX));
+        Self { tokens: self.tokens.saturating_mul(n), cost: Cost(cost) }
+    }
+
+    pub fn least(self, other: Self) -> Self {
         Self { tokens: self.tokens.min(other.tokens), cost: self.cost.min(other.cost) }
     }
 
@@ -157,14 +162,24 @@ pub struct Budget {
     reserved: Amount,
     /// The highest level of this period that was told.
     told: Level,
+    /// Where several gateways share the quota: what of it may be used through this one in this period.
+    lent: Option<Amount>,
 }
 
 impl Budget {
     /// `used` is what the ledger says of the period that `now` lies in.
     pub fn new(cycle: Cycle, allowance: Allowance, extras: Vec<Extra>, used: Amount, now: WallTime) -> Self {
         let span = cycle.span(now);
-        let mut budget =
-            Self { cycle, allowance, extras, span, used, reserved: Amount::default(), told: Level::default() };
+        let mut budget = Self {
+            cycle,
+            allowance,
+            extras,
+            span,
+            used,
+            reserved: Amount::default(),
+            told: Level::default(),
+            lent: None,
+        };
         // What was reached before is no news.
         budget.told = budget.level(now);
         budget
@@ -179,6 +194,7 @@ impl Budget {
         if now >= self.span.to {
             self.span = self.cycle.span(now);
             (self.used, self.reserved, self.told) = (Amount::default(), Amount::default(), Level::default());
+            self.lent = self.lent.map(|_| Amount::default());
         }
         self.span
     }
@@ -194,8 +210,9 @@ impl Budget {
     /// what they turn out to cost.
     pub fn recast(&mut self, cycle: Cycle, allowance: Allowance, extras: Vec<Extra>, used: Amount, now: WallTime) {
         let before = std::mem::replace(self, Self::new(cycle, allowance, extras, used, now));
+        self.lent = before.lent.map(|_| Amount::default());
         if before.span.from == self.span.from {
-            self.reserved = before.reserved;
+            (self.reserved, self.lent) = (before.reserved, before.lent);
         }
     }
 
@@ -209,7 +226,7 @@ impl Budget {
     pub fn reserve(&mut self, claim: Claim, now: WallTime) -> Result<Hold, Short> {
         self.roll(now);
         let allowed = self.allowed(now).amount();
-        let unused = allowed.minus(self.used);
+        let unused = self.mine(now).minus(self.used);
         let free = unused.minus(self.reserved);
         let is_alone = self.reserved == Amount::default();
         let fits_alone = || is_alone && claim.alone.is_some_and(|alone| alone.fits(free));
@@ -223,6 +240,30 @@ impl Budget {
             if alone.fits(unused) { (Why::Reserved, claim.least, free) } else { (Why::UsedUp, alone, unused) };
         let of = if needs.tokens > room.tokens { Unit::Tokens } else { Unit::Cost };
         Err(Short { why, of, allowed, used: self.used, free, needs, resets_at: self.span.to })
+    }
+
+    /// What may be used through this gateway.
+    fn mine(&self, now: WallTime) -> Amount {
+        let allowed = self.allowed(now).amount();
+        self.lent.map_or(allowed, |lent| lent.least(allowed))
+    }
+
+    /// What is in use, and what of this gateway's part is not.
+    pub fn in_hand(&mut self, now: WallTime) -> (Amount, Amount) {
+        self.roll(now);
+        let in_use = self.used.plus(self.reserved);
+        (in_use, self.mine(now).minus(in_use))
+    }
+
+    /// From now on no more than this may be used through this gateway, of that period.
+    pub fn lend(&mut self, lent: Amount, of: WallTime, now: WallTime) {
+        if self.roll(now).from == of {
+            self.lent = Some(lent);
+        }
+    }
+
+    pub fn lent(&self) -> Option<Amount> {
+        self.lent
     }
 
     /// A request that began then has ended and cost this; its claim is to be released. Gives the level that is reached by

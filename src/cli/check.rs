@@ -1,4 +1,5 @@
-//! `aoai-gateway check`: validates the settings, without a gateway and without calling Azure.
+//! `aoai-gateway check`: validates the settings, without a gateway and without calling Azure; with
+//! `--online`, also that the database can be reached.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,12 +7,16 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use crate::settings::{self, Place, Problem, Settings, Severity, Source};
+use crate::storage;
 
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     /// How to print what is found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// Also look whether the database can be reached
+    #[arg(long)]
+    pub online: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,7 +27,8 @@ pub enum Format {
 
 /// Exit code 2 when the settings would be refused.
 pub fn run(args: CheckArgs, source: &Source) -> ExitCode {
-    let report = report(source, args.format);
+    let reach = if args.online { Reach::Database } else { Reach::Files };
+    let report = report_as_far_as(reach, source, args.format);
     // A reader that closed the pipe has seen enough.
     let _ = writeln!(std::io::stdout(), "{}", report.text);
     ExitCode::from(report.exit_code)
@@ -35,11 +41,27 @@ pub struct Report {
     pub exit_code: u8,
 }
 
+/// How far the check goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Files,
+    Database,
+}
+
 pub fn report(source: &Source, format: Format) -> Report {
+    report_as_far_as(Reach::Files, source, format)
+}
+
+fn report_as_far_as(reach: Reach, source: &Source, format: Format) -> Report {
     let problems = match settings::load(source) {
         Ok(loaded) => {
             let mut problems = loaded.warnings;
             problems.extend(advice(&loaded.settings));
+            if reach == Reach::Database
+                && let Err(error) = storage::Place::from(&loaded.settings.database).reach()
+            {
+                problems.push(Problem::error("database.url", Place::Nowhere, error.to_string()));
+            }
             problems
         }
         Err(errors) => errors.problems,

@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage or settings, 70 an internal failure.
 
 pub mod admin_client;
+pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod config_show;
@@ -88,6 +89,8 @@ enum Command {
     Resources(resources::Args),
     /// Checks the ledger's invariants.
     Verify(verify::Args),
+    /// Copies the database's file, also beside a running gateway.
+    Backup(backup::Args),
     /// Prints what a shell needs to complete this command line.
     Completions(completions::Args),
     /// Asks the gateway of this machine whether it answers (for containers).
@@ -110,6 +113,7 @@ impl Cli {
             Command::Completions(args) => completions::run(&args),
             Command::Resources(args) => resources::run(&args, &common),
             Command::Verify(args) => common.with_settings(|loaded| verify::run(&args, &loaded.settings)),
+            Command::Backup(args) => common.with_settings(|loaded| backup::run(&args, &loaded.settings)),
             Command::Healthcheck(args) => match healthcheck::run(&args, common.listen_address()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(unhealthy) => {

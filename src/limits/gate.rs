@@ -75,13 +75,16 @@ impl Permit {
     pub async fn reserve(self, estimate: Estimate, model: &ModelName, body: &Bytes) -> Result<Admission, Limited> {
         let (caller, mut admission) = self.open(&estimate);
         if caller.counts_tokens() {
-            let first = bound::by_bytes(body).map(|most| admission.take(&caller, &estimate, Size::OfBytes(most)));
+            let first = match bound::by_bytes(body) {
+                Some(most) => Some(admission.borrow_and_take(&caller, &estimate, Size::OfBytes(most)).await),
+                None => None,
+            };
             match first {
                 Some(Ok(())) => {}
                 Some(Err(refused)) if refused.is_final => return Err(refused.why),
                 Some(Err(_)) | None => {
                     let size = Size::OfContents(contents(model, body).await);
-                    admission.take(&caller, &estimate, size).map_err(|refused| refused.why)?;
+                    admission.borrow_and_take(&caller, &estimate, size).await.map_err(|refused| refused.why)?;
                 }
             }
         }
@@ -94,7 +97,10 @@ impl Permit {
         let (caller, mut admission) = self.open(&estimate);
         if caller.counts_tokens() {
             let size = Size::OfContents(Bound { most: input_tokens, least: input_tokens });
-            admission.take(&caller, &estimate, size).map_err(|refused| refused.why)?;
+            admission.take(&caller, &estimate, size).map_err(|refused| {
+                borrow_for_later(&caller, estimate.claim(size));
+                refused.why
+            })?;
         }
         admission.tokens = caller.token_figures();
         Ok(admission)
@@ -134,6 +140,18 @@ async fn contents(model: &ModelName, body: &Bytes) -> Bound {
     counted.unwrap_or(Bound { most: rough, least: rough })
 }
 
+/// For those who cannot wait: what they ask again for in a moment is there then.
+fn borrow_for_later(caller: &Caller, claim: Claim) {
+    for quota in caller.quotas().iter().filter(|quota| quota.borrower().is_some()).cloned() {
+        actix_web::rt::spawn(async move {
+            if let Some(borrower) = quota.borrower() {
+                // Whoever asks again is told.
+                let _ = borrower.borrow(&quota, claim).await;
+            }
+        });
+    }
+}
+
 /// How the prompt's size is known.
 #[derive(Clone, Copy)]
 enum Size {
@@ -148,6 +166,27 @@ struct Refused {
 }
 
 impl Admission {
+    /// Where quotas are shared with other gateways, what is not in hand is borrowed first.
+    async fn borrow_and_take(&mut self, caller: &Caller, estimate: &Estimate, size: Size) -> Result<(), Refused> {
+        let mut denied = None;
+        for quota in caller.quotas() {
+            if let Some(borrower) = quota.borrower() {
+                let claim = estimate.claim(size);
+                if !quota.has_room_for(claim.full)
+                    && let Err(why) = borrower.borrow(quota, claim).await
+                {
+                    denied = denied.or(Some(why));
+                }
+            }
+        }
+        self.take(caller, estimate, size).map_err(|mut refused| {
+            if let (Limited::Quota(short), Some(denied)) = (&mut refused.why, denied) {
+                denied.explain(short);
+            }
+            refused
+        })
+    }
+
     /// Takes from each, or from none.
     fn take(&mut self, caller: &Caller, estimate: &Estimate, size: Size) -> Result<(), Refused> {
         let claim = estimate.claim(size);

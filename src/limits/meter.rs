@@ -24,6 +24,9 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformati
 pub(super) struct Meter {
     pub(super) limits: Limits,
     whose: Whose,
+    /// Among how many the limits are divided; this one gives away its share.
+    gateways: u32,
+    concurrency: Option<u32>,
     rpm: Option<Arc<Limiter>>,
     tokens: Option<Arc<TokenLimit>>,
     in_flight: Arc<AtomicU32>,
@@ -50,23 +53,25 @@ impl Drop for Place {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits, whose: Whose) -> Self {
+    pub(super) fn new(limits: Limits, whose: Whose, gateways: u32) -> Self {
         let rpm = limits.rpm.and_then(NonZeroU32::new).map(|rpm| {
-            let quota = Quota::per_minute(rpm).allow_burst(burst(limits, rpm));
+            let quota = Quota::per_minute(share(rpm, gateways)).allow_burst(share(burst(limits, rpm), gateways));
             Arc::new(RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>())
         });
-        let tokens = limits.tpm.map(|tpm| Arc::new(TokenLimit::new(tpm)));
-        Self { limits, whose, rpm, tokens, in_flight: Arc::default() }
+        let tokens = limits.tpm.map(|tpm| Arc::new(TokenLimit::new(tpm, gateways)));
+        let concurrency =
+            limits.concurrency.map(|most| NonZeroU32::new(most).map_or(0, |most| share(most, gateways).get()));
+        Self { limits, whose, gateways, concurrency, rpm, tokens, in_flight: Arc::default() }
     }
 
     /// Other limits; who is in flight, and what was taken of those that stay, is known on.
-    pub(super) fn changed(&self, limits: Limits) -> Self {
-        let mut meter = Self { in_flight: self.in_flight.clone(), ..Self::new(limits, self.whose) };
-        if (limits.rpm, limits.burst) == (self.limits.rpm, self.limits.burst) {
+    pub(super) fn changed(&self, limits: Limits, gateways: u32) -> Self {
+        let mut meter = Self { in_flight: self.in_flight.clone(), ..Self::new(limits, self.whose, gateways) };
+        if (limits.rpm, limits.burst, gateways) == (self.limits.rpm, self.limits.burst, self.gateways) {
             meter.rpm = self.rpm.clone();
         }
         if let (Some(kept), Some(tpm)) = (&self.tokens, limits.tpm) {
-            kept.window().set_limit(Some(tpm.into()));
+            kept.set(tpm, gateways);
             meter.tokens = Some(kept.clone());
         }
         meter
@@ -78,9 +83,10 @@ impl Meter {
         // From here on the place gives itself back, also on the way out with a refusal.
         let place = Place(self.in_flight.clone());
         let whose = self.whose;
-        if let Some(most) = self.limits.concurrency
+        if let Some(most) = self.concurrency
             && before >= most
         {
+            let most = self.limits.concurrency.unwrap_or(most);
             return Err(Limited::Concurrency { most, whose });
         }
         Ok(place)
@@ -114,6 +120,11 @@ impl Meter {
     }
 }
 
+/// What one of so many gateways may give away: together not more than there is, and each at least one.
+fn share(whole: NonZeroU32, gateways: u32) -> NonZeroU32 {
+    NonZeroU32::new(whole.get() / gateways.max(1)).unwrap_or(NonZeroU32::MIN)
+}
+
 /// Requests that may come at once: any 60 seconds admit at most `rpm + burst`.
 fn burst(limits: Limits, rpm: NonZeroU32) -> NonZeroU32 {
     limits.burst.and_then(NonZeroU32::new).unwrap_or_else(|| {
@@ -125,7 +136,10 @@ fn burst(limits: Limits, rpm: NonZeroU32) -> NonZeroU32 {
 /// Tokens per minute, for all workers.
 #[derive(Debug)]
 pub(super) struct TokenLimit {
+    /// Of this gateway's share.
     window: Mutex<TokenWindow>,
+    /// That of all gateways.
+    tpm: AtomicU32,
 }
 
 /// Tokens of one request that were taken: given back when dropped, or replaced by the truth.
@@ -146,8 +160,14 @@ pub(super) struct Scarce {
 }
 
 impl TokenLimit {
-    fn new(tpm: u32) -> Self {
-        Self { window: Mutex::new(TokenWindow::new(Some(tpm.into()))) }
+    fn new(tpm: u32, gateways: u32) -> Self {
+        let window = Mutex::new(TokenWindow::new(Some(own_tokens(tpm, gateways))));
+        Self { window, tpm: AtomicU32::new(tpm) }
+    }
+
+    fn set(&self, tpm: u32, gateways: u32) {
+        self.tpm.store(tpm, Relaxed);
+        self.window().set_limit(Some(own_tokens(tpm, gateways)));
     }
 
     fn window(&self) -> MutexGuard<'_, TokenWindow> {
@@ -160,11 +180,16 @@ impl TokenLimit {
         window.roll(now);
         let limit = window.limit().unwrap_or(u64::MAX);
         let room = limit.saturating_sub(window.used());
-        if least > room {
-            let wait = || window.fits_at(least).map_or(Duration::ZERO, |fits| fits.since(now));
-            let retry_after = (least <= limit).then(wait);
-            return Err(Scarce { tpm: clip(limit), retry_after, room });
+        let whole = u64::from(self.tpm.load(Relaxed)).max(limit);
+        // What is larger than the share, and not than the whole, has its turn when nothing else has taken any.
+        let alone = least > limit && least <= whole && window.used() == 0;
+        if least > room && !alone {
+            let free_at = || if least <= limit { window.fits_at(least) } else { window.clears_at() };
+            let wait = || free_at().map_or(Duration::ZERO, |free| free.since(now));
+            let retry_after = (least <= whole).then(wait);
+            return Err(Scarce { tpm: clip(whole), retry_after, room });
         }
+        let room = if alone { least } else { room };
         let mark = window.take(full.min(room), now);
         drop(window);
         Ok(Taken { limit: self.clone(), mark: Some(mark) })
@@ -182,8 +207,17 @@ impl TokenLimit {
         window.roll(now);
         let limit = window.limit().unwrap_or(u64::MAX);
         let reset = window.clears_at().map_or(Duration::ZERO, |clears| clears.since(now));
-        Figures { limit: clip(limit), remaining: clip(limit.saturating_sub(window.used())), reset }
+        Figures {
+            limit: self.tpm.load(Relaxed).max(clip(limit)),
+            remaining: clip(limit.saturating_sub(window.used())),
+            reset,
+        }
     }
+}
+
+/// None of no tokens is none.
+fn own_tokens(tpm: u32, gateways: u32) -> u64 {
+    NonZeroU32::new(tpm).map_or(0, |tpm| share(tpm, gateways).get().into())
 }
 
 fn clip(tokens: u64) -> u32 {

@@ -4,14 +4,16 @@
 //! requests end, so a quota notes meanwhile which ones did: what the ledger's snapshot lacks of them is added to it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::alarms::{Alarms, QuotaAlarm};
+use super::lending::{Borrower, Lender};
 use super::refusal::{QuotaShort, Whose};
 use crate::balance::budget::{Allowance, Amount, Budget, Claim, Extra, Hold, Level, Standing};
 use crate::domain::ids::RequestId;
 use crate::domain::period::{Cycle, Span, Zone};
 use crate::domain::time::{WallTime, wall_now};
+use crate::storage::leases::LeaseRequest;
 use crate::storage::quotas::{GrantRow, Owner, QuotaRow};
 use crate::storage::{StorageError, Store};
 
@@ -21,6 +23,8 @@ pub struct Quota {
     owner: Owner,
     state: Mutex<State>,
     alarms: Alarms,
+    /// None where this gateway has the quota for itself.
+    borrower: Option<Borrower>,
 }
 
 #[derive(Debug)]
@@ -48,8 +52,58 @@ pub(super) struct Reserved {
 }
 
 impl Quota {
-    fn new(owner: Owner, budget: Budget, alarms: Alarms) -> Self {
-        Self { owner, state: Mutex::new(State { budget, ended: None }), alarms }
+    fn new(owner: Owner, mut budget: Budget, alarms: Alarms, lender: Option<&Lender>) -> Self {
+        if lender.is_some() {
+            let now = wall_now();
+            let period = budget.roll(now).from;
+            budget.lend(Amount::default(), period, now);
+        }
+        let borrower = lender.cloned().map(Borrower::new);
+        Self { owner, state: Mutex::new(State { budget, ended: None }), alarms, borrower }
+    }
+
+    pub(super) fn borrower(&self) -> Option<&Borrower> {
+        self.borrower.as_ref()
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    pub(super) fn has_room_for(&self, amount: Amount) -> bool {
+        amount.fits(self.state().budget.in_hand(wall_now()).1)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.standing(wall_now()).reserved == Amount::default()
+    }
+
+    /// What its lender is to be asked for.
+    pub(super) fn lease_request(&self, need: Amount, wish: Amount) -> LeaseRequest {
+        let now = wall_now();
+        let mut state = self.state();
+        let standing = state.budget.standing(now);
+        let (in_use, _) = state.budget.in_hand(now);
+        LeaseRequest { owner: self.owner, period: standing.span.from, allowed: standing.allowed, in_use, need, wish }
+    }
+
+    pub(super) fn set_lent(&self, period: WallTime, lent: Amount) {
+        self.state().budget.lend(lent, period, wall_now());
+    }
+
+    /// Lends itself less, so that no more than `keep` is unused; gives the period, and what it gave up.
+    pub(super) fn give_up_beyond(&self, keep: Amount) -> Option<(WallTime, Amount)> {
+        let now = wall_now();
+        let mut state = self.state();
+        let lent = state.budget.lent()?;
+        let (in_use, _) = state.budget.in_hand(now);
+        let unused = lent.minus(in_use).minus(keep);
+        if unused == Amount::default() {
+            return None;
+        }
+        let period = state.budget.roll(now).from;
+        state.budget.lend(lent.minus(unused), period, now);
+        Some((period, unused))
     }
 
     pub fn standing(&self, now: WallTime) -> Standing {
@@ -137,14 +191,45 @@ impl Drop for Reserved {
     }
 }
 
+/// When parts of quotas are given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tending {
+    /// Those that are not used for a while.
+    EverySecond,
+    /// All.
+    AtTheEnd,
+}
+
 /// All quotas that are in use.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     by_owner: Mutex<HashMap<Owner, Arc<Quota>>>,
     alarms: Alarms,
+    /// Set before the first load, if ever.
+    lender: OnceLock<Lender>,
 }
 
 impl Quotas {
+    /// Quotas are shared with other gateways, and this is who lends parts of them.
+    pub(super) fn share(&self, lender: Lender) {
+        // A second time would be the same.
+        let _ = self.lender.set(lender);
+    }
+
+    /// Gives back what is not used for a while, or at the end all of it; blocks.
+    pub(super) fn tend(&self, how: Tending) -> Result<(), StorageError> {
+        let quotas: Vec<_> = self.table().values().cloned().collect();
+        for quota in &quotas {
+            if let Some(borrower) = quota.borrower() {
+                match how {
+                    Tending::EverySecond => borrower.tend(quota)?,
+                    Tending::AtTheEnd => borrower.give_back_beyond(quota, Amount::default())?,
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn alarms(&self) -> &Alarms {
         &self.alarms
     }
@@ -164,7 +249,7 @@ impl Quotas {
             let known = self.find(row.owner);
             let quota = known.clone().unwrap_or_else(|| {
                 let budget = Budget::new(cycle.clone(), Allowance::default(), Vec::new(), Amount::default(), now);
-                Arc::new(Quota::new(row.owner, budget, self.alarms.clone()))
+                Arc::new(Quota::new(row.owner, budget, self.alarms.clone(), self.lender.get()))
             });
             table.insert(row.owner, quota.clone());
             if known.is_some() && quota.cycle() == cycle {

@@ -8,6 +8,7 @@ mod announcements;
 mod clock;
 mod quotas;
 mod reload;
+mod replicas;
 mod retention;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,7 @@ pub struct Gateway {
     fleet: Arbiter,
     reloader: reload::Reloader,
     retention: retention::Retention,
+    heartbeat: Option<replicas::Heartbeat>,
     reconciler: quotas::Reconciler,
     clock: clock::ClockWatch,
     announcements: announcements::Announcements,
@@ -128,6 +130,10 @@ impl Gateway {
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
         quotas::file_prices(&store, &settings);
         let callers = Arc::new(Callers::default());
+        if let Some(bridge) = &books.projector {
+            callers.share_quotas(&store, bridge.replica.id);
+        }
+        let heartbeat = replicas::Heartbeat::start(&store, &callers);
         callers.load(&store, settings.default_limits, &settings.time_zone)?;
         let admins = Admins::new(admin_key);
         admins.replace(store.load_admin_keys()?);
@@ -192,6 +198,7 @@ impl Gateway {
             fleet,
             reloader,
             retention,
+            heartbeat,
             reconciler,
             clock,
             announcements,
@@ -257,6 +264,9 @@ impl Gateway {
         cut.abort();
         drop(self.reloader);
         drop(self.retention);
+        if let Some(heartbeat) = self.heartbeat {
+            heartbeat.end().await;
+        }
         drop(self.reconciler);
         drop(self.clock);
         drop(self.announcements);

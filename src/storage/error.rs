@@ -43,6 +43,9 @@ pub enum StorageError {
     /// Another gateway has begun on a copy of this journal.
     #[error("the shared database knows another gateway that began later on a copy of this journal")]
     Superseded,
+    /// No answer came in time.
+    #[error("the database does not answer")]
+    Hangs,
     /// The pool had no connection in time.
     #[error("no database connection in time: {0}")]
     Busy(#[from] r2d2::Error),
@@ -82,6 +85,7 @@ impl StorageError {
             | Self::Server { .. }
             | Self::Outdated { .. }
             | Self::Superseded
+            | Self::Hangs
             | Self::Busy(_)
             | Self::Unreadable { .. } => false,
         }

@@ -5,6 +5,7 @@
 
 pub mod admin_keys;
 pub mod audit;
+mod backup;
 mod ballast;
 mod chain;
 mod chains;
@@ -17,6 +18,7 @@ pub mod idempotency;
 mod journal;
 pub mod key_changes;
 pub mod keys;
+pub mod leases;
 pub mod ledger;
 mod lock;
 mod meta;
@@ -30,6 +32,7 @@ mod projection;
 mod queue;
 pub mod quotas;
 mod recovery;
+pub mod replicas;
 pub mod requests;
 pub mod retention;
 mod rollups;
@@ -43,6 +46,7 @@ mod text;
 pub mod usage;
 pub mod users;
 pub mod verify;
+mod verify_shared;
 
 #[cfg(test)]
 mod samples;

@@ -50,6 +50,14 @@ impl From<&Database> for Place {
     }
 }
 
+impl Place {
+    /// Whether a server that the settings name lets us in; a file is made when it is needed.
+    pub fn reach(&self) -> Result<(), StorageError> {
+        let Some(server) = &self.server else { return Ok(()) };
+        server.connect().map(drop).map_err(|error| server.refused(&error))
+    }
+}
+
 /// A path that begins like a URL or an option (`file:`, `:memory:`) must still be a path.
 fn location(path: &Path) -> String {
     let text = path.to_string_lossy();

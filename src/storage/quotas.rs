@@ -27,7 +27,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    fn bytes(self) -> Vec<u8> {
+    pub(super) fn bytes(self) -> Vec<u8> {
         match self {
             Self::Key(KeyId(id)) | Self::User(UserId(id)) => id.as_bytes().to_vec(),
         }

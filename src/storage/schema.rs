@@ -200,6 +200,27 @@ diesel::table! {
 }
 
 diesel::table! {
+    quota_lent (owner, period) {
+        owner -> Binary,
+        period -> BigInt,
+        tokens -> BigInt,
+        cost -> BigInt,
+        unclaimed_tokens -> BigInt,
+        unclaimed_cost -> BigInt,
+    }
+}
+
+diesel::table! {
+    quota_leases (owner, period, replica) {
+        owner -> Binary,
+        period -> BigInt,
+        replica -> Binary,
+        tokens -> BigInt,
+        cost -> BigInt,
+    }
+}
+
+diesel::table! {
     replicas (id) {
         id -> Binary,
         seen_at -> BigInt,

@@ -37,11 +37,11 @@ fn names_after(text: &str, marker: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn compose() -> Value {
+fn compose(file: &str) -> Value {
     let python: PathBuf = root().join("tests/sdk/.venv/bin/python");
     assert!(python.exists(), "{} is missing: run make test, which installs it", python.display());
     let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
-    let input = std::fs::File::open(root().join("docker-compose.yml")).unwrap();
+    let input = std::fs::File::open(root().join(file)).unwrap();
     let output = Command::new(python).args(["-c", script]).stdin(input).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -53,7 +53,7 @@ fn strings(value: &Value) -> Vec<&str> {
 
 #[test]
 fn the_compose_file_holds_what_a_team_needs() {
-    let compose = compose();
+    let compose = compose("docker-compose.yml");
     let (gateway, chat) = (&compose["services"]["gateway"], &compose["services"]["chat"]);
     assert_eq!(strings(&gateway["volumes"]), ["./settings:/app/settings:ro", "./data:/app/data"]);
     assert_eq!(strings(&gateway["healthcheck"]["test"]), ["CMD", "aoai-gateway", "healthcheck"]);
@@ -100,9 +100,22 @@ fn what_the_image_is_built_from_is_sent_to_the_builder() {
 }
 
 #[test]
+fn two_gateways_share_a_database_and_no_data_folder() {
+    let (alone, shared) = (compose("docker-compose.yml"), compose("docker-compose.replicas.yml"));
+    let (first, second) = (&alone["services"]["gateway"], &shared["services"]["gateway-2"]);
+    for same in ["image", "restart", "healthcheck", "stop_grace_period", "read_only", "tmpfs", "cap_drop", "env_file"] {
+        assert_eq!(first[same], second[same], "{same}");
+    }
+    assert_eq!(strings(&second["volumes"]), ["./settings:/app/settings:ro", "./data-2:/app/data"]);
+    assert_eq!(strings(&shared["services"]["data-owner-2"]["volumes"]), ["./data-2:/app/data"]);
+    assert_eq!(shared["services"]["gateway"]["environment"], second["environment"]);
+}
+
+#[test]
 fn the_example_environment_names_every_variable() {
     let known = example_environment();
     let mut wanted = names_after(&text("docker-compose.yml"), "${");
+    wanted.extend(names_after(&text("docker-compose.replicas.yml"), "${"));
     for entry in std::fs::read_dir(root().join("settings")).into_iter().flatten() {
         wanted.extend(names_after(&std::fs::read_to_string(entry.unwrap().path()).unwrap(), "\"env:"));
     }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod affinity;
+mod backup;
 mod budgets;
 mod chat;
 mod classes;

@@ -14,11 +14,17 @@ use crate::storage::page::{Cursor, PageSize};
 use crate::storage::requests::RequestFilter;
 use crate::storage::usage::{Bucket, GroupBy, UsageFilter};
 
+/// A database that hangs is no reason to keep who asks.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Runs a question to the database off the worker's thread.
 pub(super) async fn blocking<T: Send + 'static>(
     question: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, Problem> {
-    Ok(actix_web::web::block(question).await.map_err(|_| Problem::shutting_down())??)
+    match tokio::time::timeout(PATIENCE, actix_web::web::block(question)).await {
+        Ok(answered) => Ok(answered.map_err(|_| Problem::shutting_down())??),
+        Err(_) => Err(StorageError::Hangs.into()),
+    }
 }
 
 /// `cursor` and `limit` of a list.

@@ -117,7 +117,11 @@ impl Store {
 
     /// As `verify`; `head` is what the chain must contain, as someone else remembers it.
     pub fn verify_against(&self, head: Option<Anchor>) -> Result<Verdict, StorageError> {
+        if !self.path().exists() {
+            return Err(StorageError::Missing { path: self.path().to_owned() });
+        }
         let gateway_running = self.served() == Served::ByAGateway;
+        let shared = self.verify_shared()?;
         self.file_reader()?.transaction(|connection| {
             let mut rules = CHECKS
                 .into_iter()
@@ -128,6 +132,7 @@ impl Store {
                 })
                 .collect::<Result<Vec<_>, StorageError>>()?;
             rules.push(left_open(connection, gateway_running)?);
+            rules.extend(shared);
             let found = chain::check(connection, head)?;
             rules.push(Rule {
                 name: "chain",
@@ -166,7 +171,7 @@ fn left_open(connection: &mut StoreConnection, gateway_running: bool) -> Result<
     })
 }
 
-fn shorten(mut examples: Vec<String>) -> Vec<String> {
+pub(super) fn shorten(mut examples: Vec<String>) -> Vec<String> {
     let more = examples.len().saturating_sub(EXAMPLES);
     if more > 0 {
         examples.truncate(EXAMPLES);

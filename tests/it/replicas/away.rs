@@ -12,7 +12,7 @@ use crate::support::postgres::Server;
 use crate::support::process;
 
 /// Sends requests from several clients for as long as `meanwhile` runs; gives how many were answered, all with 200.
-fn under_load(gateway: &TestGateway, meanwhile: impl FnOnce(&AtomicU64)) -> usize {
+pub(super) fn under_load(gateway: &TestGateway, meanwhile: impl FnOnce(&AtomicU64)) -> usize {
     let (done, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for worker in 0..4 {
@@ -40,9 +40,15 @@ fn under_load(gateway: &TestGateway, meanwhile: impl FnOnce(&AtomicU64)) -> usiz
     answered.into_inner() as usize
 }
 
+/// As the settings of this estate were, but on a server.
+pub(super) fn share(estate: &process::Estate, url: &str) {
+    let settings = format!("[database]\nurl = \"{url}\"\n[accounting]\njournal = \"journal.db\"\n");
+    estate.write("90-shared.toml", &settings);
+}
+
 /// Waits for so many more answers: time measured in work.
 #[track_caller]
-fn some_more(answered: &AtomicU64, count: u64) {
+pub(super) fn some_more(answered: &AtomicU64, count: u64) {
     let before = answered.load(Relaxed);
     eventually(|| match answered.load(Relaxed) - before {
         more if more >= count => Ok(()),
@@ -51,7 +57,7 @@ fn some_more(answered: &AtomicU64, count: u64) {
 }
 
 /// The shared database has what the region was asked, and nothing twice.
-fn equals_the_regions_journal(gateway: &TestGateway, azure: &Simulator) {
+pub(super) fn equals_the_regions_journal(gateway: &TestGateway, azure: &Simulator) {
     let (rows, entries) = (gateway.all_rows(), azure.control().journal());
     let upstream: BTreeSet<_> = rows.iter().filter_map(|row| row.attempts.last()?.upstream_id.clone()).collect();
     let asked: BTreeSet<_> = entries.iter().map(|entry| entry.apim_request_id.clone()).collect();
@@ -96,9 +102,7 @@ fn while_it_hangs_requests_are_served_and_afterwards_it_has_them_all() {
 #[test]
 fn a_gateway_that_starts_without_it_knows_the_keys_of_before_and_brings_its_books_over_later() {
     let (server, estate) = (Server::start(), process::Estate::new(&Knobs::default(), ""));
-    let url = server.database();
-    // Like the other settings of this estate, but on a server.
-    estate.write("90-shared.toml", &format!("[database]\nurl = \"{url}\"\n[accounting]\njournal = \"journal.db\"\n"));
+    share(&estate, &server.database());
     let (first, refused) = (estate.add_key("first"), estate.add_key("revoked"));
     let gateway = estate.start();
     gateway.chat(&first, CHAT).expect(200);
@@ -132,11 +136,35 @@ fn a_gateway_that_starts_without_it_knows_the_keys_of_before_and_brings_its_book
 }
 
 #[test]
+fn a_database_that_hangs_keeps_nobody_from_ending() {
+    let (server, estate) = (Server::start(), process::Estate::new(&Knobs::default(), ""));
+    share(&estate, &server.database());
+    let key = estate.add_key("key");
+    let gateway = estate.start();
+    server.freeze();
+    gateway.chat(&key, CHAT).expect(200);
+    gateway.admin("/admin/v1/keys").expect(503);
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended().code, Some(0));
+    server.thaw();
+    let gateway = estate.start();
+    eventually(|| {
+        let rows = gateway.admin("/admin/v1/requests").expect(200).json();
+        let count = rows["data"].as_array().unwrap().len();
+        if count == 1 { Ok(()) } else { Err(format!("{count} requests are there, not the one of before")) }
+    });
+}
+
+#[test]
 fn without_it_and_without_a_copy_a_start_says_what_is_wrong() {
     let (server, estate) = (Server::start(), process::Estate::new(&Knobs::default(), ""));
-    let url = server.database();
-    estate.write("90-shared.toml", &format!("[database]\nurl = \"{url}\"\n[accounting]\njournal = \"journal.db\"\n"));
+    share(&estate, &server.database());
+    estate.run(&["check", "--online"]);
     server.stop();
+    estate.run(&["check"]);
+    let online = estate.command(&["check", "--online"]).output().unwrap();
+    let said = String::from_utf8(online.stdout).unwrap();
+    assert!(online.status.code() == Some(2) && said.contains("cannot use the PostgreSQL database"), "{said}");
     let (code, said) = estate.run_to_its_end(&["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("cannot use the PostgreSQL database") && said.contains("database.url"), "{said}");

@@ -1,8 +1,14 @@
 //! Several gateways on one PostgreSQL: what they share, what each keeps to itself, and what they do without it.
 
 mod away;
+mod caps;
+mod cut;
+mod limits;
+mod projection;
 mod schema;
 mod shared;
+#[cfg(not(feature = "bundled-libpq"))]
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -14,8 +14,10 @@ use super::{CHAT, projected, region, replica};
 use crate::support::postgres;
 
 /// What only one of the two has: the list of what is to be brought over, and how far it was.
-const OWN_TO_SQLITE: [&str; 1] = ["unprojected"];
-const OWN_TO_POSTGRES: [&str; 2] = ["applied", "replicas"];
+const OWN_TO_SQLITE: [&str; 2] = ["unprojected", "chains"];
+/// The journal's chain, in its table of requests.
+const COLUMNS_OF_THE_CHAIN: [&str; 2] = ["chained", "chain"];
+const OWN_TO_POSTGRES: [&str; 4] = ["applied", "quota_leases", "quota_lent", "replicas"];
 
 fn steps(database: &str) -> Vec<String> {
     let folder = std::fs::read_dir(format!("{}/migrations/{database}", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -90,6 +92,9 @@ fn both_schemas_have_the_same_columns_and_every_step_goes_down_and_up_again() {
     let whole = theirs.clone();
     for own in OWN_TO_SQLITE {
         assert!(ours.remove(own).is_some(), "SQLite has no {own}");
+    }
+    for own in COLUMNS_OF_THE_CHAIN {
+        assert!(ours.get_mut("requests").unwrap().remove(own).is_some(), "SQLite's requests have no {own}");
     }
     for own in OWN_TO_POSTGRES {
         assert!(theirs.remove(own).is_some(), "PostgreSQL has no {own}");

@@ -81,11 +81,41 @@ impl Server {
 
     /// Its processes stand still, as on a machine that hangs: the system alone goes on accepting connections.
     pub fn freeze(&self) {
-        self.signal("STOP");
+        // The postmaster first: nobody is born meanwhile.
+        let postmaster = self.postmaster();
+        shell(&format!("kill -STOP {postmaster}; kill -STOP $(pgrep -P {postmaster})"));
     }
 
     pub fn thaw(&self) {
-        self.signal("CONT");
+        // The postmaster last; it may have let some of its children go.
+        let postmaster = self.postmaster();
+        shell(&format!("kill -CONT $(pgrep -P {postmaster}); kill -CONT {postmaster}"));
+    }
+
+    /// Gives it a certificate for this name, to be used from the next reload on; gives the file of the authority.
+    #[cfg(not(feature = "bundled-libpq"))]
+    pub fn encrypt(&self, name: &str) -> PathBuf {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let (certificate, key) = (self.folder.join("data/tls.crt"), self.folder.join("data/tls.key"));
+        let authority = self.folder.join("authority.crt");
+        std::fs::write(&key, pem("PRIVATE KEY", &made.signing_key.serialize_der())).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        for place in [&certificate, &authority] {
+            std::fs::write(place, pem("CERTIFICATE", made.cert.der())).unwrap();
+        }
+        if let Some(user) = other_user() {
+            succeed(Command::new("chown").arg(user).args([&certificate, &key]));
+        }
+        let settings = format!(
+            "ALTER SYSTEM SET ssl_cert_file = '{}'; ALTER SYSTEM SET ssl_key_file = '{}'; ALTER SYSTEM SET ssl = on",
+            certificate.display(),
+            key.display(),
+        );
+        let mut connection = connect(&self.url("postgres"));
+        for setting in settings.split("; ") {
+            connection.batch_execute(setting).unwrap();
+        }
+        authority
     }
 
     /// As a crash: every connection breaks, and nobody listens any more.
@@ -116,12 +146,9 @@ impl Server {
         control
     }
 
-    /// To the postmaster and its children.
-    fn signal(&self, name: &str) {
+    fn postmaster(&self) -> String {
         let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
-        let postmaster = file.lines().next().unwrap();
-        let command = format!("kill -{name} {postmaster} $(pgrep -P {postmaster})");
-        succeed(Command::new("sh").args(["-c", &command]));
+        file.lines().next().unwrap().to_owned()
     }
 }
 
@@ -166,6 +193,11 @@ fn group_of(user: &str) -> &str {
 }
 
 #[track_caller]
+fn shell(script: &str) {
+    succeed(Command::new("sh").args(["-c", script]));
+}
+
+#[track_caller]
 fn succeed(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -174,4 +206,12 @@ fn succeed(command: &mut Command) {
 /// For tests that look into the database themselves.
 pub fn connect(url: &str) -> PgConnection {
     PgConnection::establish(url).unwrap()
+}
+
+#[cfg(not(feature = "bundled-libpq"))]
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

@@ -348,38 +348,3 @@ error: `server.cors_origins.2` must be text in quotes, not the number 3
 "#,
     );
 }
-
-#[test]
-fn databases() {
-    assert_said(
-        r#"
-[database]
-url = "postgres:db/gateway"
-"#,
-        r#"
-error: `database.url` is not the URL of a PostgreSQL database
-  --> settings/20-x.toml:2:7
-   |
- 2 | url = "postgres:db/gateway"
-   |       ^^^^^^^^^^^^^^^^^^^^^
-   = tip: write "postgres://USER@HOST/DATABASE"
-"#,
-    );
-}
-
-#[test]
-fn databases_of_no_kind() {
-    assert_said(
-        r#"
-[database]
-url = "data/gateway.db"
-"#,
-        r#"
-error: `database.url` must be "sqlite:" and a path, or "postgres://" and the rest of a URL, not "data/gateway.db"
-  --> settings/20-x.toml:2:7
-   |
- 2 | url = "data/gateway.db"
-   |       ^^^^^^^^^^^^^^^^^
-"#,
-    );
-}

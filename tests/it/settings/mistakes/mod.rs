@@ -1,6 +1,7 @@
 //! What each kind of mistake is answered with, to the letter: the text is what an operator has to go by.
 
 mod caution;
+mod databases;
 mod estate;
 mod form;
 mod reach;

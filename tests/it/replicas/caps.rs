@@ -1,0 +1,108 @@
+//! Three gateways and one quota: together they never spend more than it allows, also while one of them is frozen, and
+//! what is left of it is there for all.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use aoai_gateway::simulator::Knobs;
+use serde_json::json;
+
+use super::CHAT;
+use super::away::share;
+use crate::support::client::{Client, get, post};
+use crate::support::gateway::eventually;
+use crate::support::postgres::Server;
+use crate::support::process::{ADMIN_KEY, Estate, Gateway};
+
+const TOKENS: u64 = 2_000;
+
+/// What one gateway answered so far.
+#[derive(Default)]
+struct Answers {
+    served: AtomicU64,
+    refused_in_a_row: AtomicU64,
+}
+
+fn ask(gateway: std::net::SocketAddr, line: &str, answers: &Answers, done: &AtomicBool) {
+    while !done.load(Relaxed) {
+        let answer = Client::connect(gateway).send(post("/v1/chat/completions", line, CHAT.as_bytes())).answer();
+        match answer.status {
+            200 => {
+                answers.served.fetch_add(1, Relaxed);
+                answers.refused_in_a_row.store(0, Relaxed);
+            }
+            429 => {
+                assert_eq!(answer.code(), "insufficient_quota", "{}", answer.text());
+                answers.refused_in_a_row.fetch_add(1, Relaxed);
+                // bounded: as a client that tries again, only sooner
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            status => panic!("{status}: {}", answer.text()),
+        }
+    }
+}
+
+fn spent(estate: &Estate) -> u64 {
+    estate.journals().iter().map(|entry| entry.prompt_tokens + entry.completion_tokens).sum()
+}
+
+#[test]
+fn three_gateways_never_spend_more_than_one_quota_while_one_is_frozen() {
+    let (server, estate) = (Server::start(), Estate::new(&Knobs::default(), ""));
+    share(&estate, &server.database());
+    let start = |name: &str| {
+        estate.start_with(|command| {
+            command.env("GATEWAY__ACCOUNTING__JOURNAL", format!("{name}.db"));
+        })
+    };
+    let gateways: Vec<Gateway> = ["one", "two", "three"].map(start).into();
+    let body = json!({
+        "name": "shared", "limits": { "rpm": "unlimited", "tpm": "unlimited", "concurrency": "unlimited" },
+        "quota": { "period": "month", "tokens": TOKENS },
+    });
+    let admin = format!("authorization: Bearer {ADMIN_KEY}\r\n");
+    let made =
+        gateways[0].client().send(post("/admin/v1/keys", &admin, body.to_string().as_bytes())).answer().expect(201);
+    let line = format!("authorization: Bearer {}\r\n", made.json()["secret"].as_str().unwrap());
+    for gateway in &gateways {
+        eventually(|| match gateway.client().send(get("/v1/models", &line)).answer().status {
+            200 => Ok(()),
+            status => Err(format!("the new key gets {status}")),
+        });
+    }
+    let answers: Vec<Answers> = gateways.iter().map(|_| Answers::default()).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (gateway, answers) in gateways.iter().zip(&answers) {
+            let (address, line, done) = (gateway.address, &line, &done);
+            for _ in 0..3 {
+                scope.spawn(move || ask(address, line, answers, done));
+            }
+        }
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Relaxed);
+            }
+        }
+        let _end = End(&done);
+        let refused = |which: &[usize]| {
+            let counts: Vec<_> = which.iter().map(|n| answers[*n].refused_in_a_row.load(Relaxed)).collect();
+            if counts.iter().all(|count| *count > 40) { Ok(()) } else { Err(format!("refused in a row: {counts:?}")) }
+        };
+        eventually(|| match answers[2].served.load(Relaxed) {
+            5.. => Ok(()),
+            served => Err(format!("the third has served {served}")),
+        });
+        gateways[2].signal("STOP");
+        eventually(|| refused(&[0, 1]));
+        gateways[2].signal("CONT");
+        eventually(|| refused(&[0, 1, 2]));
+    });
+    let spent = spent(&estate);
+    assert!(spent <= TOKENS, "{spent} of {TOKENS} were spent");
+    assert!(spent > TOKENS * 9 / 10, "only {spent} of {TOKENS} could be spent");
+    assert!(answers.iter().all(|answers| answers.served.load(Relaxed) > 0), "one was never lent anything");
+    for gateway in gateways {
+        gateway.stop();
+    }
+}

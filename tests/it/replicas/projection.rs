@@ -1,0 +1,173 @@
+//! The way of the journal's rows into the shared database: what is refused, what was brought over by an older copy of the
+//! journal, what was there before there was a server, how much may wait, and that `verify` sees what is wrong.
+
+use aoai_gateway::settings::model::Durability;
+use aoai_gateway::storage::Store;
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::BigInt;
+use diesel::{PgConnection, QueryableByName, RunQueryDsl};
+
+use super::away::share;
+use super::{CHAT, on, projected, region, replica};
+use crate::support::gateway::{TestGateway, eventually};
+use crate::support::postgres::{self, Server};
+use crate::support::process::{Estate, Gateway};
+use aoai_gateway::simulator::Knobs;
+
+fn count(connection: &mut PgConnection, table: &str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    diesel::sql_query(format!("SELECT COUNT(*) AS count FROM {table}")).get_result::<Count>(connection).unwrap().count
+}
+
+fn broken(store: &Store) -> Vec<&'static str> {
+    let verdict = store.verify().unwrap();
+    verdict.rules.iter().filter(|rule| !rule.broken.is_empty()).map(|rule| rule.name).collect()
+}
+
+#[test]
+fn verify_finds_what_the_shared_database_has_otherwise() {
+    let (url, azure) = (postgres::database(), region());
+    let gateway = replica(&url, azure.addr());
+    for _ in 0..3 {
+        gateway.chat(CHAT).expect(200);
+    }
+    projected(&gateway, 3);
+    let mut postgres = postgres::connect(&url);
+    let mut check = |damage: &str, expected: &[&str], repair: &str| {
+        assert_eq!(broken(&gateway.house.store), [""; 0]);
+        postgres.batch_execute(damage).unwrap();
+        assert_eq!(broken(&gateway.house.store), expected, "{damage}");
+        postgres.batch_execute(repair).unwrap();
+    };
+    check(
+        "UPDATE requests SET duration_us = duration_us + 1",
+        &["projection"],
+        "UPDATE requests SET duration_us = duration_us - 1",
+    );
+    check("UPDATE usage_hourly SET cost = cost + 1", &["shared roll-ups"], "UPDATE usage_hourly SET cost = cost - 1");
+    check(
+        "CREATE TABLE aside AS SELECT * FROM requests LIMIT 1; DELETE FROM requests WHERE id = (SELECT id FROM aside)",
+        &["projection", "shared roll-ups"],
+        "INSERT INTO requests SELECT * FROM aside",
+    );
+}
+
+#[test]
+fn a_row_that_the_database_refuses_holds_up_no_other() {
+    let (url, azure) = (postgres::database(), region());
+    let mut gateway = replica(&url, azure.addr());
+    gateway.chat(CHAT).expect(200);
+    projected(&gateway, 1);
+    let mut postgres = postgres::connect(&url);
+    postgres.batch_execute("ALTER TABLE requests ADD CONSTRAINT whole CHECK (stream = false)").unwrap();
+    let streamed = CHAT.replace("\"max", "\"stream\":true,\"max");
+    for body in [CHAT, &streamed, CHAT, &streamed, CHAT] {
+        gateway.chat(body).expect(200);
+    }
+    projected(&gateway, 4);
+    gateway.settle();
+    assert_eq!(count(&mut postgres, "requests"), 4);
+    // With the next start they are tried again.
+    postgres.batch_execute("ALTER TABLE requests DROP CONSTRAINT whole").unwrap();
+    gateway.stop();
+    let store = gateway.house.store.clone();
+    let mut projection = store.projection().unwrap().unwrap();
+    while projection.step().unwrap().done > 0 {}
+    assert_eq!(count(&mut postgres, "requests"), 6);
+}
+
+/// A backup of the journal is brought back: its numbers have been used before, for other rows.
+#[test]
+fn a_journal_from_a_backup_loses_nothing_and_counts_nothing_twice() {
+    let (server, estate) = (Server::start(), Estate::new(&Knobs::default(), ""));
+    let url = server.database();
+    share(&estate, &url);
+    let key = estate.add_key("key");
+    let all_there = |gateway: &Gateway, wanted: usize| {
+        eventually(|| {
+            let rows = gateway.admin("/admin/v1/requests?limit=200").expect(200).json();
+            let rows = rows["data"].as_array().unwrap().len();
+            if rows == wanted { Ok(()) } else { Err(format!("{rows} requests are there, not {wanted}")) }
+        });
+    };
+    let gateway = estate.start();
+    for _ in 0..3 {
+        gateway.chat(&key, super::CHAT).expect(200);
+    }
+    all_there(&gateway, 3);
+    gateway.stop();
+    let (journal, backup) = (estate.folder().join("journal.db"), estate.folder().join("backup.db"));
+    std::fs::copy(&journal, &backup).unwrap();
+    let gateway = estate.start();
+    for _ in 0..5 {
+        gateway.chat(&key, super::CHAT).expect(200);
+    }
+    all_there(&gateway, 8);
+    gateway.stop();
+    std::fs::copy(&backup, &journal).unwrap();
+    let gateway = estate.start();
+    for _ in 0..2 {
+        gateway.chat(&key, super::CHAT).expect(200);
+    }
+    all_there(&gateway, 10);
+    estate.run(&["verify"]);
+    gateway.stop();
+    assert_eq!(count(&mut postgres::connect(&url), "applied"), 2);
+}
+
+#[test]
+fn what_a_file_had_before_there_was_a_server_is_brought_over() {
+    let (url, azure) = (postgres::database(), region());
+    let mut alone = TestGateway::with(|estate| {
+        estate.azure("east", azure.addr());
+    });
+    for _ in 0..3 {
+        alone.chat(CHAT).expect(200);
+    }
+    alone.stop();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    std::fs::copy(alone.database(), &path).unwrap();
+    let mut settings = aoai_gateway::settings::model::Settings::default();
+    settings.database.path = path;
+    settings.database.server = Some(aoai_gateway::domain::secret::Secret::new(url.as_str()));
+    let store = Store::open(&settings.database, Durability::Process).unwrap();
+    let mut projection = store.projection().unwrap().unwrap();
+    while projection.step().unwrap().done > 0 {}
+    assert_eq!(count(&mut postgres::connect(&url), "requests"), 3);
+    assert_eq!(broken(&store), [""; 0]);
+}
+
+#[test]
+fn when_too_many_rows_wait_requests_are_refused_until_they_do_not() {
+    let (server, azure) = (Server::start(), region());
+    let url = server.database();
+    let gateway = TestGateway::with(|estate| {
+        on(estate, &url, azure.addr());
+        estate.0.accounting.backlog = 10;
+    });
+    gateway.chat(CHAT).expect(200);
+    projected(&gateway, 1);
+    server.stop();
+    let mut served = 0;
+    eventually(|| match gateway.chat(CHAT).status {
+        503 => Ok(()),
+        status => {
+            assert_eq!(status, 200);
+            served += 1;
+            Err(format!("{served} requests were served"))
+        }
+    });
+    assert!(served > 10, "{served}");
+    assert_eq!(gateway.get("/readyz").status, 503);
+    server.restart();
+    eventually(|| match gateway.chat(CHAT).status {
+        200 => Ok(()),
+        status => Err(format!("it still answers {status}")),
+    });
+    projected(&gateway, served + 2);
+}
