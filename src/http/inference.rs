@@ -26,6 +26,7 @@ use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::{Caller, Limited};
 use crate::openai::request::{self, Peek};
+use crate::openai::shape::Shape;
 use crate::openai::tokens;
 use crate::proxy::attempt::Order;
 use crate::proxy::books::{Books, Opening};
@@ -81,8 +82,13 @@ pub async fn serve(
     })?;
     let metrics = house.metrics.clone();
     let routing = table.settings.routing.clone();
+    let shape = match target.dialect {
+        Dialect::OpenAi => Shape::OpenAi { model: peek.model_text(&body) },
+        Dialect::AzureDated | Dialect::AzureV1 => Shape::Azure,
+    };
     let order = Box::new(Order {
         operation: target.operation,
+        shape,
         body,
         peek,
         accept: request.headers().get(ACCEPT).cloned(),

@@ -3,6 +3,8 @@
 //! Every other byte passes as it came. Nothing here knows Azure, I/O, a clock or an actor.
 
 pub mod answer;
+pub mod edits;
+pub mod envelope;
 pub mod error;
 pub mod json;
 pub mod kept;
@@ -10,6 +12,7 @@ pub mod prefix;
 pub mod probe;
 pub mod request;
 pub mod responses;
+pub mod shape;
 pub mod sse;
 pub mod tokens;
 pub mod usage;

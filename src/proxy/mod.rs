@@ -1,6 +1,7 @@
 //! The exchange with the upstream, on the worker's thread: who is asked, how often, and what reaches the client.
 //!
-//! `exchange` is the attempt loop, `attempt` one try at one deployment, `hedge` two side by side, `relay` the streamed
+//! `exchange` is the attempt loop, `attempt` one try at one deployment, `prepare` what it is
+//! sent, `hedge` two side by side, `relay` the streamed
 //! rest of an answer, `books` what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how
 //! quickly a stream came, `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the
 //! settings say. `kept` asks a resource for what it keeps of an earlier answer.
@@ -17,6 +18,7 @@ mod in_band;
 pub mod kept;
 mod pace;
 pub mod pipe;
+mod prepare;
 pub mod relay;
 pub mod spill;
 pub mod whereabouts;

@@ -7,6 +7,7 @@ mod chat;
 mod classes;
 mod container;
 mod crash;
+mod dialects;
 mod edge;
 mod errors;
 mod failover;

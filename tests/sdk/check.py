@@ -17,7 +17,8 @@ HELLO = [{"role": "user", "content": "Say hello."}]
 
 
 def openai(key=API_KEY):
-    return OpenAI(base_url=BASE_URL, api_key=key, max_retries=0, timeout=30)
+    # Every answer is held against OpenAI's own types; Azure's shapes would not pass.
+    return OpenAI(base_url=BASE_URL, api_key=key, max_retries=0, timeout=30, _strict_response_validation=True)
 
 
 def azure(key=API_KEY):
@@ -30,10 +31,14 @@ def plain_chat(client):
     assert answer.choices[0].finish_reason == "stop", answer
     assert answer.usage.prompt_tokens > 0 and answer.usage.completion_tokens > 0, answer.usage
     assert answer._request_id, "no x-request-id"
+    assert client is azure or answer.model == CHAT, answer.model
 
 
 def streamed_chat(client):
     chunks = list(client().chat.completions.create(model=CHAT, messages=HELLO, stream=True))
+    shaped = [c.model == CHAT and c.id and all(choice.delta is not None for choice in c.choices) for c in chunks]
+    assert client is azure or (all(shaped) and all(c.choices for c in chunks)), chunks
+    assert client is openai or not chunks[0].choices, chunks[0]
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices), chunks
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop", chunks[-1]
     assert not any(c.usage for c in chunks), "usage that was not asked for"

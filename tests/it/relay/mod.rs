@@ -126,7 +126,7 @@ fn the_upstreams_headers_are_an_allow_list_on_every_kind_of_answer() {
         (answered(), QUESTION, ["content-length"].as_slice()),
         (stream, STREAMED_QUESTION, &["cache-control", "transfer-encoding", "x-accel-buffering"]),
         (Reply::json(400, refusal), QUESTION, &["content-length"]),
-        (Reply::json(200, &vectors(5 << 20)), QUESTION, &["cache-control", "transfer-encoding", "x-accel-buffering"]),
+        (Reply::json(200, &vectors(5 << 20)), QUESTION, &["transfer-encoding"]),
     ] {
         let (_azure, gateway) = before(odd(reply));
         let answer = gateway.chat(question);
@@ -144,7 +144,7 @@ fn a_stream_in_a_content_length_is_a_stream() {
     let head =
         format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n", events.len());
     let (_azure, gateway) = before(Reply::raw(head + &events));
-    assert_eq!(gateway.chat(STREAMED_QUESTION).expect(200).text(), [FILTER_CHUNK, &content("Teal"), DONE].concat());
+    assert_eq!(gateway.chat(STREAMED_QUESTION).expect(200).text(), [&content("Teal"), DONE].concat());
 }
 
 #[test]
