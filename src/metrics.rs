@@ -44,6 +44,7 @@ pub struct Metrics {
     pub reload_successful: IntGauge,
     pub reload_timestamp: Gauge,
     pub ledger_pending: IntGauge,
+    pub ledger_unprojected: IntGauge,
     pub ledger_committed: IntCounter,
     pub ledger_commit: Histogram,
     pub database_errors: IntCounter,
@@ -201,6 +202,10 @@ impl Metrics {
             )?,
             reload_timestamp,
             ledger_pending: gauge("ledger_pending", "Admitted requests whose settled row is not committed yet.")?,
+            ledger_unprojected: gauge(
+                "ledger_unprojected",
+                "Rows of the ledger that the database shared with other gateways does not have yet.",
+            )?,
             ledger_committed: counter("ledger_committed_total", "Requests whose settled row is committed.")?,
             ledger_commit: histogram(
                 "ledger_commit_seconds",

@@ -8,6 +8,7 @@ pub mod capabilities;
 pub mod endpoint;
 pub mod entra;
 pub mod headers;
+pub mod objects;
 pub mod regions;
 pub mod reply;
 pub mod request;

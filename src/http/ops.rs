@@ -54,6 +54,12 @@ pub fn ready(worker: &Worker) -> HttpResponse {
         "ledger": if ledger { "ok" } else { "unwritable" },
         "settings": if condition.refused_settings().is_some() { "the newest settings were refused; the previous ones are in force" } else { "ok" },
     });
+    // Not a reason to send requests elsewhere: they are served without it.
+    if let Some(bridge) = &worker.house.ledger.projector {
+        let away = bridge.backlog.failing_since().is_some();
+        body["database"] =
+            json!(if away { "away; requests are served from the journal and the known keys" } else { "ok" });
+    }
     if let Some(detail) = &detail {
         body["detail"] = json!(detail);
     }
@@ -135,7 +141,11 @@ fn publish_ledger(worker: &Worker) {
     let (house, ledger) = (&worker.house, &worker.house.ledger);
     let metrics = &house.metrics;
     metrics.ledger_pending.set(i64::try_from(ledger.permits.taken()).unwrap_or(i64::MAX));
-    let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), ledger.gauges.database_errors_total());
+    let backlog = ledger.projector.as_ref().map(|bridge| &bridge.backlog);
+    let waiting = backlog.map_or(0, |backlog| backlog.waiting());
+    metrics.ledger_unprojected.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    let errors = ledger.gauges.database_errors_total() + backlog.map_or(0, |backlog| backlog.errors_total());
+    let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), errors);
     metrics.ledger_committed.inc_by(seen.committed);
     metrics.database_errors.inc_by(seen.database_errors);
 }

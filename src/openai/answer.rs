@@ -79,7 +79,12 @@ impl StreamWatch {
     pub fn of(operation: Operation) -> Self {
         let speaks = match operation {
             Operation::ChatCompletions => Speaks::Chat,
-            Operation::Completions | Operation::Embeddings => Speaks::Text,
+            Operation::Completions
+            | Operation::Embeddings
+            | Operation::Transcriptions
+            | Operation::Translations
+            | Operation::ImageEdits
+            | Operation::Object(_) => Speaks::Text,
             Operation::Responses => Speaks::Responses,
         };
         Self { speaks, ..Self::default() }

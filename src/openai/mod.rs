@@ -8,6 +8,8 @@ pub mod envelope;
 pub mod error;
 pub mod json;
 pub mod kept;
+pub mod multipart;
+pub mod objects;
 pub mod prefix;
 pub mod probe;
 pub mod request;

@@ -4,10 +4,12 @@
 //! `server.shutdown_grace`; streams that are still going then end with an error event; the ledger writes everything;
 //! the process ends. A dead actor ends the process the same way, with exit code 70.
 
+mod announcements;
 mod reload;
 mod retention;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,10 @@ use crate::domain::regions::Regions;
 use crate::domain::time;
 use crate::fleet::pool::{Inspect, Pool, Reload};
 use crate::fleet::routes::{Publish, RouteTable};
+use crate::http::admins::Admins;
 use crate::http::dispatch;
+use crate::http::events::Events;
+use crate::http::guesses::Guesses;
 use crate::http::listener::{self, Edge};
 use crate::http::pins::Pins;
 use crate::http::state::{Condition, House, Surface, Worker};
@@ -32,7 +37,7 @@ use crate::proxy::pipe;
 use crate::router::RouterHandle;
 use crate::router::decisions::Decisions;
 use crate::settings::model::{AdminListen, Settings};
-use crate::settings::{ContentHash, Source};
+use crate::settings::{ContentHash, Origin, Source};
 use crate::storage::keys::{KeyLimits, NewKey};
 use crate::storage::secret_key::{KeySecret, UnusableSecret};
 use crate::storage::{Bound, StorageError, Store};
@@ -48,6 +53,7 @@ pub struct Gateway {
     fleet: Arbiter,
     reloader: reload::Reloader,
     retention: retention::Retention,
+    announcements: announcements::Announcements,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
     grace: Duration,
@@ -66,6 +72,8 @@ pub struct Followed {
     pub source: Source,
     /// What the gateway was built with: a change between that load and the watcher's start is not missed.
     pub known: ContentHash,
+    /// Where each value comes from.
+    pub origins: BTreeMap<String, Origin>,
 }
 
 /// Why a gateway did not start.
@@ -100,8 +108,8 @@ impl Gateway {
         let settings = Arc::new(settings);
         let metrics = Arc::new(Metrics::new()?);
         let alarm = Alarm::default();
-        let store = Store::open(&settings.database.path, settings.accounting.durability)?;
-        let books = {
+        let store = Store::open(&settings.database, settings.accounting.durability)?;
+        let mut books = {
             let (present, metrics) = (settings.clone(), metrics.clone());
             let tariff = move |Bound { model, resource, deployment }: &Bound| {
                 let price = present.models.get(model).map(|model| model.price).unwrap_or_default();
@@ -111,9 +119,13 @@ impl Gateway {
             };
             accounting::start(&store, &alarm, tariff, move |took| metrics.observe_commit(took))?
         };
+        books.project(&store, &alarm, settings.accounting.backlog)?;
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
         let callers = Arc::new(Callers::default());
         callers.load(&store, settings.default_limits)?;
+        let admins = Admins::new(admin_key);
+        admins.replace(store.load_admin_keys()?);
+        let origins = followed.as_ref().map(|followed| followed.origins.clone()).unwrap_or_default();
 
         let fleet = Arbiter::new();
         let pool = {
@@ -133,9 +145,11 @@ impl Gateway {
         let house = Arc::new(House {
             callers,
             metrics,
-            store,
+            store: store.clone(),
             pool,
-            admin_key: std::sync::RwLock::new(admin_key),
+            admins,
+            guesses: Guesses::default(),
+            events: Events::default(),
             condition: Condition::default(),
             started: time::wall_now(),
             settings: std::sync::RwLock::new(settings.clone()),
@@ -143,6 +157,8 @@ impl Gateway {
             waiting: Arc::default(),
             decisions: Decisions::default(),
             pins: Pins::default(),
+            origins: std::sync::RwLock::new(Arc::new(origins)),
+            accounted: Arc::default(),
             settings_source: std::sync::OnceLock::new(),
             reloads: std::sync::OnceLock::new(),
         });
@@ -155,8 +171,12 @@ impl Gateway {
         for (address, surface) in surfaces {
             listeners.push(listen(address, surface, &settings, &parts)?);
         }
+        if let Some(admin) = listeners.last() {
+            store.note_serving_address(&format!("http://{}", reachable(admin.address)))?;
+        }
         let reloader = reload::Reloader::start(house.clone(), followed);
         let retention = retention::Retention::start(house.store.clone());
+        let announcements = announcements::Announcements::start(house.clone());
         Ok(Self {
             house,
             alarm,
@@ -164,6 +184,7 @@ impl Gateway {
             fleet,
             reloader,
             retention,
+            announcements,
             listeners,
             generated_admin_key,
             grace: settings.server.shutdown_grace,
@@ -210,6 +231,7 @@ impl Gateway {
 
     async fn shut_down(self, ended: Ended) -> Ended {
         self.house.condition.drain();
+        self.house.events.close();
         let in_flight = self.house.callers.in_flight();
         tracing::info!(in_flight, "shutting down");
         let cut = {
@@ -223,6 +245,7 @@ impl Gateway {
         cut.abort();
         drop(self.reloader);
         drop(self.retention);
+        drop(self.announcements);
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.
         let settled = async {
@@ -242,6 +265,16 @@ impl Gateway {
         tracing::info!("stopped");
         ended
     }
+}
+
+/// From this machine.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 async fn current_table(pool: &Addr<Pool>) -> Result<Arc<RouteTable>, StartError> {

@@ -1,8 +1,9 @@
 //! What changes while the gateway runs: settings, and keys made or revoked by other processes.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Followed, StartError};
@@ -27,7 +28,7 @@ pub struct Reloader {
 impl Reloader {
     pub fn start(house: Arc<House>, followed: Option<Followed>) -> Self {
         let mut tasks = vec![actix::spawn(follow_keys(house.clone()))];
-        let watcher = followed.map(|Followed { source, known }| {
+        let watcher = followed.map(|Followed { source, known, origins: _ }| {
             let (sender, changes) = mpsc::unbounded_channel();
             let (wish, wishes) = mpsc::unbounded_channel();
             // Set once, here.
@@ -124,6 +125,8 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
         return changes;
     };
     house.replace_settings(settings.clone());
+    *house.origins.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded.origins);
+    house.events.tell("settings.reloaded", time::wall_now(), || json!({ "changes": changes }));
     if before.default_limits != settings.default_limits {
         reload_callers(house).await;
     }
@@ -149,26 +152,35 @@ fn refuse(house: &House, errors: &SettingsErrors) -> Reloaded {
     }
     tracing::error!("the previous settings stay in force; `aoai-gateway check` shows the places");
     house.metrics.reload_successful.set(0);
+    house.events.tell("settings.refused", time::wall_now(), || json!({ "mistakes": lines }));
     house.condition.settings_refused(lines);
     Reloaded::Refused { problems: errors.mistakes() }
 }
 
 async fn follow_keys(house: Arc<House>) {
     let mut known = None;
+    let mut failing = false;
     let mut ticks = tokio::time::interval(KEYS_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let store = house.store.clone();
         match actix_web::web::block(move || store.keys_version()).await {
-            Ok(Ok(version)) if known == Some(version) => {}
             Ok(Ok(version)) => {
-                reload_callers(&house).await;
-                known = Some(version);
+                if failing {
+                    tracing::info!("keys can be read again");
+                }
+                failing = false;
+                if known != Some(version) && reload_callers(&house).await {
+                    known = Some(version);
+                }
             }
             Ok(Err(error)) => {
                 house.metrics.database_errors.inc();
-                tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+                if !failing {
+                    tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+                }
+                failing = true;
             }
             // The blocking pool is gone: the process is ending.
             Err(_) => return,
@@ -187,13 +199,16 @@ pub fn admin_key(settings: &Settings, store: &Store) -> Result<(KeyHash, Option<
     }
     let key = secret_key::generate_admin_key()?;
     let hash = secret_key::hash(&key);
-    store.set_admin_key_hash(hash)?;
-    Ok((hash, Some(key)))
+    let standing = store.set_admin_key_hash(hash)?;
+    Ok((standing, Some(key).filter(|_| standing == hash)))
 }
 
-async fn reload_callers(house: &House) {
+/// Whether it could be done.
+async fn reload_callers(house: &House) -> bool {
     if let Err(error) = house.reload_callers().await {
         house.metrics.database_errors.inc();
         tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+        return false;
     }
+    true
 }

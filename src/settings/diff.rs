@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::key_path::KeyPath;
+use super::layers::Origin;
 use super::model::{
     Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, PromptAffinity,
     Resource, Routing, Server, Settings,
 };
-use super::values;
+use super::{database, values};
 use crate::azure::endpoint::{Endpoint, Kind};
 use crate::azure::entra::{Entra, Identity};
 use crate::domain::money::Price;
@@ -30,8 +31,34 @@ pub struct Entry {
     secret: Option<Secret>,
 }
 
+impl Entry {
+    /// The value as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        fn of(value: &toml_edit::Value) -> serde_json::Value {
+            match value {
+                toml_edit::Value::String(text) => text.value().as_str().into(),
+                toml_edit::Value::Integer(number) => (*number.value()).into(),
+                toml_edit::Value::Float(number) => (*number.value()).into(),
+                toml_edit::Value::Boolean(truth) => (*truth.value()).into(),
+                toml_edit::Value::Datetime(time) => time.value().to_string().into(),
+                toml_edit::Value::Array(list) => list.iter().map(of).collect(),
+                toml_edit::Value::InlineTable(table) => {
+                    table.iter().map(|(name, value)| (name.to_owned(), of(value))).collect()
+                }
+            }
+        }
+        self.value.parse().as_ref().map_or_else(|_| self.value.as_str().into(), of)
+    }
+
+    /// Where the value comes from; none: it is a default.
+    pub fn origin<'o>(&self, origins: &'o BTreeMap<String, Origin>) -> Option<&'o Origin> {
+        // A deployment may be written as its model alone.
+        origins.get(&self.key).or_else(|| origins.get(self.key.strip_suffix(".model")?))
+    }
+}
+
 /// Settings that are read once, when the process starts.
-const AT_START: [&str; 8] = [
+const AT_START: [&str; 10] = [
     "server.listen",
     "server.workers",
     "server.head_timeout",
@@ -40,6 +67,8 @@ const AT_START: [&str; 8] = [
     "admin.listen",
     "database.url",
     "accounting.durability",
+    "accounting.journal",
+    "accounting.backlog",
 ];
 
 /// Whether a change of that key takes effect only with a restart.
@@ -103,14 +132,17 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
     let mut list = List::default();
     list.server(server);
     list.admin(admin);
-    let Database { path } = database;
-    list.text(&["database", "url"], &format!("sqlite:{}", path.display()));
-    let Accounting { durability } = accounting;
+    list.database(database);
+    let Accounting { durability, backlog } = accounting;
     let durability = match durability {
         Durability::Process => "process",
         Durability::Power => "power",
     };
     list.text(&["accounting", "durability"], durability);
+    if let Some(journal) = database.server.is_some().then_some(&database.path) {
+        list.text(&["accounting", "journal"], &journal.to_string_lossy());
+        list.plain(&["accounting", "backlog"], backlog);
+    }
     list.routing(routing);
     list.limits(*default_limits);
     for (name, model) in models {
@@ -126,11 +158,19 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
 struct List(Vec<Entry>);
 
 impl List {
+    fn database(&mut self, database: &Database) {
+        match &database.server {
+            Some(url) => self.push(&["database", "url"], format!("{:?}", database::shown(url)), Some(url.clone())),
+            None => self.text(&["database", "url"], &format!("sqlite:{}", database.path.display())),
+        }
+    }
+
     fn server(&mut self, server: &Server) {
         let Server {
             listen,
             workers,
             body_limit,
+            upload_limit,
             head_timeout,
             body_idle_timeout,
             body_timeout,
@@ -142,6 +182,7 @@ impl List {
         self.text(&["server", "listen"], &listen.to_string());
         self.plain(&["server", "workers"], workers);
         self.text(&["server", "body_limit"], &values::size_text(*body_limit));
+        self.text(&["server", "upload_limit"], &values::size_text(*upload_limit));
         self.duration(&["server", "head_timeout"], *head_timeout);
         self.duration(&["server", "body_idle_timeout"], *body_idle_timeout);
         self.duration(&["server", "body_timeout"], *body_timeout);

@@ -6,6 +6,7 @@
 //!
 //! Nothing here acts on the settings, and a load never changes anything: who asked decides what to do with the result.
 
+mod database;
 mod diff;
 mod difference;
 mod endpoint;
@@ -105,11 +106,12 @@ fn interpret<'a>(reader: &'a Reader<'a>, tree: &'a Map<String, Value>, strange: 
     let mut known = estate::models(&models);
     let estate = estate::resources(&resources);
     estate::connect(&models, &resources, &mut known, &estate);
+    let (database, accounting) = database::read(root.section("database"), root.section("accounting"));
     let settings = Settings {
         server,
         admin,
-        database: sections::database(root.section("database")),
-        accounting: sections::accounting(root.section("accounting")),
+        database,
+        accounting,
         routing: sections::routing(root.section("routing")),
         default_limits: sections::defaults(root.section("defaults")),
         models: known,

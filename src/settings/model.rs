@@ -30,7 +30,10 @@ pub struct Server {
     pub listen: SocketAddr,
     /// HTTP workers; 0 = one per core.
     pub workers: usize,
+    /// Of JSON.
     pub body_limit: usize,
+    /// Of a form with files in it, which is passed on as it comes.
+    pub upload_limit: usize,
     /// A request's head must be complete within this, also the second one of a connection.
     pub head_timeout: Duration,
     pub body_idle_timeout: Duration,
@@ -58,13 +61,17 @@ pub enum AdminListen {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
-    /// The file of `sqlite:PATH`, as written (relative to the working directory).
+    /// The file of `sqlite:PATH`, or the journal beside a server, as written (relative to the working directory).
     pub path: std::path::PathBuf,
+    /// The URL of the PostgreSQL server that holds what gateways share; None: it is in the file.
+    pub server: Option<Secret>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accounting {
     pub durability: Durability,
+    /// Requests that may wait for the server to take their rows; no new one is admitted beyond.
+    pub backlog: u32,
 }
 
 /// What a committed row survives.

@@ -1,13 +1,12 @@
 //! The tables that every gateway has once: what may be in them, in which bounds, and what holds when nothing is said.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use config::ValueKind;
 
 use super::files::Target;
-use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, PromptAffinity, Routing, Server};
+use super::model::{Admin, AdminListen, Limits, PromptAffinity, Routing, Server};
 use super::problem::{Place, Severity};
 use super::reader::{Section, described, quoted};
 use super::secrets::{self, Missing};
@@ -60,6 +59,7 @@ pub(super) fn server(section: Section<'_>) -> Server {
         listen: listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8080))),
         workers: section.integer("workers", 0, 1024).unwrap_or(0) as usize,
         body_limit: body_limit(&section).unwrap_or(32 << 20),
+        upload_limit: upload_limit(&section).unwrap_or(512 << 20),
         head_timeout: timeout(&section, "head_timeout").unwrap_or(seconds(10)),
         body_idle_timeout: timeout(&section, "body_idle_timeout").unwrap_or(seconds(30)),
         body_timeout: timeout(&section, "body_timeout").unwrap_or(seconds(120)),
@@ -77,6 +77,14 @@ fn body_limit(section: &Section<'_>) -> Option<usize> {
     let in_bounds = |size: &u64| (1 << 10..=1 << 30).contains(size);
     section
         .parsed("body_limit", expected, |text| values::size(text).filter(in_bounds))
+        .and_then(|size| usize::try_from(size).ok())
+}
+
+fn upload_limit(section: &Section<'_>) -> Option<usize> {
+    let expected = "a size from \"1KiB\" to \"16GiB\" such as \"512MiB\"";
+    let in_bounds = |size: &u64| (1 << 10..=16 << 30).contains(size);
+    section
+        .parsed("upload_limit", expected, |text| values::size(text).filter(in_bounds))
         .and_then(|size| usize::try_from(size).ok())
 }
 
@@ -161,44 +169,6 @@ fn weakness(key: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-pub(super) fn database(section: Section<'_>) -> Database {
-    let path = section.path.child("url");
-    let url = section.text("url", "text such as \"sqlite:data/gateway.db\"").unwrap_or("sqlite:data/gateway.db");
-    let file = match url.split_once(':') {
-        Some(("postgres" | "postgresql", _)) => {
-            let message = format!("`{path}`: PostgreSQL is not supported by this version");
-            let tip = "write \"sqlite:data/gateway.db\", or remove the line";
-            section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
-            ""
-        }
-        Some(("sqlite", rest)) if !rest.trim_start_matches('/').is_empty() && !rest.contains(['?', '\0']) => {
-            // "sqlite:///data/x" is the form of other tools; three slashes are an absolute path there too.
-            match rest.strip_prefix("//") {
-                Some(absolute) => absolute,
-                None => rest,
-            }
-        }
-        Some(_) | None => {
-            let message = format!("`{path}` must be \"sqlite:\" and a path, not {}", quoted(url));
-            section.reader.note(section.reader.error(&path, Target::Value, message));
-            ""
-        }
-    };
-    let file = PathBuf::from(if file.is_empty() { "data/gateway.db" } else { file });
-    section.finish();
-    Database { path: file }
-}
-
-pub(super) fn accounting(section: Section<'_>) -> Accounting {
-    let durability = section.parsed("durability", "\"process\" or \"power\"", |text| match text {
-        "process" => Some(Durability::Process),
-        "power" => Some(Durability::Power),
-        _ => None,
-    });
-    section.finish();
-    Accounting { durability: durability.unwrap_or(Durability::Process) }
 }
 
 pub(super) fn routing(section: Section<'_>) -> Routing {

@@ -3,15 +3,26 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+pub mod admin_keys;
+pub mod audit;
+mod connection;
+mod copy;
 mod error;
 mod group;
+pub mod idempotency;
 mod journal;
+pub mod key_changes;
 pub mod keys;
 pub mod ledger;
 mod lock;
 mod meta;
+mod migrations;
+pub mod objects;
 pub mod page;
 pub mod pins;
+mod place;
+mod projection;
+mod queue;
 mod recovery;
 pub mod requests;
 mod rollups;
@@ -20,7 +31,9 @@ mod schema;
 pub mod secret_key;
 mod statement;
 mod store;
+mod text;
 pub mod usage;
+pub mod users;
 pub mod verify;
 
 #[cfg(test)]
@@ -31,6 +44,8 @@ use std::time::Duration;
 pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;
+pub use place::Place;
+pub use projection::{Projection, Replica, Step};
 pub use recovery::Bound;
 pub use store::Store;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
 
+use super::connection::StoreConnection;
 use super::keys::read_id;
 use super::schema::pins;
 use super::statement::statement;
@@ -28,12 +29,19 @@ pub struct Pin {
     pub model: ModelName,
     pub created_at: WallTime,
     pub expires_at: WallTime,
+    /// Of an object, `openai::objects::Kind::label`; empty for responses and what belongs to them.
+    pub kind: String,
+    /// Of a file; empty otherwise.
+    pub purpose: String,
 }
+
+/// Of what is kept until somebody deletes it.
+pub const FOR_EVER: WallTime = WallTime(i64::MAX);
 
 statement! {
     /// A pin; the first one of an id stands.
     pub(super) struct FilePin<'a> {
-        "INSERT INTO pins (id, key_id, resource, deployment, model, created_at, expires_at) VALUES ("
+        "INSERT INTO pins (id, key_id, resource, deployment, model, created_at, expires_at, kind, purpose) VALUES ("
         id: &'a str => Text,
         ", " key_id: &'a [u8] => Binary,
         ", " resource: &'a str => Text,
@@ -41,6 +49,8 @@ statement! {
         ", " model: &'a str => Text,
         ", " created_at: i64 => BigInt,
         ", " expires_at: i64 => BigInt,
+        ", " kind: &'a str => Text,
+        ", " purpose: &'a str => Text,
     }
     ") ON CONFLICT (id) DO NOTHING"
 }
@@ -55,6 +65,8 @@ impl<'a> FilePin<'a> {
             model: pin.model.as_str(),
             created_at: pin.created_at.0,
             expires_at: pin.expires_at.0,
+            kind: &pin.kind,
+            purpose: &pin.purpose,
         }
     }
 }
@@ -65,35 +77,55 @@ const AT_ONCE: i64 = 500;
 impl Store {
     /// The pin of this id, unless it has expired.
     pub fn pin(&self, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
-        read(&mut *self.reader()?, id, now)
+        Ok(self.pins(&[id.to_owned()], now)?.pop().flatten())
     }
 
-    /// The pins of these ids, in their order.
+    /// The pins of these ids, in their order. Those that this gateway filed are in its own file, whether or not the
+    /// server answers; it is asked for the others.
     pub fn pins(&self, ids: &[String], now: WallTime) -> Result<Vec<Option<Pin>>, StorageError> {
-        let mut reader = self.reader()?;
-        ids.iter().map(|id| read(&mut reader, id, now)).collect()
+        let mut file = self.file_reader()?;
+        let mut found = ids.iter().map(|id| read(&mut file, id, now)).collect::<Result<Vec<_>, _>>()?;
+        if self.is_shared() && found.contains(&None) {
+            let mut reader = self.reader()?;
+            for (id, pin) in ids.iter().zip(&mut found).filter(|(_, pin)| pin.is_none()) {
+                *pin = read(&mut reader, id, now)?;
+            }
+        }
+        Ok(found)
     }
 
     /// What the id stood for is gone.
     pub fn remove_pin(&self, id: &str) -> Result<(), StorageError> {
+        if self.is_shared() {
+            // First here, so that it is not brought to the server any more.
+            self.write_file(|file| Ok(diesel::delete(pins::table.find(id)).execute(file).map(drop)?))?;
+        }
         self.write(|connection| Ok(diesel::delete(pins::table.find(id)).execute(connection).map(drop)?))
     }
 
     /// Takes some of the expired pins away; gives how many, 0 when none is left.
     pub fn remove_expired_pins(&self, now: WallTime) -> Result<usize, StorageError> {
-        let expired = "DELETE FROM pins WHERE id IN (SELECT id FROM pins WHERE expires_at <= ? LIMIT ?)";
-        self.write(|connection| {
-            let removal = diesel::sql_query(expired).bind::<BigInt, _>(now.0).bind::<BigInt, _>(AT_ONCE);
-            Ok(removal.execute(connection)?)
-        })
+        let expired = "DELETE FROM pins WHERE id IN (SELECT id FROM pins WHERE expires_at <= $1 LIMIT $2)";
+        let removal = || diesel::sql_query(expired).bind::<BigInt, _>(now.0).bind::<BigInt, _>(AT_ONCE);
+        let own = match self.is_shared() {
+            true => self.write_file(|file| Ok(removal().execute(file)?))?,
+            false => 0,
+        };
+        Ok(own + self.write(|connection| Ok(removal().execute(connection)?))?)
     }
 }
 
-fn read(connection: &mut SqliteConnection, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
-    type Row = (String, Vec<u8>, String, String, String, i64, i64);
+fn read(connection: &mut StoreConnection, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
     let row: Option<Row> = pins::table.find(id).filter(pins::expires_at.gt(now.0)).first(connection).optional()?;
-    let Some((id, key_id, resource, deployment, model, created_at, expires_at)) = row else { return Ok(None) };
-    Ok(Some(Pin {
+    row.map(pin).transpose()
+}
+
+/// In the order of the table.
+pub(super) type Row = (String, Vec<u8>, String, String, String, i64, i64, String, String);
+
+pub(super) fn pin(row: Row) -> Result<Pin, StorageError> {
+    let (id, key_id, resource, deployment, model, created_at, expires_at, kind, purpose) = row;
+    Ok(Pin {
         id,
         key_id: KeyId(read_id(&key_id, "pins.key_id")?),
         resource: resource.into(),
@@ -101,7 +133,9 @@ fn read(connection: &mut SqliteConnection, id: &str, now: WallTime) -> Result<Op
         model: model.into(),
         created_at: WallTime(created_at),
         expires_at: WallTime(expires_at),
-    }))
+        kind,
+        purpose,
+    })
 }
 
 #[cfg(test)]
@@ -122,6 +156,8 @@ mod tests {
             model: "gpt-4o-mini".into(),
             created_at: NOW,
             expires_at: NOW.after(RETENTION),
+            kind: String::new(),
+            purpose: String::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
+mod admin;
 mod affinity;
 mod chat;
 mod classes;
@@ -18,6 +19,7 @@ mod identity;
 mod keys;
 mod ledger;
 mod live;
+pub mod objects;
 mod operating;
 mod ops;
 mod provisioned;
@@ -25,6 +27,7 @@ mod quota;
 mod regions;
 mod relay;
 mod replay;
+mod replicas;
 mod responses;
 mod scenario;
 mod scenarios;
@@ -32,6 +35,7 @@ mod sdk;
 mod settings;
 mod simulator;
 mod tidy;
+mod uploads;
 mod upstream;
 mod upstream_connections;
 mod waiting;
