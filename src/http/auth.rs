@@ -6,18 +6,23 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 
 use super::error::ApiError;
 use crate::domain::time;
-use crate::limits::{Caller, Callers};
+use crate::limits::{Caller, Callers, KeyHash};
 use crate::storage::secret_key::hash;
 
 /// The caller of a data-plane request. Unknown, revoked and expired keys look alike.
 pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, ApiError> {
-    let key = presented(headers).ok_or_else(ApiError::invalid_key)?;
+    caller_with(presented(headers), callers).map(|(_, caller)| caller)
+}
+
+/// As `caller`, with a key that may have come another way, and with what it is known by.
+pub fn caller_with(key: Option<&str>, callers: &Callers) -> Result<(KeyHash, Arc<Caller>), ApiError> {
+    let key = key.filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).ok_or_else(ApiError::invalid_key)?;
     let (hash, now) = (hash(key), time::wall_now());
     let caller = callers.find(&hash).or_else(|| callers.find_old(&hash, now)).ok_or_else(ApiError::invalid_key)?;
     if caller.has_expired(now) {
         return Err(ApiError::invalid_key());
     }
-    Ok(caller)
+    Ok((hash, caller))
 }
 
 /// Longer keys than this do not exist; none is hashed to find that out.

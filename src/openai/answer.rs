@@ -81,10 +81,12 @@ impl StreamWatch {
             Operation::ChatCompletions => Speaks::Chat,
             Operation::Completions
             | Operation::Embeddings
-            | Operation::Transcriptions
-            | Operation::Translations
             | Operation::ImageEdits
-            | Operation::Object(_) => Speaks::Text,
+            | Operation::Object(_)
+            | Operation::Realtime
+            | Operation::RealtimeResponse
+            | Operation::Transcriptions
+            | Operation::Translations => Speaks::Text,
             Operation::Responses => Speaks::Responses,
         };
         Self { speaks, ..Self::default() }

@@ -221,7 +221,8 @@ impl Errand {
         }
         let body = match &self.cargo {
             Cargo::Json { body, peek } => {
-                let changes = Changes { model: self.model(deployment), stream_options: StreamOptions::Keep, cap: Cap::AsAsked };
+                let changes =
+                    Changes { model: self.model(deployment), stream_options: StreamOptions::Keep, cap: Cap::AsAsked };
                 request::rewrite(body, peek, changes)
             }
             Cargo::Nothing | Cargo::Form(_) => SmallVec::new(),

@@ -24,6 +24,7 @@ mod operating;
 mod ops;
 mod provisioned;
 mod quota;
+mod realtime;
 mod regions;
 mod relay;
 mod replay;
