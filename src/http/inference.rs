@@ -90,7 +90,7 @@ pub async fn serve(
     let metrics = house.metrics.clone();
     let routing = table.settings.routing.clone();
     let shape = match target.dialect {
-        Dialect::OpenAi => Shape::OpenAi { model: peek.model_text(&body) },
+        Dialect::OpenAi => Shape::OpenAi { model: model_text(&target, &peek, &body) },
         Dialect::AzureDated | Dialect::AzureV1 => Shape::Azure,
     };
     let order = Box::new(Order {
@@ -110,6 +110,14 @@ pub async fn serve(
     let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started, caller }).await;
     let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
     Ok(respond(served, table.settings.server.expose_route))
+}
+
+/// The model as the client named it, in JSON.
+fn model_text(target: &Target, peek: &Peek, body: &Bytes) -> Bytes {
+    match &target.named {
+        Some(named) => serde_json::Value::from(named.as_str()).to_string().into(),
+        None => peek.model_text(body),
+    }
 }
 
 /// A long body is scanned elsewhere: other requests of this thread do not wait for it.

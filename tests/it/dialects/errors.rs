@@ -74,3 +74,18 @@ fn an_error_inside_a_stream_has_the_envelope_too() {
         assert_eq!(errors[0]["error"], told, "{path}: {}", answer.text());
     }
 }
+
+#[test]
+fn refusals_about_what_is_kept_have_the_envelope_too() {
+    let made = r#"{"id":"resp_1","status":"completed","output":[],"usage":{"input_tokens":3,"output_tokens":1}}"#;
+    let refusal = r#"{"error":{"code":"404","message":"Response with id 'resp_1' not found."}}"#;
+    let azure = FakeAzure::start(Script::each(move |request| match request.method.as_str() {
+        "POST" => Reply::json(200, made),
+        _ => Reply::json(404, refusal),
+    }));
+    let gateway = TestGateway::before(azure.address());
+    gateway.post("/v1/responses", &format!(r#"{{"model":"{MODEL}","input":"a"}}"#)).expect(200);
+    let error = envelope(&gateway.get("/v1/responses/resp_1"), 404);
+    assert_eq!((&error["code"], &error["type"]), (&Value::Null, &json!("invalid_request_error")));
+    assert_eq!(gateway.get("/openai/v1/responses/resp_1").expect(404).text(), refusal);
+}

@@ -142,3 +142,22 @@ fn recorded_streams_lose_nothing_but_what_is_azures_own() {
     }
     assert!(seen >= 3, "{seen}");
 }
+
+#[test]
+fn the_paths_of_openais_first_years_name_their_model() {
+    for version in families() {
+        let answer = r#"{"object":"list","data":[],"model":"base","usage":{"prompt_tokens":1,"total_tokens":1}}"#;
+        let (azure, gateway) = before(version.clone(), Reply::json(200, answer));
+        let answer = gateway.post("/v1/engines/gpt-4o-mini/embeddings", r#"{"input":"a"}"#).expect(200);
+        assert_eq!(answer.json()["model"], MODEL);
+        let sent = azure.requests().pop().unwrap();
+        let named = match version {
+            ApiVersion::V1 => sent.text().contains(r#""model":"mini-one""#),
+            ApiVersion::Dated(_) => sent.target.starts_with("/openai/deployments/mini-one/embeddings"),
+        };
+        assert!(named, "{sent:?}");
+        assert_eq!(gateway.post("/v1/engines/gpt-9/embeddings", "{}").expect(404).code(), "model_not_found");
+        let told = gateway.post("/v1/moderations", r#"{"input":"a"}"#).expect(404).json();
+        assert!(told["error"]["message"].as_str().unwrap().contains("content filter"), "{told}");
+    }
+}
