@@ -64,32 +64,6 @@ pub enum ApiVersion {
     Dated(String),
 }
 
-/// First dated version that takes `stream_options.include_usage`; GA versions from 2024-10-21 on have it.
-const FIRST_WITH_STREAM_USAGE: &str = "2024-09-01";
-
-impl ApiVersion {
-    /// Whether `stream_options: {"include_usage": true}` is understood; older versions answer 400.
-    pub fn takes_stream_options(&self) -> bool {
-        match self {
-            Self::V1 => true,
-            Self::Dated(version) => version.as_str() >= FIRST_WITH_STREAM_USAGE,
-        }
-    }
-}
-
-/// First dated version with the Responses API; every later one is a preview too.
-const FIRST_WITH_RESPONSES: &str = "2025-03-01-preview";
-
-impl ApiVersion {
-    /// Whether its family has the Responses API; what is older answers 404.
-    pub fn has_responses(&self) -> bool {
-        match self {
-            Self::V1 => true,
-            Self::Dated(version) => version.as_str() >= FIRST_WITH_RESPONSES,
-        }
-    }
-}
-
 impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -128,9 +102,7 @@ mod tests {
     #[test]
     fn versions_are_v1_or_dates() {
         assert_eq!("v1".parse(), Ok(ApiVersion::V1));
-        assert!("2024-10-21".parse::<ApiVersion>().is_ok_and(|version| version.takes_stream_options()));
-        assert!("2024-09-01-preview".parse::<ApiVersion>().is_ok_and(|version| version.takes_stream_options()));
-        assert!("2024-06-01".parse::<ApiVersion>().is_ok_and(|version| !version.takes_stream_options()));
+        assert!("2024-09-01-preview".parse::<ApiVersion>().is_ok());
         for wrong in ["", "v2", "2024", "2024-1-01", "2024-10-21-beta", "2024/10/21", "２０２４-10-21"] {
             assert_eq!(wrong.parse::<ApiVersion>(), Err(InvalidApiVersion), "{wrong}");
         }

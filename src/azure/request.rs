@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::capabilities::Feature;
 use super::endpoint::{ApiVersion, Kind};
 use crate::domain::demand::Operation;
 
@@ -41,7 +42,7 @@ pub fn path(
 fn responses_path(kind: Kind, version: &ApiVersion, below: &str) -> String {
     match (kind, version) {
         (Kind::OpenAi, _) => format!("/responses{below}"),
-        (Kind::Azure, ApiVersion::Dated(dated)) if version.has_responses() => {
+        (Kind::Azure, ApiVersion::Dated(dated)) if version.has(Feature::Responses) => {
             format!("/openai/responses{below}?api-version={dated}")
         }
         (Kind::Azure, ApiVersion::V1 | ApiVersion::Dated(_)) => format!("/openai/v1/responses{below}"),
@@ -125,7 +126,6 @@ mod tests {
         assert_eq!(ask(Kind::Azure, &old, Some(&preview)), "/openai/responses?api-version=2025-04-01-preview");
         assert_eq!(ask(Kind::Azure, &preview, Some(&old)), "/openai/v1/responses");
         assert_eq!(ask(Kind::OpenAi, &ApiVersion::V1, None), "/responses");
-        assert!(!dated("2025-01-01-preview").has_responses() && dated("2025-03-01-preview").has_responses());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use actix::Recipient;
 
 use super::credential::Credential;
 use super::gauges::Gauges;
+use super::quirks::Quirks;
 use super::quota::SharedQuota;
 use super::resource::{Paced, Settled};
 use super::tally::Tally;
@@ -53,6 +54,8 @@ pub struct Deployment {
     pub cooldown: Duration,
     pub gauges: Gauges,
     pub quota: SharedQuota,
+    /// What it does not take after all.
+    pub quirks: Quirks,
     /// For operators' eyes.
     pub tally: Tally,
     /// What it is compared with its peers by.
@@ -103,6 +106,7 @@ impl Deployment {
                     cooldown,
                     gauges: Gauges::default(),
                     quota: SharedQuota::new(Start { rpm: spec.rpm, tpm: spec.tpm }),
+                    quirks: Quirks::default(),
                     tally: Tally::default(),
                     vitals: SharedVitals::default(),
                     owner: owner.clone(),

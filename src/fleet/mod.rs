@@ -21,6 +21,7 @@ pub mod gauges;
 pub mod heat;
 pub mod lease;
 pub mod pool;
+pub mod quirks;
 pub mod quota;
 pub mod resource;
 pub mod routes;

@@ -28,6 +28,7 @@ use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::{Caller, Estimate, Limited};
 use crate::openai::objects::references;
 use crate::openai::request::{self, Peek};
+use crate::openai::shape::Shape;
 use crate::openai::tokens;
 use crate::proxy::attempt::Order;
 use crate::proxy::books::{Books, Opening};
@@ -103,8 +104,13 @@ pub async fn serve(
     kill_points::reached(Point::IntentFiled);
     let metrics = house.metrics.clone();
     let routing = table.settings.routing.clone();
+    let shape = match target.dialect {
+        Dialect::OpenAi => Shape::OpenAi { model: model_text(&target, &peek, &body) },
+        Dialect::AzureDated | Dialect::AzureV1 => Shape::Azure,
+    };
     let order = Box::new(Order {
         operation: target.operation,
+        shape,
         body,
         peek,
         accept: request.headers().get(ACCEPT).cloned(),
@@ -125,6 +131,14 @@ pub async fn serve(
     };
     let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
     Ok(respond(served, table.settings.server.expose_route))
+}
+
+/// The model as the client named it, in JSON.
+fn model_text(target: &Target, peek: &Peek, body: &Bytes) -> Bytes {
+    match &target.named {
+        Some(named) => serde_json::Value::from(named.as_str()).to_string().into(),
+        None => peek.model_text(body),
+    }
 }
 
 /// A long body is scanned elsewhere: other requests of this thread do not wait for it.

@@ -8,20 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::ACCEPT;
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 
 use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
-use super::routes::{Kept, Part};
+use super::routes::{Dialect, Kept, Part};
 use super::state::Worker;
 use super::{auth, body, inference};
 use crate::domain::demand::{Demand, Operation};
 use crate::domain::ids::{ModelName, ResourceName};
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::Caller;
+use crate::openai::envelope;
 use crate::openai::request::State;
+use crate::openai::responses::read_whole;
+use crate::openai::shape::{HideUsage, Shape, Shaper};
 use crate::proxy::exchange::{Body, Unserved};
 use crate::proxy::headers;
 use crate::proxy::kept::{self, Errand, Fetched};
@@ -170,10 +174,22 @@ async fn answer(
         response.insert_header(("x-gateway-route", format!("{}/{}", deployment.resource, deployment.name)));
     }
     let response = match body {
+        Body::Whole(bytes) if *dialect == Dialect::OpenAi && status >= 400 => {
+            response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+            response.body(envelope::normalised(&bytes, status).unwrap_or(bytes))
+        }
+        Body::Whole(bytes) if *dialect == Dialect::OpenAi => response.body(renamed(bytes, &pin.model)),
         Body::Whole(bytes) => response.body(bytes),
         Body::Stream(reader) => response.body(reader),
     };
     Ok((deployment.model.clone(), response))
+}
+
+/// A response names its model as the settings do: by which of its names it was asked for is not kept.
+fn renamed(body: Bytes, model: &ModelName) -> Bytes {
+    let model_at = read_whole(&body).and_then(|response| response.model);
+    let model = serde_json::Value::from(model.as_str()).to_string().into();
+    Shaper { shape: Shape::OpenAi { model }, hide: HideUsage::No }.whole(body, model_at)
 }
 
 /// The caller's own pins of these ids, in their order.

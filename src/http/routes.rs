@@ -210,6 +210,8 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
     match rest.split_once('/') {
         None if rest == "models" => Route::Models,
         None if rest == "realtime" => Route::Realtime(dialect),
+        None if rest == "moderations" => Route::Unknown(MODERATIONS),
+        Some(("engines", below)) => engine(below, dialect),
         Some(("realtime", _)) => Route::Unknown(REALTIME),
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
@@ -230,6 +232,16 @@ const UNKNOWN: &str = "GET /v1/models answers if the base URL is right; the READ
 const MODERATIONS: &str = "Azure OpenAI has no moderations: its content filter judges every prompt and answer. Ask Azure AI Content Safety, or OpenAI.";
 const REALTIME: &str = "Realtime is served over WebSocket, at …/realtime; its calls over WebRTC and SIP are not.";
 const KEPT: &str = "Of a response, this version serves GET and DELETE, POST …/cancel and GET …/input_items.";
+
+const MODERATIONS: &str = "Azure has no moderations: its content filter reads every request, and a refusal says what it \
+                           found. Send moderations to OpenAI itself, or leave them out.";
+const ENGINES: &str = "Below engines/{model} are chat/completions, completions and embeddings.";
+
+/// The paths of OpenAI's first years, which name their model as Azure's dated family names a deployment.
+fn engine(below: &str, dialect: Dialect) -> Route {
+    let found = below.split_once('/').and_then(|(model, operation)| infers(operation, Some(decoded(model)), dialect));
+    found.unwrap_or(Route::Unknown(ENGINES))
+}
 
 /// `{id}`, or a part below it. `compact` stands where an id would.
 fn kept_at(path: &str, dialect: Dialect) -> Option<Route> {
@@ -298,6 +310,8 @@ mod tests {
             find("/openai/deployments/d/completions"),
             inference(Operation::Completions, Some("d"), Dialect::AzureDated)
         );
+        let engine = inference(Operation::Embeddings, Some("a b"), Dialect::OpenAi);
+        assert_eq!(find("/v1/engines/a%20b/embeddings"), engine);
         assert_eq!(find("/v1/models"), Route::Models);
         assert_eq!(find("/v1/me"), Route::Account(Account::Me));
         for path in ["/dashboard/billing/usage", "/v1/dashboard/billing/usage", "//v1//dashboard/billing/usage"] {
@@ -358,6 +372,8 @@ mod tests {
         assert_eq!(find("/v1/engines/text-embedding-3-small/embeddings"), engine);
         assert!(matches!(find("/v1/threads/../messages"), Route::Unknown(_)));
         assert!(matches!(find("/v1x"), Route::Unknown(_)));
+        assert!(matches!(find("/v1/moderations"), Route::Unknown(tip) if tip.contains("content filter")));
+        assert!(matches!(find("/v1/engines/a/search"), Route::Unknown(tip) if tip.contains("embeddings")));
         for path in ["/v1/responses/", "/v1/responses/compact", "/v1/responses/resp_1/output", "/v1/responses/a/"] {
             assert!(matches!(find(path), Route::Unknown(_)), "{path}");
         }

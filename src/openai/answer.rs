@@ -41,13 +41,31 @@ pub struct StreamWatch {
     uncounted: usize,
     /// Of the event that was read last.
     null_usage: Option<Range<usize>>,
+    pub(super) seen: Seen,
+}
+
+/// Where the members of an event stand that a client may have to be given otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) model: Option<Range<usize>>,
+    choices: Option<Range<usize>>,
+}
+
+impl Seen {
+    /// In the event, whose data begins at `start`; nowhere when the data is in several lines.
+    fn at(self, start: Option<usize>) -> Self {
+        let moved = |span: Option<Range<usize>>| Some(start? + span.as_ref()?.start..start? + span.as_ref()?.end);
+        Self { model: moved(self.model), choices: moved(self.choices) }
+    }
 }
 
 /// Which API a stream belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Speaks {
     #[default]
-    Completions,
+    Chat,
+    /// The legacy completions, whose choices have no deltas.
+    Text,
     Responses,
 }
 
@@ -60,17 +78,17 @@ const TEXT_MEMBERS: [&[u8]; 4] = [b"content", b"arguments", b"text", b"refusal"]
 impl StreamWatch {
     pub fn of(operation: Operation) -> Self {
         let speaks = match operation {
-            Operation::ChatCompletions
-            | Operation::Completions
+            Operation::ChatCompletions => Speaks::Chat,
+            Operation::Completions
             | Operation::Embeddings
-            | Operation::Transcriptions
-            | Operation::Translations
             | Operation::ImageEdits
             | Operation::Speech
             | Operation::ImageGenerations
             | Operation::Object(_)
             | Operation::Realtime
-            | Operation::RealtimeResponse => Speaks::Completions,
+            | Operation::RealtimeResponse
+            | Operation::Transcriptions
+            | Operation::Translations => Speaks::Text,
             Operation::Responses => Speaks::Responses,
         };
         Self { speaks, ..Self::default() }
@@ -78,20 +96,22 @@ impl StreamWatch {
 
     /// Reads one event.
     pub fn read(&mut self, event: &[u8]) -> Event {
-        self.null_usage = None;
+        (self.null_usage, self.seen) = (None, Seen::default());
         let (at, data) = match sse::data(event) {
             None => return Event::Other,
             Some(Data::Line(span)) => (Some(span.start), Cow::Borrowed(&event[span])),
             Some(Data::Joined(text)) => (None, Cow::Owned(text)),
         };
         if self.speaks == Speaks::Responses {
-            return responses::read_event(self, &data);
+            let event = responses::read_event(self, &data);
+            self.seen = std::mem::take(&mut self.seen).at(at);
+            return event;
         }
         if data.trim_ascii() == b"[DONE]" {
             return Event::Done;
         }
         let (mut failed, mut has_choices, mut usage_at) = (None, false, None);
-        let mut null_usage = NullUsage::default();
+        let (mut null_usage, mut seen) = (NullUsage::default(), Seen::default());
         let scanned = json::each_telling(
             &data,
             |member| {
@@ -99,7 +119,11 @@ impl StreamWatch {
                 null_usage.pass(&member, key == b"usage" && value == b"null");
                 match key {
                     b"error" if value != b"null" => failed = Some(member.value),
-                    b"choices" => has_choices = json::skip_space(value, 1) + 1 < value.len(),
+                    b"choices" => {
+                        has_choices = json::skip_space(value, 1) + 1 < value.len();
+                        seen.choices = Some(member.value);
+                    }
+                    b"model" => seen.model = Some(member.value),
                     b"usage" if value.starts_with(b"{") => usage_at = Some(member.value),
                     _ => {}
                 }
@@ -116,6 +140,7 @@ impl StreamWatch {
         if let Some(error) = failed {
             return self.gave_up(&data, &error);
         }
+        self.seen = seen.at(at);
         self.null_usage = at.and_then(|at| null_usage.span.map(|span| at + span.start..at + span.end));
         let event_usage = usage_at.and_then(|value| usage::read(&data, &value));
         // Usage may come more than once; the last report stands.
@@ -144,6 +169,21 @@ impl StreamWatch {
     /// only because the gateway asked for usage.
     pub fn null_usage(&self) -> Option<Range<usize>> {
         self.null_usage.clone()
+    }
+
+    /// Where in the event that was read last the name of the model stands.
+    pub fn model(&self) -> Option<Range<usize>> {
+        self.seen.model.clone()
+    }
+
+    /// Where its choices stand, if it has a list of them, however short.
+    pub fn choices(&self) -> Option<Range<usize>> {
+        self.seen.choices.clone()
+    }
+
+    /// Whether choices are to have deltas.
+    pub fn is_chat(&self) -> bool {
+        self.speaks == Speaks::Chat
     }
 
     /// What a response has told so far of what it leaves behind.
@@ -208,26 +248,27 @@ impl NullUsage {
 }
 
 /// A whole answer that was not streamed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whole {
-    /// A JSON object without a top-level error, and its usage where it reports one.
-    Answer(Option<Usage>),
+    /// A JSON object without a top-level error; its usage where it reports one, and where it names its model.
+    Answer { usage: Option<Usage>, model: Option<Range<usize>> },
     /// Empty, cut, not JSON, or an error under status 200.
     Nonsense,
 }
 
 /// Reads a whole answer.
 pub fn read_whole(body: &[u8]) -> Whole {
-    let (mut failed, mut usage) = (false, None);
+    let (mut failed, mut usage, mut model) = (false, None, None);
     let scanned = json::each(body, |member| match &body[member.key] {
         b"error" => failed |= &body[member.value] != b"null",
         b"usage" => usage = Some(member.value),
+        b"model" => model = Some(member.value),
         _ => {}
     });
     if failed || scanned.is_err() {
         return Whole::Nonsense;
     }
-    Whole::Answer(usage.and_then(|span| usage::read(body, &span)))
+    Whole::Answer { usage: usage.and_then(|span| usage::read(body, &span)), model }
 }
 
 /// Where the last `usage` object stands in the tail of an answer too large to be read whole.
@@ -317,11 +358,10 @@ mod tests {
 
     #[test]
     fn whole_answers() {
-        assert_eq!(
-            read_whole(b"{\"usage\":{\"prompt_tokens\":1}}"),
-            Whole::Answer(Some(Usage { input_tokens: 1, ..Usage::default() }))
-        );
-        assert_eq!(read_whole(b"{\"id\":1}\n"), Whole::Answer(None));
+        let usage = Some(Usage { input_tokens: 1, ..Usage::default() });
+        let answer = read_whole(b"{\"usage\":{\"prompt_tokens\":1},\"model\":\"m\"}");
+        assert_eq!(answer, Whole::Answer { usage, model: Some(37..40) });
+        assert_eq!(read_whole(b"{\"id\":1}\n"), Whole::Answer { usage: None, model: None });
         for nonsense in [&b""[..], b"<html>", b"{\"a\":", b"{\"error\":{\"code\":\"x\"}}", b"[]"] {
             assert_eq!(read_whole(nonsense), Whole::Nonsense);
         }

@@ -4,6 +4,8 @@
 
 pub mod answer;
 pub mod bound;
+pub mod edits;
+pub mod envelope;
 pub mod error;
 pub mod json;
 pub mod kept;
@@ -14,6 +16,7 @@ pub mod probe;
 pub mod realtime;
 pub mod request;
 pub mod responses;
+pub mod shape;
 pub mod sse;
 pub mod tokens;
 pub mod usage;

@@ -58,6 +58,19 @@ struct Spans {
     include_usage: Option<Range<usize>>,
     stream_options_is_object: bool,
     stream_options_is_empty: bool,
+    /// Only where no `max_tokens` stands beside it.
+    max_completion_tokens: Option<Range<usize>>,
+}
+
+impl Peek {
+    /// The model as the client wrote it, with its quotes.
+    pub fn model_text(&self, body: &Bytes) -> Bytes {
+        self.spans.model.clone().map_or_else(Bytes::new, |span| body.slice(span))
+    }
+
+    pub fn has_max_completion_tokens(&self) -> bool {
+        self.spans.max_completion_tokens.is_some()
+    }
 }
 
 /// Why a body is refused before anything is sent upstream.
@@ -130,6 +143,7 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     if let Some(value) = stream_options {
         peek_stream_options(body, value, &mut peek)?;
     }
+    peek.spans.max_completion_tokens = max_completion_tokens.clone().filter(|_| max_tokens.is_none());
     let integer = |span: Range<usize>| json::integer_at(body, &span);
     peek.max_tokens = max_completion_tokens.and_then(integer).or(max_tokens.and_then(integer)).map(clamp);
     let count = |span: Option<Range<usize>>| span.and_then(integer).map_or(1, clamp).max(1);
@@ -262,6 +276,15 @@ pub struct Changes<'a> {
     /// The v1 family routes by the body's `model`: it must be the deployment's name.
     pub model: Option<&'a str>,
     pub stream_options: StreamOptions,
+    pub cap: Cap,
+}
+
+/// What the cap of the output is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    AsAsked,
+    /// `max_tokens`, for those who do not know `max_completion_tokens`.
+    MaxTokens,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,6 +325,11 @@ pub fn rewrite(body: &Bytes, peek: &Peek, changes: Changes<'_>) -> SmallVec<[Byt
         StreamOptions::Remove => edits.extend(spans.stream_options.clone().map(|options| (options, "null".to_owned()))),
         StreamOptions::IncludeUsage | StreamOptions::Keep => {}
     }
+    if let (Cap::MaxTokens, Some(key)) =
+        (changes.cap, spans.max_completion_tokens.as_ref().and_then(|value| key_of(body, value)))
+    {
+        edits.push((key, "\"max_tokens\"".to_owned()));
+    }
     if !inserts.is_empty() {
         let comma = if spans.empty { "" } else { "," };
         edits.push((spans.start..spans.start, inserts.join(",") + comma));
@@ -309,7 +337,7 @@ pub fn rewrite(body: &Bytes, peek: &Peek, changes: Changes<'_>) -> SmallVec<[Byt
     if edits.is_empty() {
         return smallvec![body.clone()];
     }
-    edits.sort_by_key(|(span, _)| span.start);
+    edits.sort_by_key(|(span, _)| (span.start, span.end));
     let mut pieces = SmallVec::new();
     let mut from = 0;
     for (span, text) in edits {
@@ -319,6 +347,14 @@ pub fn rewrite(body: &Bytes, peek: &Peek, changes: Changes<'_>) -> SmallVec<[Byt
     }
     pieces.push(body.slice(from..));
     pieces
+}
+
+/// Where the key of a member stands, with its quotes, whose value stands at `value`. An escaped quote is part of no key that
+/// is looked for.
+fn key_of(body: &[u8], value: &Range<usize>) -> Option<Range<usize>> {
+    let before = body.get(..value.start)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    let start = memchr::memrchr(b'"', before.strip_suffix(b"\"")?)?;
+    Some(start..before.len())
 }
 
 fn is_null(body: &[u8], span: &Range<usize>) -> bool {

@@ -79,6 +79,7 @@ pub(super) fn read_event(watch: &mut StreamWatch, data: &[u8]) -> Event {
 /// Takes id and usage from the `response` that an event carries; gives where its error stands.
 fn note(watch: &mut StreamWatch, data: &[u8], response: Option<&Range<usize>>) -> Option<Range<usize>> {
     let found = Found::at(data, &json::members_at(data, response?));
+    watch.seen.model = found.model;
     if watch.response.made.id.is_none() {
         watch.response.made.id = found.id;
     }
@@ -92,12 +93,14 @@ pub struct Whole {
     pub made: Made,
     pub usage: Option<Usage>,
     pub failure: Option<Failure>,
+    /// Where its name stands.
+    pub model: Option<Range<usize>>,
 }
 
 /// Reads a whole answer; `None` when it is no response.
 pub fn read_whole(body: &[u8]) -> Option<Whole> {
     let members = json::members(body).ok()?;
-    let Found { id, usage, error, failed } = Found::at(body, &members);
+    let Found { id, usage, error, failed, model } = Found::at(body, &members);
     // An error alone is no response.
     let mut made = Made { id: Some(id?), ..Made::default() };
     let output = members.iter().find(|member| &body[member.key.clone()] == b"output");
@@ -107,7 +110,7 @@ pub fn read_whole(body: &[u8]) -> Option<Whole> {
         Some(error) => Some(whose(body, &error)),
         None => failed.then_some(Failure::Unsaid),
     };
-    Some(Whole { made, usage, failure })
+    Some(Whole { made, usage, failure, model })
 }
 
 /// The `error` of a failed response, whole or in an event: what limits and causes are read from. The rest of it repeats
@@ -130,6 +133,7 @@ struct Found {
     usage: Option<Usage>,
     error: Option<Range<usize>>,
     failed: bool,
+    model: Option<Range<usize>>,
 }
 
 impl Found {
@@ -141,6 +145,7 @@ impl Found {
                 b"id" => found.id = json::string_at(text, &member.value).map(|id| id.into_owned()),
                 b"usage" if value.starts_with(b"{") => found.usage = usage::read(text, &member.value),
                 b"error" if value != b"null" => found.error = Some(member.value.clone()),
+                b"model" => found.model = Some(member.value.clone()),
                 b"status" => found.failed = value == br#""failed""#,
                 _ => {}
             }
@@ -246,9 +251,10 @@ mod tests {
         let body =
             br#"{"id":"resp_1","status":"completed","error":null,"output":[{"id":"rs_1","summary":[]},{"id":"msg_1"}],
             "usage":{"input_tokens":1,"output_tokens":2}}"#;
-        assert_eq!(read_whole(body), Some(Whole { made: made(&["rs_1", "msg_1"]), usage, failure: None }));
+        let whole = |made, usage, failure| Some(Whole { made, usage, failure, model: None });
+        assert_eq!(read_whole(body), whole(made(&["rs_1", "msg_1"]), usage, None));
         let failed = br#"{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"m"}}"#;
-        assert_eq!(read_whole(failed), Some(Whole { made: made(&[]), usage: None, failure: Some(Failure::Upstream) }));
+        assert_eq!(read_whole(failed), whole(made(&[]), None, Some(Failure::Upstream)));
         assert_eq!(error_in(failed), Some(&br#"{"code":"server_error","message":"m"}"#[..]));
         for nonsense in [&b""[..], b"<html>", b"{\"id\":", b"{\"error\":{\"code\":\"x\"}}", b"[]"] {
             assert_eq!(read_whole(nonsense), None);

@@ -6,26 +6,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
-use super::{headers, in_band};
+use super::{headers, in_band, prepare};
 use crate::azure::endpoint::ApiVersion;
 use crate::azure::headers::Figures;
 use crate::azure::reply::{self, Missing, Verdict};
-use crate::azure::{headers as azure_headers, request as azure_request, throttle};
+use crate::azure::{headers as azure_headers, throttle};
 use crate::domain::demand::Operation;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
-use crate::fleet::credential::{Authorization, Credential};
+use crate::fleet::credential::Credential;
 use crate::fleet::deployment::Deployment;
 use crate::openai::answer::{self, Event, StreamWatch, Whole};
 use crate::openai::kept::Made;
-use crate::openai::request::{self, Changes, Peek, StreamOptions};
+use crate::openai::request::Peek;
 use crate::openai::responses::{self, Failure as Failed};
+use crate::openai::shape::{Shape, Shaper};
 use crate::openai::sse::Splitter;
 use crate::settings::model::Routing;
 use crate::tripwire::kill_points::{self, Point};
@@ -50,6 +50,8 @@ pub struct Order {
     pub request_id: HeaderValue,
     /// The api-version of a client that speaks Azure's dialect.
     pub asked_version: Option<ApiVersion>,
+    /// Whose shapes the client expects.
+    pub shape: Shape,
     pub first_byte_timeout: Duration,
 }
 
@@ -79,18 +81,11 @@ pub struct EventStream {
     pub body: UpstreamBody,
     pub splitter: Splitter,
     pub watch: StreamWatch,
-    pub hide: HideUsage,
+    pub shaper: Shaper,
     /// What is to be sent already.
     pub head: BytesMut,
     /// Whether `[DONE]` is the last of it.
     pub done: bool,
-}
-
-/// Whether the usage that was asked for is the gateway's own business.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HideUsage {
-    Yes,
-    No,
 }
 
 /// An attempt that gave nothing to send.
@@ -106,9 +101,25 @@ pub struct Failure {
     pub detail: String,
 }
 
-/// Sends the request to `deployment` and waits until its answer may go to the client, or has failed. A token that is
-/// refused is replaced once.
+/// Sends the request to `deployment` and waits until its answer may go to the client, or has failed. What the deployment
+/// refuses although its version should take it is left out then.
 pub async fn run(
+    client: &UpstreamClient,
+    order: &Order,
+    deployment: &Arc<Deployment>,
+    routing: &Routing,
+) -> Result<Answer, Failure> {
+    loop {
+        let ended = ask(client, order, deployment, routing).await;
+        match ended {
+            Ok(answer) if prepare::step_down(order, deployment, &answer) => {}
+            Ok(_) | Err(_) => return ended,
+        }
+    }
+}
+
+/// Asks once; a token that is refused is replaced once.
+async fn ask(
     client: &UpstreamClient,
     order: &Order,
     deployment: &Arc<Deployment>,
@@ -123,11 +134,11 @@ pub async fn run(
         // It ran out between the choice and now.
         Credential::Entra(_) => Failure::before_sending(Outcome::Abandoned, "there is no access token that lasts"),
     })?;
-    let ended = send(client, order, prepare(order, deployment, routing, &authorization)).await;
+    let ended = send(client, order, prepare::prepare(order, deployment, routing, &authorization)).await;
     match ended {
         Err(Failure { status: Some(401), .. }) if authorization.is_renewed(RENEWAL_PATIENCE).await => {
             let Some(renewed) = authorize() else { return ended };
-            send(client, order, prepare(order, deployment, routing, &renewed)).await
+            send(client, order, prepare::prepare(order, deployment, routing, &renewed)).await
         }
         Ok(_) | Err(_) => ended,
     }
@@ -136,7 +147,7 @@ pub async fn run(
 async fn send(
     client: &UpstreamClient,
     order: &Order,
-    (request, hide): (UpstreamRequest, HideUsage),
+    (request, shaper): (UpstreamRequest, Shaper),
 ) -> Result<Answer, Failure> {
     let patience = request.head_timeout;
     let began = time::now();
@@ -145,7 +156,7 @@ async fn send(
     kill_points::reached(Point::HeadReceived);
     // The head was waited for by the client; a body that came with it costs no second timer.
     let rest = patience.saturating_sub(time::now().since(began));
-    match tokio::time::timeout(rest, judge(response, order.operation, hide)).await {
+    match tokio::time::timeout(rest, judge(response, order.operation, shaper)).await {
         Ok(judged) => judged,
         Err(_) if order.peek.stream => {
             Err(Failure::sent(Outcome::Faulted(Fault::FirstByteTimeout), "no content within first_byte_timeout"))
@@ -154,43 +165,8 @@ async fn send(
     }
 }
 
-fn prepare(
-    order: &Order,
-    deployment: &Deployment,
-    routing: &Routing,
-    authorization: &Authorization,
-) -> (UpstreamRequest, HideUsage) {
-    let asked = order.asked_version.as_ref();
-    let version = azure_request::effective(&deployment.api_version, asked);
-    let wants_usage = order.peek.stream && order.operation != Operation::Responses;
-    let stream_options = match (wants_usage, version.takes_stream_options()) {
-        (true, true) => StreamOptions::IncludeUsage,
-        (true, false) => StreamOptions::Remove,
-        (false, _) => StreamOptions::Keep,
-    };
-    let hide = match stream_options {
-        StreamOptions::IncludeUsage if !order.peek.include_usage => HideUsage::Yes,
-        StreamOptions::IncludeUsage | StreamOptions::Remove | StreamOptions::Keep => HideUsage::No,
-    };
-    let model = match (order.operation, version) {
-        (Operation::Responses, _) | (_, ApiVersion::V1) => Some(deployment.name.as_str()),
-        (_, ApiVersion::Dated(_)) => None,
-    };
-    let request = UpstreamRequest {
-        endpoint: deployment.endpoint.clone(),
-        method: Method::POST,
-        path_and_query: azure_request::path(deployment.kind, version, asked, deployment.name.as_str(), order.operation),
-        headers: headers::to_upstream(order.accept.as_ref(), &order.request_id, deployment, authorization),
-        body: request::rewrite(&order.body, &order.peek, Changes { model, stream_options }),
-        connect_timeout: routing.connect_timeout,
-        head_timeout: if order.peek.stream { order.first_byte_timeout } else { routing.response_timeout },
-        idle_timeout: routing.stream_idle_timeout,
-    };
-    (request, hide)
-}
-
 /// Reads an answer up to the point where it may go to the client.
-async fn judge(mut response: UpstreamResponse, operation: Operation, hide: HideUsage) -> Result<Answer, Failure> {
+async fn judge(mut response: UpstreamResponse, operation: Operation, shaper: Shaper) -> Result<Answer, Failure> {
     let status = response.status.as_u16();
     let upstream_id = headers::upstream_id(&response.headers).map(str::to_owned);
     let figures = azure_headers::figures(|name| headers::text(&response.headers, name));
@@ -226,9 +202,9 @@ async fn judge(mut response: UpstreamResponse, operation: Operation, hide: HideU
     let is_stream = headers::text(&response.headers, header::CONTENT_TYPE.as_str())
         .is_some_and(|kind| kind.starts_with("text/event-stream"));
     let rest = if judged == Verdict::Answer && is_stream {
-        open_stream(response.body, &response.headers, operation, hide).await
+        open_stream(response.body, &response.headers, operation, shaper).await
     } else {
-        read_whole(response.body, &response.headers, operation, judged).await
+        read_whole(response.body, &response.headers, operation, judged, &shaper).await
     };
     match rest {
         Ok(rest) => {
@@ -247,7 +223,7 @@ async fn open_stream(
     mut body: UpstreamBody,
     head_says: &HeaderMap,
     operation: Operation,
-    hide: HideUsage,
+    shaper: Shaper,
 ) -> Result<Rest, Broken> {
     let (mut splitter, mut watch) = (Splitter::default(), StreamWatch::of(operation));
     let mut head = BytesMut::new();
@@ -257,7 +233,7 @@ async fn open_stream(
             let rest = splitter.finish();
             if matches!(watch.read(&rest), Event::Done | Event::Failed(Failed::Client)) {
                 head.extend_from_slice(&rest);
-                return Ok(Rest::Events(Box::new(EventStream { body, splitter, watch, hide, head, done: true })));
+                return Ok(Rest::Events(Box::new(EventStream { body, splitter, watch, shaper, head, done: true })));
             }
             return Err((Outcome::Faulted(Fault::Truncated), "the stream ended before its first content".into()));
         };
@@ -267,34 +243,28 @@ async fn open_stream(
         let (mut begun, mut done) = (false, false);
         for span in spans {
             let event = &bytes[span];
-            match watch.read(event) {
+            let read = watch.read(event);
+            match &read {
                 Event::Error => {
                     return Err((in_band::error(event, head_says), "an error event before the first content".into()));
                 }
                 Event::Failed(failure) if !begun => match failure {
                     Failed::Client => (begun, done) = (true, true),
-                    Failed::Limited | Failed::Upstream => return Err(in_band::failed(event, failure, head_says)),
+                    Failed::Limited | Failed::Upstream => return Err(in_band::failed(event, *failure, head_says)),
                     // An error event may follow that says more.
                     Failed::Unsaid => {}
                 },
                 Event::Done | Event::Failed(_) => (begun, done) = (true, true),
                 Event::Content => begun = true,
-                Event::Usage(_) if hide == HideUsage::Yes => continue,
                 Event::Usage(_) | Event::Other => {}
             }
-            match watch.null_usage().filter(|_| hide == HideUsage::Yes) {
-                Some(cut) => {
-                    head.extend_from_slice(&event[..cut.start]);
-                    head.extend_from_slice(&event[cut.end..]);
-                }
-                None => head.extend_from_slice(event),
-            }
+            shaper.edits(event, &read, &watch).write(event, &mut head);
             if done {
                 break;
             }
         }
         if begun {
-            return Ok(Rest::Events(Box::new(EventStream { body, splitter, watch, hide, head, done })));
+            return Ok(Rest::Events(Box::new(EventStream { body, splitter, watch, shaper, head, done })));
         }
         if head.len() > WHOLE_LIMIT {
             return Err((Outcome::Faulted(Fault::InvalidResponse), "4 MiB of stream without content".into()));
@@ -307,6 +277,7 @@ async fn read_whole(
     head_says: &HeaderMap,
     operation: Operation,
     judged: Verdict,
+    shaper: &Shaper,
 ) -> Result<Rest, Broken> {
     let mut first = Bytes::new();
     let mut gathered = BytesMut::new();
@@ -331,14 +302,16 @@ async fn read_whole(
     }
     let nonsense = || (Outcome::Faulted(Fault::InvalidResponse), "status 200 without an answer in it".to_owned());
     if operation == Operation::Responses {
-        let responses::Whole { made, usage, failure } = responses::read_whole(&whole).ok_or_else(nonsense)?;
+        let responses::Whole { made, usage, failure, model } = responses::read_whole(&whole).ok_or_else(nonsense)?;
         return match failure {
-            None | Some(Failed::Client) => Ok(Rest::Whole { body: whole, usage, made }),
+            None | Some(Failed::Client) => Ok(Rest::Whole { body: shaper.whole(whole, model), usage, made }),
             Some(failure) => Err(in_band::failed(&whole, failure, head_says)),
         };
     }
     match answer::read_whole(&whole) {
-        Whole::Answer(usage) => Ok(Rest::Whole { body: whole, usage, made: Made::default() }),
+        Whole::Answer { usage, model } => {
+            Ok(Rest::Whole { body: shaper.whole(whole, model), usage, made: Made::default() })
+        }
         Whole::Nonsense => Err(nonsense()),
     }
 }

@@ -33,7 +33,7 @@ use crate::fleet::credential::Authorization;
 use crate::fleet::deployment::{Deployment, DeploymentId};
 use crate::fleet::lease::Lease;
 use crate::openai::objects::{Action, Place, answers};
-use crate::openai::request::{self, Changes, Peek, StreamOptions};
+use crate::openai::request::{self, Cap, Changes, Peek, StreamOptions};
 use crate::router::{Acquire, Refusal, RouterHandle, SOON, Turn, Wait};
 use crate::settings::model::Routing;
 use crate::storage::ledger::RequestState;
@@ -189,7 +189,8 @@ impl Errand {
         }
         let body = match &self.cargo {
             Cargo::Json { body, peek } => {
-                let changes = Changes { model: self.model(deployment), stream_options: StreamOptions::Keep };
+                let changes =
+                    Changes { model: self.model(deployment), stream_options: StreamOptions::Keep, cap: Cap::AsAsked };
                 request::rewrite(body, peek, changes)
             }
             Cargo::Nothing | Cargo::Form(_) => SmallVec::new(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -283,7 +283,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
     books.first_byte(answer.first_byte_at);
     let deployment = lease.deployment().clone();
     let (timing, attempts) = (books.timing(), books.attempts());
-    let Answer { status, headers, figures: _, upstream_id, first_byte_at, rest } = answer;
+    let Answer { status, mut headers, figures: _, upstream_id, first_byte_at, rest } = answer;
     let ttfb = first_byte_at.since(lease.began());
     let body = match rest {
         Rest::Whole { body, usage, made } => {
@@ -301,9 +301,13 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
             lease.settle(outcome, Some(Speed::Whole { took: ttfb, output_tokens: usage.output_tokens }));
             books.pin(&made, &order.peek.state, &deployment);
+            let refusal = (status >= 400).then(|| order.shape.refusal(&body, status)).flatten();
             books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
             kill_points::reached(Point::SettlementConfirmed);
-            Body::Whole(body)
+            if refusal.is_some() {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+            Body::Whole(refusal.unwrap_or(body))
         }
         Rest::Events(stream) => {
             // Before the first byte: with it the client learns the id.

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::StreamExt;
 
-use super::attempt::{EventStream, HideUsage, Order, outcome_of};
+use super::attempt::{EventStream, Order, outcome_of};
 use super::books::{AttemptEnd, Books, CLIENT_CLOSED_REQUEST, End};
 use super::estimate;
 use super::pace::Pace;
@@ -27,6 +27,7 @@ use crate::fleet::lease::Lease;
 use crate::openai::answer::{self, Event, StreamWatch};
 use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::responses::Failure;
+use crate::openai::shape::Shaper;
 use crate::openai::tokens;
 use crate::storage::ledger::RequestState;
 use crate::tripwire::kill_points::{self, Point};
@@ -70,7 +71,7 @@ pub fn large(start: Start, head: Bytes, body: UpstreamBody) -> Reader {
 }
 
 async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
-    let EventStream { mut body, mut splitter, mut watch, hide, head, done } = stream;
+    let EventStream { mut body, mut splitter, mut watch, shaper, head, done } = stream;
     let mut recorded = time::now();
     let mut pace = Pace::begin(&watch);
     let ending = if done {
@@ -98,7 +99,7 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
             let Ok((bytes, spans)) = splitter.push(chunk) else {
                 break Ending::Broken(Outcome::Faulted(Fault::InvalidResponse));
             };
-            let (sent, ended) = sift(&bytes, &spans, &mut watch, hide);
+            let (sent, ended) = sift(&bytes, &spans, &mut watch, &shaper);
             match ended {
                 Some(Sifted::Done) => break Ending::Done(sent),
                 Some(Sifted::Error) => {
@@ -264,31 +265,20 @@ fn sift(
     bytes: &Bytes,
     spans: &[std::ops::Range<usize>],
     watch: &mut StreamWatch,
-    hide: HideUsage,
+    shaper: &Shaper,
 ) -> (Bytes, Option<Sifted>) {
     let mut changed: Option<BytesMut> = None;
     for span in spans {
         let event = &bytes[span.clone()];
         let read = watch.read(event);
-        let cut = match (&read, hide) {
-            (Event::Usage(_), HideUsage::Yes) => Some(0..event.len()),
-            (Event::Content | Event::Other, HideUsage::Yes) => watch.null_usage(),
-            (Event::Usage(_) | Event::Content | Event::Other, HideUsage::No)
-            | (Event::Done | Event::Failed(_) | Event::Error, _) => None,
-        };
-        match (&mut changed, cut) {
-            (Some(kept), Some(cut)) => {
-                kept.extend_from_slice(&event[..cut.start]);
-                kept.extend_from_slice(&event[cut.end..]);
-            }
-            (Some(kept), None) => kept.extend_from_slice(event),
-            (None, Some(cut)) => {
-                let mut kept = BytesMut::with_capacity(bytes.len());
-                kept.extend_from_slice(&bytes[..span.start + cut.start]);
-                kept.extend_from_slice(&event[cut.end..]);
-                changed = Some(kept);
-            }
-            (None, None) => {}
+        let edits = shaper.edits(event, &read, watch);
+        if !edits.is_empty() && changed.is_none() {
+            let mut kept = BytesMut::with_capacity(bytes.len());
+            kept.extend_from_slice(&bytes[..span.start]);
+            changed = Some(kept);
+        }
+        if let Some(kept) = &mut changed {
+            edits.write(event, kept);
         }
         let ended = match read {
             Event::Done | Event::Failed(_) => Sifted::Done,

@@ -177,12 +177,12 @@ fn silence_ends_at_the_first_byte_timeout() {
     pair.first.wait_for(|seen| seen.hang_ups == 1);
 }
 
-/// What the client is told is what Azure said, to the byte, and nobody else is asked. `billed`: the tokens noted for it.
+/// What a client of Azure is told is what Azure said, to the byte, and nobody else is asked. `billed`: the tokens noted for it.
 #[track_caller]
 fn is_passed_on(status: u16, body: &str, billed: i64) {
     let pair = Pair::new(Reply::json(status, body).with_header("apim-request-id: 77"));
     for question in [QUESTION, STREAMED_QUESTION] {
-        let answer: Answer = pair.gateway.chat(question).expect(status);
+        let answer: Answer = pair.gateway.post("/openai/v1/chat/completions", question).expect(status);
         assert_eq!(answer.text(), body);
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.header("apim-request-id"), Some("77"));

@@ -10,6 +10,7 @@ mod chat;
 mod classes;
 mod container;
 mod crash;
+mod dialects;
 mod disk;
 mod edge;
 mod errors;

@@ -43,11 +43,18 @@ const checks = {
     assert.equal(answer.choices[0].finish_reason, 'stop');
     assert.ok(answer.usage.prompt_tokens > 0 && answer.usage.completion_tokens > 0);
     assert.ok(answer._request_id, 'no x-request-id');
+    assert.ok(client === clients.azure || answer.model === chat, answer.model);
   },
 
   async streamed_chat(client) {
     const chunks = await collect(await client().chat.completions.create({ model: chat, messages, stream: true }));
     const told = chunks.filter((chunk) => chunk.choices.length);
+    if (client === clients.openai) {
+      assert.ok(chunks.every((chunk) => chunk.choices.length && chunk.model === chat && chunk.id), 'Azure shapes');
+      assert.ok(chunks.every((chunk) => chunk.choices.every((choice) => choice.delta)), 'a choice without delta');
+    } else {
+      assert.equal(chunks[0].choices.length, 0, 'Azure begins with a chunk without choices');
+    }
     assert.ok(told.map((chunk) => chunk.choices[0].delta.content ?? '').join(''));
     assert.equal(told.at(-1).choices[0].finish_reason, 'stop');
     assert.ok(!chunks.some((chunk) => chunk.usage), 'usage that was not asked for');

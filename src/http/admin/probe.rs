@@ -23,6 +23,7 @@ use crate::http::dispatch::RequestLabel;
 use crate::http::state::Worker;
 use crate::openai::probe;
 use crate::openai::request;
+use crate::openai::shape::Shape;
 use crate::proxy::attempt::{self, Answer, Order, Rest};
 use crate::settings::model::Routing;
 
@@ -55,6 +56,7 @@ pub(super) async fn test(worker: &Worker, name: &str, label: &RequestLabel) -> R
 async fn ask(worker: &Worker, deployment: &Arc<Deployment>, routing: &Routing, label: &RequestLabel) -> Value {
     let (operation, body) = probe::smallest(deployment.model.as_str());
     let order = Order {
+        shape: Shape::Azure,
         operation,
         body: Bytes::from_static(body.as_bytes()),
         // The bodies are our own.

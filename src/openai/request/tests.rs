@@ -6,7 +6,7 @@ fn rewritten(body: &str, changes: Changes<'_>) -> String {
     String::from_utf8(rewrite(&bytes, &peek, changes).concat()).unwrap()
 }
 
-const ASK: Changes<'_> = Changes { model: None, stream_options: StreamOptions::IncludeUsage };
+const ASK: Changes<'_> = Changes { model: None, stream_options: StreamOptions::IncludeUsage, cap: Cap::AsAsked };
 
 #[test]
 fn reads_what_is_acted_on() {
@@ -62,14 +62,15 @@ fn wrong_types_name_the_member() {
 #[test]
 fn only_the_changed_span_changes() {
     let body = r#" { "seed":12345678901234567890123, "model" : "alias","x":1e999 } "#;
-    let changed = rewritten(body, Changes { model: Some("dep\"1"), stream_options: StreamOptions::Keep });
+    let changed =
+        rewritten(body, Changes { model: Some("dep\"1"), stream_options: StreamOptions::Keep, cap: Cap::AsAsked });
     assert_eq!(changed, r#" { "seed":12345678901234567890123, "model" : "dep\"1","x":1e999 } "#);
-    assert_eq!(rewritten(body, Changes { model: None, stream_options: StreamOptions::Keep }), body);
+    assert_eq!(rewritten(body, Changes { model: None, stream_options: StreamOptions::Keep, cap: Cap::AsAsked }), body);
 }
 
 #[test]
 fn a_missing_model_is_put_in() {
-    let changes = Changes { model: Some("d"), stream_options: StreamOptions::Keep };
+    let changes = Changes { model: Some("d"), stream_options: StreamOptions::Keep, cap: Cap::AsAsked };
     assert_eq!(rewritten("{}", changes), r#"{"model":"d"}"#);
     assert_eq!(rewritten(r#"{"a":1}"#, changes), r#"{"model":"d","a":1}"#);
     assert_eq!(rewritten(r#"{"model":null}"#, changes), r#"{"model":"d"}"#);
@@ -87,16 +88,41 @@ fn usage_is_asked_for_in_every_form() {
     ] {
         assert_eq!(rewritten(body, ASK), expected, "{body}");
     }
-    let both = rewritten("{}", Changes { model: Some("d"), stream_options: StreamOptions::IncludeUsage });
+    let both =
+        rewritten("{}", Changes { model: Some("d"), stream_options: StreamOptions::IncludeUsage, cap: Cap::AsAsked });
     assert_eq!(both, r#"{"model":"d","stream_options":{"include_usage":true}}"#);
 }
 
 #[test]
 fn options_are_taken_from_versions_that_refuse_them() {
-    let remove = Changes { model: None, stream_options: StreamOptions::Remove };
+    let remove = Changes { model: None, stream_options: StreamOptions::Remove, cap: Cap::AsAsked };
     assert_eq!(
         rewritten(r#"{"stream_options":{"include_usage":true},"a":1}"#, remove),
         r#"{"stream_options":null,"a":1}"#
     );
     assert_eq!(rewritten(r#"{"a":1}"#, remove), r#"{"a":1}"#);
+}
+
+#[test]
+fn the_cap_is_called_as_it_used_to_be() {
+    let old = Changes { model: None, stream_options: StreamOptions::Keep, cap: Cap::MaxTokens };
+    for (body, expected) in [
+        (r#"{"max_completion_tokens":5}"#, r#"{"max_tokens":5}"#),
+        (r#"{"a":"b","max_\u0063ompletion_tokens" : 5 ,"n":1}"#, r#"{"a":"b","max_tokens" : 5 ,"n":1}"#),
+        (r#"{"max_completion_tokens":5,"max_tokens":7}"#, r#"{"max_completion_tokens":5,"max_tokens":7}"#),
+        (r#"{"max_tokens":7}"#, r#"{"max_tokens":7}"#),
+    ] {
+        assert_eq!(rewritten(body, old), expected);
+    }
+    let body = r#"{"max_completion_tokens":5,"model":"m"}"#;
+    let all = Changes { model: Some("d"), stream_options: StreamOptions::IncludeUsage, cap: Cap::MaxTokens };
+    let changed: serde_json::Value = serde_json::from_str(&rewritten(body, all)).unwrap();
+    assert_eq!(changed, serde_json::json!({"max_tokens": 5, "model": "d", "stream_options": {"include_usage": true}}));
+}
+
+#[test]
+fn the_model_is_given_as_it_was_written() {
+    let body = Bytes::from_static(br#"{"model": "gpt-4\u006f"}"#);
+    assert_eq!(peek(&body).unwrap().model_text(&body), &br#""gpt-4\u006f""#[..]);
+    assert!(peek(b"{}").unwrap().model_text(&body).is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aoai_gateway::openai::request::{Changes, OFF_THREAD_BYTES, StreamOptions, peek, rewrite};
+use aoai_gateway::openai::request::{Cap, Changes, OFF_THREAD_BYTES, StreamOptions, peek, rewrite};
 use aoai_gateway::openai::tokens;
 use aoai_gateway::simulator::Knobs;
 use bytes::Bytes;
@@ -45,7 +45,8 @@ fn cost(body: &str) -> Duration {
     let once = || {
         let began = now();
         let peeked = peek(&body).unwrap();
-        let changes = Changes { model: Some("another"), stream_options: StreamOptions::IncludeUsage };
+        let changes =
+            Changes { model: Some("another"), stream_options: StreamOptions::IncludeUsage, cap: Cap::AsAsked };
         assert!(rewrite(&body, &peeked, changes).len() > 1);
         assert!(tokens::rough_input(&body) > 0);
         now() - began

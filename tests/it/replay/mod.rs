@@ -3,7 +3,7 @@
 //! The recordings are those of the folder that `AZURE_RECORDINGS` names, if it is set, and always those of
 //! `tests/fixtures/streams`, made up in the shapes that Azure's have. Every recording is split at every byte boundary:
 //! - the splitter alone takes every pair of pieces of every recording;
-//! - over the wire, streams in chunks of one byte (cut everywhere at once), of two, … go through both dialects, with
+//! - over the wire, streams in chunks of one byte (cut everywhere at once), of two, … go through both of Azure's URL families, with
 //!   usage asked for and hidden; and pairs of pieces, through these surfaces in turn: of small recordings all pairs, of
 //!   the others those around some events' ends and some in between.
 //!
@@ -111,9 +111,9 @@ fn whole_streams_pass_byte_for_byte_however_they_are_cut() {
 }
 
 const SURFACES: [(Dialect, Usage); 4] = [
-    (Dialect::OpenAi, Usage::Asked),
+    (Dialect::AzureV1, Usage::Asked),
     (Dialect::Azure, Usage::Hidden),
-    (Dialect::OpenAi, Usage::Hidden),
+    (Dialect::AzureV1, Usage::Hidden),
     (Dialect::Azure, Usage::Asked),
 ];
 

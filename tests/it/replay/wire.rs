@@ -16,7 +16,7 @@ const CLIENTS: usize = 16;
 /// The two surfaces a client may speak to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    OpenAi,
+    AzureV1,
     Azure,
 }
 
@@ -115,7 +115,8 @@ impl Player {
             body["stream_options"] = json!({"include_usage": true});
         }
         let path = match dialect {
-            Dialect::OpenAi => "/v1/chat/completions",
+            // The v1 family, whose bodies are Azure's own too; OpenAI's dialect is another theme.
+            Dialect::AzureV1 => "/openai/v1/chat/completions",
             Dialect::Azure => "/openai/deployments/gpt-4o-mini/chat/completions?api-version=2024-10-21",
         };
         let lines = format!("{}x-request-id: {}\r\n", self.gateway.bearer(), case.id());

@@ -10,7 +10,7 @@ pub const STREAMED_QUESTION: &str =
 pub const ANSWER: &str = concat!(
     r#"{"choices":[{"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}},"finish_reason":"stop","#,
     r#""index":0,"message":{"content":"Teal, I think.","role":"assistant"}}],"created":1790000000,"#,
-    r#""id":"chatcmpl-made-up","model":"gpt-4o-mini-2024-07-18","object":"chat.completion","#,
+    r#""id":"chatcmpl-made-up","model":"gpt-4o-mini","object":"chat.completion","#,
     r#""usage":{"completion_tokens":5,"prompt_tokens":12,"total_tokens":17}}"#
 );
 
@@ -25,7 +25,7 @@ pub const FILTER_CHUNK: &str = concat!(
     "\n\n"
 );
 pub const USAGE_CHUNK: &str = concat!(
-    r#"data: {"choices":[],"created":1790000000,"id":"chatcmpl-made-up","model":"gpt-4o-mini-2024-07-18","#,
+    r#"data: {"choices":[],"created":1790000000,"id":"chatcmpl-made-up","model":"gpt-4o-mini","#,
     r#""object":"chat.completion.chunk","usage":{"completion_tokens":4,"prompt_tokens":12,"total_tokens":16}}"#,
     "\n\n"
 );
@@ -51,12 +51,16 @@ pub fn full_stream() -> Vec<String> {
     events
 }
 
-/// What a client that did not ask for usage gets of it.
+/// What a client of OpenAI gets of it that did not ask for usage: chunks without choices are Azure's own.
 pub fn stream_without_usage() -> Vec<String> {
-    let mut events = vec![FILTER_CHUNK.to_owned()];
-    events.extend(["Teal", " is", " a", " colour."].map(content));
+    let mut events: Vec<_> = ["Teal", " is", " a", " colour."].map(content).into();
     events.push(DONE.to_owned());
     events
+}
+
+/// What such a client of Azure gets.
+pub fn azure_stream_without_usage() -> Vec<String> {
+    [vec![FILTER_CHUNK.to_owned()], stream_without_usage()].concat()
 }
 
 pub fn streamed(events: &[String]) -> Reply {
