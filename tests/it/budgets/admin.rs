@@ -28,8 +28,7 @@ fn a_key_is_made_with_its_quota() {
     assert_eq!((&quota["used_tokens"], &quota["remaining_cost_usd"]), (&json!(0), &json!(20.0)));
     let path = format!("/keys/{}", made["id"].as_str().unwrap());
     assert_eq!(&gateway.admin("GET", &format!("{path}/quota"), "").expect(200).json(), quota);
-    let of_it = format!("/audit?action=key.created&target={}", made["id"].as_str().unwrap());
-    let changes = gateway.admin("GET", &of_it, "").expect(200).json();
+    let changes = gateway.admin("GET", "/audit?action=key.created", "").expect(200).json();
     assert_eq!(changes["data"].as_array().map(Vec::len), Some(1));
 }
 
@@ -52,17 +51,13 @@ fn mistakes_are_named_where_they_are() {
         (json!({ "period": "day", "tokens": 5, "time_zone": "Berlin" }), "/time_zone", "Europe/Berlin"),
         (json!({ "period": "day", "tokns": 5 }), "/tokns", "did you mean `tokens`?"),
     ] {
-        if quota.is_object() {
-            let error = problem("PUT", &format!("/keys/{id}/quota"), quota.clone());
-            assert_eq!(error["pointer"], at, "{quota}");
-        }
+        let error = problem("PUT", &format!("/keys/{id}/quota"), quota.clone());
+        assert_eq!(error["pointer"], at, "{quota}");
+        assert!(error["detail"].as_str().unwrap().contains(says), "{quota}: {error}");
         let error = problem("POST", "/keys", json!({ "name": "x", "quota": quota }));
         assert_eq!(error["pointer"], format!("/quota{at}"), "{quota}");
-        assert!(error["detail"].as_str().unwrap().contains(says), "{quota}: {error}");
     }
-    for body in ["{", "\"much\""] {
-        gateway.admin("PUT", &format!("/keys/{id}/quota"), body).expect(400);
-    }
+    gateway.admin("PUT", &format!("/keys/{id}/quota"), "{").expect(400);
     for (method, path) in [
         ("GET", "/keys/key_1/quota"),
         ("PUT", "/keys/key_01920000000070008000000000000000/quota"),
