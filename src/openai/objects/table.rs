@@ -110,7 +110,7 @@ fn names(pattern: &str, segments: &[String]) -> Option<SmallVec<[Named; 2]>> {
             Some(label) => {
                 // A word of the API's own, where an id would stand.
                 let kind = Kind::ALL.into_iter().find(|kind| kind.label() == label)?;
-                if segment.is_empty() || (kind == Kind::Thread && segment == "runs") {
+                if !is_below(segment) || (kind == Kind::Thread && segment == "runs") {
                     return None;
                 }
                 named.push(Named { kind, id: segment.clone() });
