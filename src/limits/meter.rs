@@ -249,7 +249,7 @@ mod tests {
     }
 
     fn limit(tpm: u32) -> Arc<TokenLimit> {
-        Arc::new(TokenLimit::new(tpm))
+        Arc::new(TokenLimit::new(tpm, 1))
     }
 
     #[test]
@@ -281,14 +281,14 @@ mod tests {
     #[test]
     fn another_limit_knows_what_was_taken_and_another_rate_keeps_its_state() {
         let limits = Limits { rpm: Some(60), tpm: Some(100), concurrency: None, burst: Some(1) };
-        let meter = Meter::new(limits, Whose::Key);
+        let meter = Meter::new(limits, Whose::Key, 1);
         let (limit, _) = meter.tokens().unwrap();
         let _taken = limit.take(80, 80, at(0)).unwrap();
         meter.take_request().unwrap();
-        let changed = meter.changed(Limits { tpm: Some(90), concurrency: Some(5), ..limits });
+        let changed = meter.changed(Limits { tpm: Some(90), concurrency: Some(5), ..limits }, 1);
         assert_eq!(changed.tokens().unwrap().0.figures(at(0)).remaining, 10);
         assert!(matches!(changed.take_request(), Err(Limited::Requests { .. })), "the second goes on");
-        let freed = changed.changed(Limits { tpm: None, rpm: Some(6_000), ..limits });
+        let freed = changed.changed(Limits { tpm: None, rpm: Some(6_000), ..limits }, 1);
         assert!(freed.tokens().is_none() && freed.take_request().is_ok());
     }
 }
