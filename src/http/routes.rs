@@ -215,12 +215,6 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
         Some(("realtime", _)) => Route::Unknown(REALTIME),
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
-        // As clients of the first API write it.
-        Some(("engines", rest)) => match rest.split_once('/').map(|(model, path)| (decoded(model), path)) {
-            Some((model, path)) => infers(path, Some(model), dialect).unwrap_or(Route::Unknown(UNKNOWN)),
-            None => Route::Unknown(UNKNOWN),
-        },
-        None if rest == "moderations" => Route::Unknown(MODERATIONS),
         _ => match Place::find(rest, decoded) {
             Some(place) => Route::Object(place, dialect),
             None => Route::Unknown(UNKNOWN),
@@ -229,12 +223,11 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
 }
 
 const UNKNOWN: &str = "GET /v1/models answers if the base URL is right; the README lists what is served.";
-const MODERATIONS: &str = "Azure OpenAI has no moderations: its content filter judges every prompt and answer. Ask Azure AI Content Safety, or OpenAI.";
+const MODERATIONS: &str = "Azure OpenAI has no moderations: its content filter judges every prompt and answer. Ask Azure AI \
+                           Content Safety, or OpenAI.";
 const REALTIME: &str = "Realtime is served over WebSocket, at …/realtime; its calls over WebRTC and SIP are not.";
 const KEPT: &str = "Of a response, this version serves GET and DELETE, POST …/cancel and GET …/input_items.";
 
-const MODERATIONS: &str = "Azure has no moderations: its content filter reads every request, and a refusal says what it \
-                           found. Send moderations to OpenAI itself, or leave them out.";
 const ENGINES: &str = "Below engines/{model} are chat/completions, completions and embeddings.";
 
 /// The paths of OpenAI's first years, which name their model as Azure's dated family names a deployment.
