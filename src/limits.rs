@@ -3,6 +3,8 @@
 //! Requests per minute are governor's; concurrency is a counter whose permit gives itself back. Tokens per minute and
 //! quotas are not decided here. An unknown key costs one hash and one look-up, never a query.
 
+mod guests;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,12 +17,15 @@ use governor::{Quota, RateLimiter};
 use std::num::NonZeroU32;
 
 use crate::domain::class::Class;
+use crate::domain::demand::Whose;
 use crate::domain::ids::{KeyId, ModelName, UserId};
 use crate::domain::regions::Regions;
 use crate::domain::time::WallTime;
 use crate::settings::model::Limits;
 use crate::storage::keys::{KeyRow, Limit};
-use crate::storage::{StorageError, Store};
+use crate::storage::{StorageError, Store, secret_key};
+
+pub use guests::{Guest, Guests, Manners};
 
 /// SHA-256 of a key, as `storage::secret_key::hash` makes it.
 pub type KeyHash = [u8; 32];
@@ -35,6 +40,8 @@ pub struct Grant {
     pub models: Option<Vec<ModelName>>,
     /// From where it may be served.
     pub regions: Regions,
+    /// With whose key of Azure's it is served.
+    pub whose: Whose,
     pub class: Class,
     pub expires_at: Option<WallTime>,
     /// The key's own limits with the defaults filled in.
@@ -144,6 +151,8 @@ fn burst(limits: Limits, rpm: NonZeroU32) -> NonZeroU32 {
 #[derive(Debug, Default)]
 pub struct Callers {
     by_hash: RwLock<HashMap<KeyHash, Arc<Caller>>>,
+    /// Those who bring no key of ours, where such are let in.
+    pub guests: Guests,
     /// Held from reading the database to replacing the table, so that of two loads the later reading wins.
     loading: Mutex<()>,
 }
@@ -174,6 +183,7 @@ impl Callers {
     pub fn load(&self, store: &Store, defaults: Limits) -> Result<(), StorageError> {
         let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
+        self.guests.load(defaults, rows.iter().filter(|row| row.revoked_at.is_some()).map(|row| row.hash));
         self.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)));
         Ok(())
     }
@@ -189,7 +199,7 @@ impl Callers {
     /// Requests in flight of all callers: zero when the house is quiet.
     pub fn in_flight(&self) -> u32 {
         let by_hash = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
-        by_hash.values().map(|caller| caller.in_flight()).sum()
+        by_hash.values().map(|caller| caller.in_flight()).sum::<u32>() + self.guests.in_flight()
     }
 }
 
@@ -206,8 +216,9 @@ fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
         burst: defaults.burst.filter(|_| row.limits.rpm == Limit::Inherit),
     };
     let user_id = row.user.map(|user| user.id);
+    let whose = if row.prefix.starts_with(secret_key::BROUGHT_PREFIX) { Whose::Callers } else { Whose::Ours };
     let KeyRow { id: key_id, name, hash, models, regions, class, expires_at, .. } = row;
-    (hash, Grant { key_id, user_id, name, models, regions, class, expires_at, limits })
+    (hash, Grant { key_id, user_id, name, models, regions, whose, class, expires_at, limits })
 }
 
 #[cfg(test)]
@@ -217,7 +228,8 @@ mod tests {
 
     fn grant(limits: Limits) -> Grant {
         let (key_id, regions, class) = (KeyId::generate(), Regions::default(), Class::default());
-        Grant { key_id, user_id: None, name: "test".into(), models: None, regions, class, expires_at: None, limits }
+        let (name, whose) = ("test".into(), Whose::Ours);
+        Grant { key_id, user_id: None, name, models: None, regions, whose, class, expires_at: None, limits }
     }
 
     const UNLIMITED: Limits = Limits { rpm: None, concurrency: None, burst: None };

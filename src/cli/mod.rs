@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compat;
 use crate::settings::{self, Loaded, Source};
 
 /// Wrong usage or settings.
@@ -114,7 +115,7 @@ fn program() -> String {
 
 impl Common {
     pub fn source(&self) -> Source {
-        Source::new(&self.settings)
+        Source { foreigner: Some(compat::foreigner()), ..Source::new(&self.settings) }
     }
 
     /// Where a gateway with these settings listens. A bad edit, which a running gateway survives, must not make its

@@ -27,6 +27,9 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    if let Some(foreign) = &loaded.foreign {
+        tracing::info!("{foreign}");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_one_line());
     }

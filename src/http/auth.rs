@@ -6,18 +6,60 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
+use crate::domain::demand::Whose;
+use crate::domain::secret::Secret;
 use crate::domain::time;
-use crate::limits::{Caller, Callers, KeyHash};
+use crate::limits::{Caller, Callers, Guest, KeyHash};
+use crate::settings::model::Admission;
 use crate::storage::secret_key::hash;
 
 /// The caller of a data-plane request. Unknown, revoked and expired keys look alike.
 pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, ApiError> {
-    let key = presented(headers).ok_or_else(ApiError::invalid_key)?;
-    let caller = callers.find(&hash(key)).ok_or_else(ApiError::invalid_key)?;
-    if caller.has_expired(time::wall_now()) {
-        return Err(ApiError::invalid_key());
+    let manners = callers.guests.manners();
+    let key = if manners.is_lenient { presented_anyhow(headers) } else { presented(headers) };
+    let found = key.map(hash).and_then(|hash| callers.find(&hash));
+    match found {
+        Some(caller) if caller.has_expired(time::wall_now()) => Err(ApiError::invalid_key()),
+        Some(caller) => Ok(caller),
+        None => {
+            let guest = guest(key, callers, manners.admission).ok_or_else(ApiError::invalid_key)?;
+            Ok(guest.caller.clone())
+        }
     }
-    Ok(caller)
+}
+
+/// Who calls without a key of ours, where such are let in.
+fn guest(key: Option<&str>, callers: &Callers, admission: Admission) -> Option<Arc<Guest>> {
+    match admission {
+        Admission::Keys => None,
+        Admission::AzureKeys => callers.guests.with_key(&hash(key?)),
+        Admission::Anyone => callers.guests.anyone(),
+    }
+}
+
+/// The key of Azure's that a caller of this kind brings, and with whose key the request may be served.
+pub fn brought(headers: &HeaderMap, caller: &Caller) -> (Option<Secret>, Whose) {
+    match caller.grant.whose {
+        Whose::Ours => (None, Whose::Ours),
+        whose @ (Whose::Callers | Whose::Either) => match presented_anyhow(headers) {
+            Some(key) => (Some(Secret::new(key)), whose),
+            None => (None, Whose::Ours),
+        },
+    }
+}
+
+/// The guest behind a request that was served, if it is to be given a row of its own.
+pub fn new_guest(headers: &HeaderMap, caller: &Caller, callers: &Callers) -> Option<Arc<Guest>> {
+    if caller.grant.whose == Whose::Ours {
+        return None;
+    }
+    let guest = guest(presented_anyhow(headers), callers, callers.guests.manners().admission)?;
+    (guest.caller.grant.key_id == caller.grant.key_id && guest.is_to_be_filed()).then_some(guest)
+}
+
+/// Whether there is anything that could be a credential.
+pub fn brings_any(headers: &HeaderMap) -> bool {
+    presented_anyhow(headers).is_some()
 }
 
 /// Whether the request carries the admin key.
@@ -27,6 +69,16 @@ pub fn is_admin(headers: &HeaderMap, admin_key: &KeyHash) -> bool {
 
 /// Longer keys than this do not exist; none is hashed to find that out.
 const LONGEST_KEY: usize = 512;
+
+/// As `presented`, but any word may stand before the key, or none: older proxies never looked at it.
+fn presented_anyhow(headers: &HeaderMap) -> Option<&str> {
+    presented(headers).or_else(|| {
+        let value = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
+        let key = value.split_once(' ').map_or(value, |(_, key)| key.trim());
+        let is_scheme_alone = key.eq_ignore_ascii_case("bearer");
+        (!key.is_empty() && !is_scheme_alone && key.len() <= LONGEST_KEY).then_some(key)
+    })
+}
 
 /// The key of `Authorization: Bearer KEY`, else of `api-key: KEY`.
 fn presented(headers: &HeaderMap) -> Option<&str> {
@@ -59,5 +111,17 @@ mod tests {
         assert_eq!(key_of(&[("authorization", "Basic x"), ("api-key", "k2")]).as_deref(), Some("k2"));
         assert_eq!(key_of(&[("authorization", "Bearer")]), None);
         assert_eq!(key_of(&[("api-key", "")]), None);
+    }
+
+    #[test]
+    fn older_proxies_took_any_word_before_the_key() {
+        let anyhow = |value: &'static str| {
+            let map = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
+            presented_anyhow(&map).map(str::to_owned)
+        };
+        for value in ["k1", "Bearer k1", "Zork k1", "Basic  k1 "] {
+            assert_eq!(anyhow(value).as_deref(), Some("k1"), "{value}");
+        }
+        assert_eq!((anyhow("Bearer"), anyhow("Bearer "), anyhow("")), (None, None, None));
     }
 }

@@ -23,6 +23,8 @@ pub struct ApiError {
     pub retry_after: Option<Duration>,
     /// What a 405 must name.
     pub allow: Option<&'static str>,
+    /// The model that the client named, where it is about one.
+    pub model: Option<String>,
 }
 
 impl ApiError {
@@ -32,6 +34,7 @@ impl ApiError {
             body: ErrorBody { message: message.into(), kind, param: None, code },
             retry_after: None,
             allow: None,
+            model: None,
         }
     }
 
@@ -51,6 +54,11 @@ impl ApiError {
         self
     }
 
+    fn of_model(mut self, model: &str) -> Self {
+        self.model = Some(shown(model));
+        self.about("model")
+    }
+
     fn about(mut self, param: &'static str) -> Self {
         self.body.param = Some(param);
         self
@@ -65,7 +73,7 @@ impl ApiError {
 
     pub fn model_not_allowed(model: &str, usable: &str) -> Self {
         let message = format!("This key may not use the model `{}`. It may use: {usable}.", shown(model));
-        Self::invalid(StatusCode::FORBIDDEN, "model_not_allowed", message).about("model")
+        Self::invalid(StatusCode::FORBIDDEN, "model_not_allowed", message).of_model(model)
     }
 
     /// The model is deployed, and nowhere in the key's regions.
@@ -79,7 +87,7 @@ impl ApiError {
 
     pub fn model_not_found(model: &str, usable: &str) -> Self {
         let message = format!("The model `{}` does not exist here. This key may use: {usable}.", shown(model));
-        Self::invalid(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
+        Self::invalid(StatusCode::NOT_FOUND, "model_not_found", message).of_model(model)
     }
 
     pub fn missing_model() -> Self {

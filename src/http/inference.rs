@@ -17,7 +17,7 @@ use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
 use super::routes::{Dialect, Target};
 use super::state::Worker;
-use super::{affinity, auth, body, models, responses};
+use super::{affinity, auth, body, guests, models, responses};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, Operation, OutputCap};
 use crate::domain::ids::ModelName;
@@ -31,6 +31,8 @@ use crate::proxy::attempt::Order;
 use crate::proxy::books::{Books, Opening};
 use crate::proxy::exchange::{self, Body, Exchange, Served};
 use crate::proxy::headers;
+use crate::proxy::typewriter::Typewriter;
+use crate::settings::Settings;
 use crate::storage::ledger::Intent;
 
 pub async fn serve(
@@ -45,6 +47,7 @@ pub async fn serve(
     let house = &worker.house;
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &house.callers)?;
+    let (callers_key, whose) = auth::brought(request.headers(), &caller);
     let permit = caller.admit().map_err(|limited| refuse(worker, limited))?;
     told.figures = permit.figures;
     let asked_version = asked_version(request, target.dialect)?;
@@ -63,6 +66,7 @@ pub async fn serve(
         cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },
         regions: caller.grant.regions.clone(),
         skus: Skus::Any,
+        whose,
         class: caller.grant.class,
         batch_share: table.settings.routing.batch_share,
         pin,
@@ -87,16 +91,22 @@ pub async fn serve(
         peek,
         accept: request.headers().get(ACCEPT).cloned(),
         request_id: label.text.clone(),
+        callers_key,
         asked_version,
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
     });
     let books = Books::open(Opening { entry, route, metrics, permit, started });
     told.in_books = true;
     let (router, client) = (worker.router.clone(), worker.client.clone());
-    let (caller, regions) = (caller.grant.key_id, caller.grant.regions.clone());
-    let served = exchange::serve(Exchange { order, demand, books, router, client, routing, started, caller }).await;
-    let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
-    Ok(respond(served, table.settings.server.expose_route))
+    let (key, regions) = (caller.grant.key_id, caller.grant.regions.clone());
+    let exchange = Exchange { order, demand, books, router, client, routing, started, caller: key };
+    let served = exchange::serve(exchange).await.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
+    if served.status < 400
+        && let Some(guest) = auth::new_guest(request.headers(), &caller, &house.callers)
+    {
+        guests::file(house.clone(), guest);
+    }
+    Ok(respond(served, &table.settings))
 }
 
 /// A long body is scanned elsewhere: other requests of this thread do not wait for it.
@@ -173,7 +183,7 @@ fn output_cap(route: &Route, peek: &Peek, has_output: bool) -> u32 {
     if has_output { peek.max_tokens.unwrap_or(route.settings.max_output).saturating_mul(peek.choices) } else { 0 }
 }
 
-fn respond(served: Served, expose_route: bool) -> HttpResponse {
+fn respond(served: Served, settings: &Settings) -> HttpResponse {
     let Served { status, headers, body, deployment: route, timing, attempts } = served;
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
     for (name, value) in headers.iter().filter(|(name, _)| headers::passes_back(name)) {
@@ -187,7 +197,8 @@ fn respond(served: Served, expose_route: bool) -> HttpResponse {
     if let Ok(value) = HeaderValue::from_str(&server_timing) {
         response.insert_header((HeaderName::from_static("server-timing"), value));
     }
-    if expose_route && let Ok(value) = HeaderValue::from_str(&format!("{}/{}", route.resource, route.name)) {
+    if settings.server.expose_route
+        && let Ok(value) = HeaderValue::from_str(&format!("{}/{}", route.resource, route.name)) {
         response.insert_header((HeaderName::from_static("x-gateway-route"), value));
     }
     match body {
@@ -196,7 +207,10 @@ fn respond(served: Served, expose_route: bool) -> HttpResponse {
             // Proxies in front must not gather the events.
             response.insert_header((HeaderName::from_static("cache-control"), HeaderValue::from_static("no-cache")));
             response.insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
-            response.body(reader)
+            match Typewriter::wanted(settings, &headers) {
+                Some(typewriter) => response.body(typewriter.reading(reader)),
+                None => response.body(reader),
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod connection;
 pub mod cors;
 pub mod dispatch;
 pub mod error;
+mod guests;
 pub mod inference;
 pub mod listener;
 pub mod models;

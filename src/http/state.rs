@@ -11,7 +11,7 @@ use crate::accounting::Books;
 use crate::accounting::recorder::Recorder;
 use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
-use crate::limits::{Callers, KeyHash};
+use crate::limits::{Callers, KeyHash, Manners};
 use crate::metrics::Metrics;
 use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
@@ -86,6 +86,7 @@ impl House {
         if let Some(key) = &settings.admin.key {
             *self.admin_key.write().unwrap_or_else(PoisonError::into_inner) = secret_key::hash(key.expose());
         }
+        self.callers.guests.behave(Manners::of(&settings.compat));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }

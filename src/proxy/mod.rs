@@ -19,4 +19,5 @@ mod pace;
 pub mod pipe;
 pub mod relay;
 pub mod spill;
+pub mod typewriter;
 pub mod whereabouts;

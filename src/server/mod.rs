@@ -16,17 +16,17 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, web};
 
 use crate::accounting::{self, Books};
+use crate::compat::{front, users};
 use crate::domain::class::Class;
 use crate::domain::money::Tariff;
 use crate::domain::regions::Regions;
 use crate::domain::time;
 use crate::fleet::pool::{Inspect, Pool, Reload};
 use crate::fleet::routes::{Publish, RouteTable};
-use crate::http::dispatch;
 use crate::http::listener::{self, Edge};
 use crate::http::pins::Pins;
 use crate::http::state::{Condition, House, Surface, Worker};
-use crate::limits::Callers;
+use crate::limits::{Callers, Manners};
 use crate::metrics::Metrics;
 use crate::proxy::pipe;
 use crate::router::RouterHandle;
@@ -112,7 +112,9 @@ impl Gateway {
             accounting::start(&store, &alarm, tariff, move |took| metrics.observe_commit(took))?
         };
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
+        users::show_admin(&users::sync(&store, &settings.compat)?);
         let callers = Arc::new(Callers::default());
+        callers.guests.behave(Manners::of(&settings.compat));
         callers.load(&store, settings.default_limits)?;
 
         let fleet = Arbiter::new();
@@ -286,7 +288,7 @@ fn listen(address: SocketAddr, surface: Surface, settings: &Settings, parts: &Pa
             house.condition.until_cut().await;
             pipe::cut_all();
         });
-        App::new().app_data(web::Data::new(worker)).default_service(actix_web::dev::fn_service(dispatch::entry))
+        App::new().app_data(web::Data::new(worker)).default_service(actix_web::dev::fn_service(front::entry))
     };
     let server = listener::serve(socket, edge, factory).map_err(failed)?;
     let handle = server.handle();

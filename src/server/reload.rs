@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Followed, StartError};
+use crate::compat::users;
 use crate::domain::time;
 use crate::fleet::pool::{PoolSummary, Reload};
 use crate::http::state::{House, Reloaded};
@@ -26,7 +27,7 @@ pub struct Reloader {
 
 impl Reloader {
     pub fn start(house: Arc<House>, followed: Option<Followed>) -> Self {
-        let mut tasks = vec![actix::spawn(follow_keys(house.clone()))];
+        let mut tasks = vec![actix::spawn(follow_keys(house.clone())), actix::spawn(users::follow(house.clone()))];
         let watcher = followed.map(|Followed { source, known }| {
             let (sender, changes) = mpsc::unbounded_channel();
             let (wish, wishes) = mpsc::unbounded_channel();

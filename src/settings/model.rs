@@ -23,6 +23,7 @@ pub struct Settings {
     pub default_limits: Limits,
     pub models: BTreeMap<ModelName, Model>,
     pub resources: BTreeMap<ResourceName, Resource>,
+    pub compat: Compat,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,8 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     pub expose_route: bool,
     pub max_connections: usize,
+    /// Between two events of a stream on their way to the client; `None`: they go as they come.
+    pub typewriter: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +154,8 @@ pub struct Resource {
 /// What a resource is called with.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Credential {
+    /// The caller's own: `"caller:"`. No other caller is served by it.
+    Callers,
     Key(Secret),
     Entra(Arc<Entra>),
 }
@@ -171,6 +176,92 @@ impl Deployment {
     /// Of the model, with nothing else said.
     pub fn of(model: ModelName) -> Self {
         Self { model, sku: Sku::Standard, priority: 1, max_in_flight: None, tpm: None, rpm: None }
+    }
+}
+
+/// Which older proxy this gateway stands in for, and whom it lets in as that proxy did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compat {
+    pub profile: Option<Profile>,
+    pub callers: Admission,
+    /// Where OpenAI's paths begin; empty or without a slash at its end.
+    pub api_base: String,
+    /// A `users` table of an older proxy that is followed.
+    pub users_file: Option<std::path::PathBuf>,
+    /// Made when there is none yet.
+    pub admin: Option<LegacyAdmin>,
+    pub users: BTreeMap<String, LegacyUser>,
+}
+
+/// Who may add users by the older proxy's own call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegacyAdmin {
+    pub name: String,
+    /// None: one is made and shown once.
+    pub token: Option<Secret>,
+}
+
+/// A user whom the settings themselves name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegacyUser {
+    pub token: Secret,
+    /// `None`: every model.
+    pub models: Option<Vec<ModelName>>,
+}
+
+/// Whose credentials are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Keys of this gateway only.
+    Keys,
+    /// And any other text as a key of Azure's, for resources whose `api_key` is `"caller:"`.
+    AzureKeys,
+    /// And anyone else, with any text or none.
+    Anyone,
+}
+
+impl Admission {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::AzureKeys => "azure-keys",
+            Self::Anyone => "anyone",
+        }
+    }
+}
+
+/// The older proxies, by their repositories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// HengMrZ/chat_azure
+    ChatAzure,
+    /// libli/chatazure
+    LibliChatazure,
+    /// fredliu168/Azure_proxy
+    AzureProxy,
+    /// haibbo/cf-openai-azure-proxy and its fork by imatrixme
+    CfWorker,
+    /// stulzq/azure-openai-proxy
+    AzureOpenaiProxy,
+}
+
+impl Profile {
+    pub const ALL: [Self; 5] =
+        [Self::ChatAzure, Self::LibliChatazure, Self::AzureProxy, Self::CfWorker, Self::AzureOpenaiProxy];
+
+    /// As `compat.profile` names it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ChatAzure => "chat_azure",
+            Self::LibliChatazure => "chatazure",
+            Self::AzureProxy => "azure_proxy",
+            Self::CfWorker => "cf_worker",
+            Self::AzureOpenaiProxy => "azure_openai_proxy",
+        }
+    }
+
+    pub fn named(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.label() == label)
     }
 }
 

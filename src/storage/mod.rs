@@ -7,6 +7,8 @@ mod error;
 mod group;
 mod journal;
 pub mod keys;
+pub mod legacy;
+pub mod legacy_file;
 pub mod ledger;
 mod lock;
 mod meta;

@@ -115,5 +115,15 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    legacy_users (key_id) {
+        key_id -> Binary,
+        name -> Text,
+        origin -> Text,
+        status -> Integer,
+        count -> BigInt,
+    }
+}
+
 diesel::joinable!(keys -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(keys, users);
