@@ -7,6 +7,8 @@ pub mod check;
 pub mod config_show;
 pub mod demo;
 pub mod healthcheck;
+pub mod import;
+pub mod init;
 pub mod keys;
 pub mod print;
 pub mod resources;
@@ -78,6 +80,10 @@ enum Command {
     Usage(usage::Args),
     /// Shows, tests, drains and enables resources of a running gateway.
     Resources(resources::Args),
+    /// Asks for a resource's endpoint and key, looks which deployments it has, and writes its region file.
+    Init(init::Args),
+    /// Takes over settings, users and tokens of another gateway.
+    Import(import::Args),
     /// Checks the ledger's invariants.
     Verify(verify::Args),
     /// Asks the gateway of this machine whether it answers (for containers).
@@ -96,6 +102,8 @@ impl Cli {
             Command::Keys(args) => common.with_settings(|loaded| keys::run(&args, &loaded.settings)),
             Command::Usage(args) => common.with_settings(|loaded| usage::run(&args, &loaded.settings)),
             Command::Resources(args) => resources::run(&args, &common),
+            Command::Init(args) => init::run(&args, &common),
+            Command::Import(args) => import::run(&args, &common),
             Command::Verify(args) => common.with_settings(|loaded| verify::run(&args, &loaded.settings)),
             Command::Healthcheck(args) => match healthcheck::run(&args, common.listen_address()) {
                 Ok(()) => ExitCode::SUCCESS,

@@ -25,7 +25,11 @@ pub fn translate(look: &Look<'_>, file: Option<&Yaml>, draft: &mut Draft) {
         (None, Some(file)) => from_file(look, file, draft),
         (None, None) => {
             let place = Place::Environment("AZURE_OPENAI_ENDPOINT".to_owned());
-            draft.refuse(&place, "neither this variable nor a config.yaml is there", "set it, or mount /app/config.yaml");
+            draft.refuse(
+                &place,
+                "neither this variable nor a config.yaml is there",
+                "set it, or mount /app/config.yaml",
+            );
         }
     }
     let base = look.variable("API_BASE").or_else(|| file?.found_at("api_base"));
@@ -64,7 +68,7 @@ fn from_variables(look: &Look<'_>, endpoint: Found, draft: &mut Draft) {
                     continue;
                 };
                 let deployment = Found { text: deployment.trim().to_owned(), place: mapper.place.clone() };
-                mappings.push(Mapping { model: model.trim().to_owned(), deployment, home: 0 });
+                mappings.push(Mapping::new(model.trim().to_owned(), deployment, 0));
             }
         }
     }
@@ -81,7 +85,7 @@ fn from_variables(look: &Look<'_>, endpoint: Found, draft: &mut Draft) {
         }
     }
     let version = look.variable("AZURE_OPENAI_API_VER");
-    let home = Home { endpoint: without_path(endpoint), key, version, proxy: proxy(look) };
+    let home = Home { kind: "azure", endpoint: without_path(endpoint), key, version, proxy: proxy(look) };
     draft.estate(&[home], &mappings);
 }
 
@@ -95,22 +99,14 @@ fn from_file(look: &Look<'_>, file: &Yaml, draft: &mut Draft) {
             continue;
         };
         let home = Home {
+            kind: "azure",
             endpoint: without_path(endpoint),
             key: entry.found_at("api_key"),
             version: entry.found_at("api_version"),
             proxy: proxy(look),
         };
-        let text = |found: &Option<Found>| found.as_ref().map(|found| found.text.clone());
-        let is_same = |known: &Home| {
-            known.endpoint.text == home.endpoint.text
-                && text(&known.key) == text(&home.key)
-                && text(&known.version) == text(&home.version)
-        };
-        let at = homes.iter().position(is_same).unwrap_or(homes.len());
-        if at == homes.len() {
-            homes.push(home);
-        }
-        mappings.push(Mapping { model: model.text, deployment, home: at });
+        let at = Home::place_in(&mut homes, home);
+        mappings.push(Mapping::new(model.text, deployment, at));
     }
     if homes.iter().any(|home| home.key.is_some()) {
         draft.decide(&["compat", "callers"], "anyone");

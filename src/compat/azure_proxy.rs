@@ -29,14 +29,13 @@ pub fn translate(look: &Look<'_>, draft: &mut Draft) {
         draft.refuse(&place, "the resource has no endpoint or no key", "set AZURE_ENDPOINT and AZURE_OPENAI_API_KEY");
         return;
     };
-    let mapping = |(model, deployment): &(&str, &str)| Mapping {
-        model: (*model).to_owned(),
-        deployment: Found { text: (*deployment).to_owned(), place: place.clone() },
-        home: 0,
+    let mapping = |(model, deployment): &(&str, &str)| {
+        let deployment = Found { text: (*deployment).to_owned(), place: place.clone() };
+        Mapping::new((*model).to_owned(), deployment, 0)
     };
     let version = look.variable("AZURE_OPENAI_API_VERSION");
     draft.estate(
-        &[Home { endpoint, key: Some(key), version, proxy: None }],
+        &[Home { kind: "azure", endpoint, key: Some(key), version, proxy: None }],
         &MAP.iter().map(mapping).collect::<Vec<_>>(),
     );
     match look.variable("AUTH_KEY") {

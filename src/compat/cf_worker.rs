@@ -22,10 +22,7 @@ const FAMILIES: [(&[&str], &[&str]); 6] = [
         &["DEPLOY_NAME_GPT35", "DEPLOY_NAME"],
         &["gpt-3.5-turbo", "gpt-3.5-turbo-0301", "gpt-3.5-turbo-0613", "gpt-3.5-turbo-1106"],
     ),
-    (
-        &["DEPLOY_NAME_GPT35_16K", "DEPLOY_NAME_GPT35", "DEPLOY_NAME"],
-        &["gpt-3.5-turbo-16k", "gpt-3.5-turbo-16k-0613"],
-    ),
+    (&["DEPLOY_NAME_GPT35_16K", "DEPLOY_NAME_GPT35", "DEPLOY_NAME"], &["gpt-3.5-turbo-16k", "gpt-3.5-turbo-16k-0613"]),
     (
         &["DEPLOY_NAME_GPT4", "DEPLOY_NAME"],
         &["gpt-4", "gpt-4-0314", "gpt-4-0613", "gpt-4-1106-preview", "gpt-4-32k", "gpt-4-32k-0314"],
@@ -52,13 +49,13 @@ pub fn translate(look: &Look<'_>, draft: &mut Draft) {
     let mut mappings = Vec::new();
     for (variables, models) in FAMILIES {
         if let Some(deployment) = look.first(variables) {
-            let mapping = |model: &&str| Mapping { model: (*model).to_owned(), deployment: deployment.clone(), home: 0 };
+            let mapping = |model: &&str| Mapping::new((*model).to_owned(), deployment.clone(), 0);
             mappings.extend(models.iter().map(mapping));
         }
     }
     let key = look.variable("AZURE_AUTHKEY");
     let has_key = key.is_some();
-    let home = Home { endpoint, key, version: look.variable("AZURE_API_VERSION"), proxy: None };
+    let home = Home { kind: "azure", endpoint, key, version: look.variable("AZURE_API_VERSION"), proxy: None };
     draft.estate(&[home], &mappings);
     if has_key {
         users(look, draft);

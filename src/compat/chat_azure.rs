@@ -28,7 +28,7 @@ pub fn translate(look: &Look<'_>, file: Option<&Yaml>, draft: &mut Draft) {
             if key.is_none() {
                 draft.refuse(&endpoint.place, "there is no key for this resource", "set APIKEY, or apiKey in the file");
             }
-            draft.estate(&[Home { endpoint, key, version, proxy: None }], &mappings);
+            draft.estate(&[Home { kind: "azure", endpoint, key, version, proxy: None }], &mappings);
         }
         None => {
             let place = file.map_or(Place::Nowhere, |file| file.place.clone());
@@ -49,15 +49,14 @@ type Described = (Option<Found>, Option<Found>, Option<Found>, Vec<Mapping>);
 
 fn from_file(file: &Yaml) -> Described {
     let mapper = file.get("mapper").map_or(&[][..], Yaml::entries);
-    let mappings = mapper.iter().filter_map(|(model, deployment)| {
-        Some(Mapping { model: model.clone(), deployment: deployment.found()?, home: 0 })
-    });
+    let mappings =
+        mapper.iter().filter_map(|(model, deployment)| Some(Mapping::new(model.clone(), deployment.found()?, 0)));
     (file.found_at("resourceName"), file.found_at("apiKey"), file.found_at("apiVersion"), mappings.collect())
 }
 
 fn from_variables(look: &Look<'_>) -> Described {
     let mapped = look.variable("MAPPER_GPT35TUBER");
-    let mapping = |deployment| Mapping { model: "gpt-3.5-turbo".to_owned(), deployment, home: 0 };
+    let mapping = |deployment| Mapping::new("gpt-3.5-turbo".to_owned(), deployment, 0);
     (look.variable("RESOURCENAME"), look.variable("APIKEY"), None, mapped.map(mapping).into_iter().collect())
 }
 

@@ -9,7 +9,11 @@ use crate::settings::Place;
 
 pub fn translate(file: Option<&Yaml>, draft: &mut Draft) {
     let Some(file) = file else {
-        draft.refuse(&Place::Nowhere, "chatazure is described by a config.yaml, and there is none", "mount it at /app/config.yaml");
+        draft.refuse(
+            &Place::Nowhere,
+            "chatazure is described by a config.yaml, and there is none",
+            "mount it at /app/config.yaml",
+        );
         return;
     };
     let azure = file.get("azure");
@@ -17,13 +21,12 @@ pub fn translate(file: Option<&Yaml>, draft: &mut Draft) {
     let mapped = azure.and_then(|azure| azure.get("deployments")).map_or(&[][..], Yaml::entries);
     let mappings: Vec<_> = mapped
         .iter()
-        .filter_map(|(model, deployment)| {
-            Some(Mapping { model: model.clone(), deployment: deployment.found()?, home: 0 })
-        })
+        .filter_map(|(model, deployment)| Some(Mapping::new(model.clone(), deployment.found()?, 0)))
         .collect();
     match (found("endpoint"), found("api-key")) {
         (Some(endpoint), Some(key)) => {
             let home = Home {
+                kind: "azure",
                 endpoint: without_path(endpoint),
                 key: Some(key),
                 version: found("api-version"),

@@ -20,6 +20,8 @@ pub struct Draft {
 /// Where requests go: an Azure resource, or several names for one.
 #[derive(Clone, Debug)]
 pub struct Home {
+    /// `"azure"` or `"openai"`.
+    pub kind: &'static str,
     pub endpoint: Found,
     /// `None`: each caller's own.
     pub key: Option<Found>,
@@ -35,6 +37,32 @@ pub struct Mapping {
     pub deployment: Found,
     /// Its place among the homes.
     pub home: usize,
+    pub tpm: Option<i64>,
+    pub rpm: Option<i64>,
+}
+
+impl Home {
+    /// Its place among `homes`, where it is put unless it is there already.
+    pub fn place_in(homes: &mut Vec<Self>, home: Self) -> usize {
+        let text = |found: &Option<Found>| found.as_ref().map(|found| found.text.clone());
+        let is_same = |known: &Self| {
+            known.kind == home.kind
+                && known.endpoint.text == home.endpoint.text
+                && text(&known.key) == text(&home.key)
+                && text(&known.version) == text(&home.version)
+        };
+        let at = homes.iter().position(is_same).unwrap_or(homes.len());
+        if at == homes.len() {
+            homes.push(home);
+        }
+        at
+    }
+}
+
+impl Mapping {
+    pub fn new(model: String, deployment: Found, home: usize) -> Self {
+        Self { model, deployment, home, tpm: None, rpm: None }
+    }
 }
 
 impl Draft {
@@ -118,7 +146,10 @@ impl Draft {
 
     fn resource(&mut self, plan: &Plan<'_>) {
         let Plan { name, home, deployments } = plan;
-        let Home { endpoint, key, version, proxy } = home;
+        let Home { kind, endpoint, key, version, proxy } = home;
+        if *kind != "azure" {
+            self.set(&["resources", name, "kind"], *kind, &endpoint.place);
+        }
         self.set(&["resources", name, "endpoint"], endpoint.text.as_str(), &endpoint.place);
         if endpoint.text.to_ascii_lowercase().starts_with("http://") {
             self.set(&["resources", name, "allow_insecure"], true, &endpoint.place);
@@ -135,7 +166,17 @@ impl Draft {
         }
         for mapping in deployments {
             let Found { text, place } = &mapping.deployment;
-            self.set(&["resources", name, "deployments", text], mapping.model.as_str(), place);
+            let limits = [("tpm", mapping.tpm), ("rpm", mapping.rpm)];
+            if limits.iter().all(|(_, limit)| limit.is_none()) {
+                self.set(&["resources", name, "deployments", text], mapping.model.as_str(), place);
+                continue;
+            }
+            self.set(&["resources", name, "deployments", text, "model"], mapping.model.as_str(), place);
+            for (key, limit) in limits {
+                if let Some(limit) = limit {
+                    self.set(&["resources", name, "deployments", text, key], limit, place);
+                }
+            }
         }
         self.tell(format!("resource {name} at {}", endpoint.text));
     }
@@ -211,16 +252,13 @@ mod tests {
     fn a_name_means_one_thing_however_deployments_are_shared() {
         let found = |text: &str| Found { text: text.to_owned(), place: Place::Nowhere };
         let home = |host: &str| Home {
+            kind: "azure",
             endpoint: found(&format!("https://{host}.openai.azure.com")),
             key: Some(found("key")),
             version: None,
             proxy: None,
         };
-        let map = |model: &str, deployment: &str, home| Mapping {
-            model: model.to_owned(),
-            deployment: found(deployment),
-            home,
-        };
+        let map = |model: &str, deployment: &str, home| Mapping::new(model.to_owned(), found(deployment), home);
         let mut draft = Draft::new(Profile::ChatAzure, Place::Nowhere);
         let mappings = [
             map("gpt-4", "one", 0),

@@ -29,8 +29,8 @@ pub async fn entry(mut request: ServiceRequest) -> Result<ServiceResponse, Error
     if worker.surface == Surface::Admin || compat.profile.is_none() && !is_managed {
         return dispatch::entry(request).await;
     }
-    if compat.profile.is_some()
-        && let Some(uri) = rewritten(request.uri(), &compat.api_base)
+    if let Some(profile) = compat.profile
+        && let Some(uri) = rewritten(request.uri(), &compat.api_base, profile)
     {
         request.head_mut().uri = uri;
     }
@@ -84,9 +84,10 @@ fn said(request: &HttpRequest, response: HttpResponse, compat: &Compat, is_empty
         return response;
     }
     let brings_key = auth::brings_any(request.headers());
-    let said = response.extensions().get::<ApiError>().and_then(|error| {
-        refusals::say(compat.profile?, &Words::of(error, compat, brings_key, is_empty))
-    });
+    let said = response
+        .extensions()
+        .get::<ApiError>()
+        .and_then(|error| refusals::say(compat.profile?, &Words::of(error, compat, brings_key, is_empty)));
     let Some(said) = said else { return response };
     let mut reworded = said.response();
     keep_headers(response.headers(), reworded.headers_mut());
@@ -106,17 +107,27 @@ fn single_slash(path: &str) -> &str {
     &path[doubled.saturating_sub(1)..]
 }
 
-/// The address with `/v1` for another base path.
-fn rewritten(uri: &Uri, base: &str) -> Option<Uri> {
+/// The address with `/v1` for another base path, and with Azure's path for a model that stands in the path.
+fn rewritten(uri: &Uri, base: &str, profile: Profile) -> Option<Uri> {
     const OURS: [&str; 6] = ["/v1/", "/openai/", "/admin/", "/healthz", "/readyz", "/metrics"];
     let path = single_slash(uri.path());
+    let below = |base: &str| path.strip_prefix(base).filter(|rest| rest.starts_with('/'));
+    let engine = below(base)
+        .filter(|_| profile == Profile::AzureOpenaiProxy)
+        .and_then(|rest| rest.strip_prefix("/engines/")?.strip_suffix("/embeddings"));
+    if let Some(model) = engine.filter(|model| !model.is_empty() && !model.contains('/')) {
+        return at(uri, &format!("/openai/deployments/{model}/embeddings"));
+    }
     if base == "/v1" || OURS.iter().any(|own| path.starts_with(own)) || path == "/" {
         return None;
     }
-    let rest = path.strip_prefix(base).filter(|rest| rest.starts_with('/'))?;
+    at(uri, &format!("/v1{}", below(base)?))
+}
+
+fn at(uri: &Uri, path: &str) -> Option<Uri> {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = format!("/v1{rest}{query}").parse().ok();
+    parts.path_and_query = format!("{path}{query}").parse().ok();
     Uri::from_parts(parts).ok()
 }
 
@@ -126,7 +137,13 @@ mod tests {
 
     #[test]
     fn another_base_path_leads_to_the_same_routes() {
-        let to = |uri: &str, base: &str| rewritten(&uri.parse().unwrap(), base).map(|uri| uri.to_string());
+        let to = |uri: &str, base: &str| {
+            rewritten(&uri.parse().unwrap(), base, Profile::AzureOpenaiProxy).map(|uri| uri.to_string())
+        };
+        let embeddings = Some("/openai/deployments/ada/embeddings".to_owned());
+        assert_eq!(to("/v1/engines/ada/embeddings", "/v1"), embeddings);
+        assert_eq!(to("/api/engines/ada/embeddings", "/api"), embeddings);
+        assert_eq!(to("/v1/engines/a/b/embeddings", "/v1"), None);
         let chat = Some("/v1/chat/completions?a=b".to_owned());
         assert_eq!(to("/api/openai/chat/completions?a=b", "/api/openai"), chat);
         assert_eq!(to("/chat/completions?a=b", ""), chat);

@@ -15,6 +15,7 @@ mod chat_azure;
 mod chatazure;
 mod draft;
 pub mod front;
+pub mod import;
 mod look;
 mod management;
 mod models;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use crate::settings::model::Profile;
 use crate::settings::{Foreign, Foreigner, Place, Problem, Surroundings};
 use draft::Draft;
+pub use draft::resource_name;
 use look::{Look, Sheet};
 
 /// Looks around in the working directory and the environment of this process.
@@ -49,6 +51,11 @@ pub fn translate(surroundings: &Surroundings<'_>) -> Foreign {
     }
     let others: Vec<_> = seen.iter().skip(1).map(|seen| format!("{} ({})", seen.profile.label(), seen.main)).collect();
     let Some(Seen { profile, main, sheet }) = seen.into_iter().next() else {
+        if let Some(file) = surroundings.foreigner.file.as_ref().filter(|_| look.problems.is_empty()) {
+            let message = "this is no config.yaml of a proxy that is known here";
+            let tip = "`aoai-gateway import` reads those of LiteLLM and one-api, too";
+            look.problems.push(Problem::error("", Place::Path(file.clone()), message).tip(tip));
+        }
         return Foreign { problems: look.problems, read: look.read, ..Foreign::default() };
     };
     let mut draft = Draft::new(profile, main.clone());

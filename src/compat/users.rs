@@ -82,6 +82,14 @@ pub fn sync(store: &Store, compat: &Compat) -> Result<Synced, StorageError> {
     Ok(synced)
 }
 
+/// The first look. Where it fails, the gateway starts with the users that it knows, and goes on trying.
+pub fn begin(store: &Store, compat: &Compat) {
+    match sync(store, compat) {
+        Ok(synced) => show_admin(&synced),
+        Err(error) => tracing::error!(%error, "users cannot be followed; those who are known stay"),
+    }
+}
+
 /// Looks again and again, for ever.
 pub async fn follow(house: Arc<House>) {
     let mut known: Option<(Compat, Option<Fingerprint>, Timestamp)> = None;
@@ -123,7 +131,7 @@ pub async fn follow(house: Arc<House>) {
 }
 
 /// On stderr and nowhere else: the log keeps no secrets.
-pub fn show_admin(synced: &Synced) {
+fn show_admin(synced: &Synced) {
     if let Some((name, token)) = &synced.admin {
         eprintln!("token of the user {name}, who may add others (shown once, only its hash is kept): {token}");
     }
@@ -179,11 +187,7 @@ pub fn declared(standing: Standing, row: FileUser) -> Declared {
 }
 
 /// Gives the admin a token when there is no user of that name: what the settings say, else a new one, which is returned.
-fn ensure_admin(
-    store: &Store,
-    compat: &Compat,
-    admin: &LegacyAdmin,
-) -> Result<Option<(String, String)>, StorageError> {
+fn ensure_admin(store: &Store, compat: &Compat, admin: &LegacyAdmin) -> Result<Option<(String, String)>, StorageError> {
     let LegacyAdmin { name, token } = admin;
     let mut file = match &compat.users_file {
         Some(path) => LegacyFile::open_or_create(path, column(compat)).ok(),

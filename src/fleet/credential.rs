@@ -74,7 +74,10 @@ impl Credential {
             (Self::Callers, _) => {
                 let name = if kind == Kind::Azure { HeaderName::from_static(KEY_HEADER) } else { AUTHORIZATION };
                 let key = callers?.expose();
-                (name, HeaderValue::try_from(if kind == Kind::Azure { key.to_owned() } else { format!("Bearer {key}") }))
+                (
+                    name,
+                    HeaderValue::try_from(if kind == Kind::Azure { key.to_owned() } else { format!("Bearer {key}") }),
+                )
             }
             (Self::Key(key), Kind::Azure) => (HeaderName::from_static(KEY_HEADER), HeaderValue::try_from(key.expose())),
             (Self::Key(key), Kind::OpenAi) => {

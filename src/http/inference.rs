@@ -198,7 +198,8 @@ fn respond(served: Served, settings: &Settings) -> HttpResponse {
         response.insert_header((HeaderName::from_static("server-timing"), value));
     }
     if settings.server.expose_route
-        && let Ok(value) = HeaderValue::from_str(&format!("{}/{}", route.resource, route.name)) {
+        && let Ok(value) = HeaderValue::from_str(&format!("{}/{}", route.resource, route.name))
+    {
         response.insert_header((HeaderName::from_static("x-gateway-route"), value));
     }
     match body {

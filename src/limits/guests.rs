@@ -122,7 +122,8 @@ impl Guests {
     /// Whoever it is; all are one caller.
     pub fn anyone(&self) -> Option<Arc<Guest>> {
         let mut anyone = self.anyone.lock().unwrap_or_else(PoisonError::into_inner);
-        let guest = anyone.get_or_insert_with(|| Arc::new(self.guest(hash(NOBODYS_KEY), "anyone".to_owned(), Whose::Either)));
+        let guest =
+            anyone.get_or_insert_with(|| Arc::new(self.guest(hash(NOBODYS_KEY), "anyone".to_owned(), Whose::Either)));
         (!self.is_revoked(&guest.hash)).then(|| guest.clone())
     }
 

@@ -229,7 +229,10 @@ mod tests {
     fn only_streams_are_typed() {
         let mut settings = Settings::default();
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, actix_web::http::header::HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        headers.insert(
+            CONTENT_TYPE,
+            actix_web::http::header::HeaderValue::from_static("text/event-stream; charset=utf-8"),
+        );
         assert_eq!(Typewriter::wanted(&settings, &headers), None);
         settings.server.typewriter = Some(PAUSE);
         assert_eq!(Typewriter::wanted(&settings, &headers), Some(Typewriter { pause: PAUSE, tail: b"" }));

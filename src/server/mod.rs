@@ -112,7 +112,7 @@ impl Gateway {
             accounting::start(&store, &alarm, tariff, move |took| metrics.observe_commit(took))?
         };
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
-        users::show_admin(&users::sync(&store, &settings.compat)?);
+        users::begin(&store, &settings.compat);
         let callers = Arc::new(Callers::default());
         callers.guests.behave(Manners::of(&settings.compat));
         callers.load(&store, settings.default_limits)?;

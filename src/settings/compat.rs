@@ -19,7 +19,10 @@ use crate::domain::ids::{ModelName, ResourceName};
 pub(super) struct Names {
     /// Another name and the model it means.
     aliases: BTreeMap<String, String>,
+    /// Whose deployments a legacy mapping names.
     models: BTreeSet<String>,
+    /// Whose deployments anybody names.
+    deployed: BTreeSet<String>,
 }
 
 /// `recognised` is what the surroundings look like.
@@ -56,7 +59,8 @@ pub(super) fn read(section: Section<'_>, recognised: Option<Profile>) -> (Compat
         let message = format!("`{path}`: anyone who reaches the gateway may use the resources, with any key or none");
         let mut problem = section.reader.error(&path, Target::Value, message);
         problem.severity = Severity::Warning;
-        let tip = "write \"keys\" and give out keys, or let only this machine reach it: server.listen = \"127.0.0.1:8080\"";
+        let tip =
+            "write \"keys\" and give out keys, or let only this machine reach it: server.listen = \"127.0.0.1:8080\"";
         section.reader.note(problem.tip(tip));
     }
     section.finish();
@@ -95,11 +99,12 @@ fn aliases(section: Section<'_>) -> Names {
 }
 
 impl Names {
-    /// Notes the models whose deployments a legacy mapping names.
+    /// Notes the models that are deployed, and by whose word.
     pub(super) fn look(&mut self, resources: &Section<'_>, estate: &BTreeMap<ResourceName, Resource>) {
         for (resource, settings) in estate {
             let deployments = resources.path.child(resource.as_str()).child("deployments");
             for (name, deployment) in &settings.deployments {
+                self.deployed.insert(deployment.model.to_string());
                 if resources.reader.is_foreign(&deployments.child(name.as_str())) {
                     self.models.insert(deployment.model.to_string());
                 }
@@ -115,12 +120,14 @@ impl Names {
             };
             model.aliases.retain(|alias| !is_taken(alias));
         }
-        for (alias, model) in &self.aliases {
-            if let Some(model) = known.get_mut(model.as_str())
-                && !self.models.contains(alias)
-                && !model.aliases.contains(alias)
-            {
-                model.aliases.push(alias.clone());
+        // A name with deployments of its own is no other model's.
+        for (alias, model) in self.aliases.iter().filter(|(alias, _)| !self.deployed.contains(*alias)) {
+            if let Some(model) = known.get_mut(model.as_str()) {
+                if !model.aliases.contains(alias) {
+                    model.aliases.push(alias.clone());
+                }
+                // A price alone makes no model.
+                known.remove(alias.as_str());
             }
         }
     }

@@ -110,7 +110,8 @@ impl Layers {
         let mut builder = config::Config::builder();
         for value in &self.foreign.values {
             if let Some((root, rest)) = value.path.split_first() {
-                builder = builder.add_source(Layer(Map::from_iter([(root.clone(), nested(rest, value.value.clone()))])));
+                builder =
+                    builder.add_source(Layer(Map::from_iter([(root.clone(), nested(rest, value.value.clone()))])));
             }
         }
         for file in &self.files.files {

@@ -227,7 +227,11 @@ impl Store {
     }
 }
 
-pub(super) fn find_or_create_user(connection: &mut SqliteConnection, name: &str, now: WallTime) -> Result<KeyUser, StorageError> {
+pub(super) fn find_or_create_user(
+    connection: &mut SqliteConnection,
+    name: &str,
+    now: WallTime,
+) -> Result<KeyUser, StorageError> {
     let found: Option<Vec<u8>> =
         users::table.filter(users::name.eq(name)).select(users::id).first(connection).optional()?;
     let id = match found {

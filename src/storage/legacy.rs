@@ -63,6 +63,7 @@ pub enum Origin {
     Settings,
     File,
     Call,
+    Import,
 }
 
 impl Origin {
@@ -71,6 +72,7 @@ impl Origin {
             Self::Settings => "settings",
             Self::File => "file",
             Self::Call => "call",
+            Self::Import => "import",
         }
     }
 }
@@ -167,17 +169,21 @@ impl Store {
 
     /// Gives a key of Azure's that a caller brings a row of its own, by which lists and usage name it.
     pub fn file_caller(&self, id: KeyId, name: &str, prefix: &str, hash: &[u8; 32]) -> Result<(), StorageError> {
+        let id = id.0.as_bytes().to_vec();
         self.write(|connection| {
+            let known = keys::table.filter(keys::id.eq(&id).or(keys::hash.eq(hash.as_slice()))).count();
+            if known.get_result::<i64>(connection)? > 0 {
+                return Ok(());
+            }
             diesel::insert_into(keys::table)
                 .values((
-                    keys::id.eq(id.0.as_bytes().as_slice()),
+                    keys::id.eq(&id),
                     keys::name.eq(name),
                     keys::hash.eq(hash.as_slice()),
                     keys::prefix.eq(prefix),
                     keys::created_at.eq(wall_now().0),
                     keys::class.eq(Class::default().label()),
                 ))
-                .on_conflict_do_nothing()
                 .execute(connection)?;
             meta::raise_keys_version(connection)
         })
@@ -258,11 +264,7 @@ fn known(connection: &mut SqliteConnection, name: &str) -> Result<Option<Known>,
     Ok(Some(Known { key, hash, status, models }))
 }
 
-fn create(
-    connection: &mut SqliteConnection,
-    user: &Declared,
-    models: Option<String>,
-) -> Result<Vec<u8>, StorageError> {
+fn create(connection: &mut SqliteConnection, user: &Declared, models: Option<String>) -> Result<Vec<u8>, StorageError> {
     let now = user.created_at.unwrap_or_else(wall_now);
     let owner = find_or_create_user(connection, &user.name, now)?;
     let id = KeyId::generate().0.as_bytes().to_vec();

@@ -207,7 +207,9 @@ fn connect(path: &Path) -> Result<SqliteConnection, StorageError> {
     let text = path.to_string_lossy();
     let location = if path.is_absolute() { text.into_owned() } else { format!("./{text}") };
     let mut connection = SqliteConnection::establish(&location).map_err(|error| refused(&error))?;
-    connection.batch_execute("PRAGMA busy_timeout = 2000; PRAGMA secure_delete = ON;").map_err(|error| refused(&error))?;
+    connection
+        .batch_execute("PRAGMA busy_timeout = 2000; PRAGMA secure_delete = ON;")
+        .map_err(|error| refused(&error))?;
     Ok(connection)
 }
 
@@ -251,12 +253,16 @@ mod tests {
             let mut file = LegacyFile::open_or_create(&path, column).unwrap();
             assert_eq!(file.column, Column::Password);
             if file.users().unwrap().is_empty() {
-                file.connection.batch_execute("INSERT INTO users (username, password) VALUES ('amy', 'clear')").unwrap();
+                file.connection
+                    .batch_execute("INSERT INTO users (username, password) VALUES ('amy', 'clear')")
+                    .unwrap();
             }
             let users = file.users().unwrap();
             assert_eq!(users[0].credential.hash(), secret_key::hash("clear"));
             file.hash(&users[0]).unwrap();
-            assert!(matches!(file.users().unwrap()[0].credential, Held::Hashed(hash) if hash == secret_key::hash("clear")));
+            assert!(
+                matches!(file.users().unwrap()[0].credential, Held::Hashed(hash) if hash == secret_key::hash("clear"))
+            );
         }
         let mut file = LegacyFile::open(&path).unwrap().unwrap();
         file.add("bob", &[7; 32], Standing::Admin).unwrap();

@@ -5,6 +5,7 @@
 mod affinity;
 mod chat;
 mod classes;
+mod compat;
 mod container;
 mod crash;
 mod edge;
@@ -14,6 +15,7 @@ mod fallback;
 mod health;
 mod hostile;
 mod identity;
+mod init;
 mod keys;
 mod ledger;
 mod live;

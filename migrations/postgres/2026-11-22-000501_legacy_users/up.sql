@@ -3,7 +3,7 @@
 CREATE TABLE legacy_users (
     key_id BYTEA PRIMARY KEY NOT NULL CHECK (length(key_id) = 16),
     name   TEXT NOT NULL UNIQUE,
-    -- Who names them: 'settings', 'file' (the older proxy's own table), 'call' (/v1/adduser).
+    -- Who names them: 'settings', 'file' (the older proxy's own table), 'call' (/v1/adduser), 'import'.
     origin TEXT NOT NULL,
     -- As the older proxy numbers it: 0 disabled, 1 normal, 2 admin.
     status INTEGER NOT NULL,
