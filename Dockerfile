@@ -1,19 +1,23 @@
 FROM rust:1.95-slim-bookworm AS builder
 WORKDIR /build
+# PostgreSQL's client library with TLS; see `bundled-libpq` in Cargo.toml.
+RUN apt-get update && apt-get install -y --no-install-recommends libpq-dev pkg-config && rm -rf /var/lib/apt/lists/*
 
 # The dependencies alone first: they change seldom, and this layer is kept until they do.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/it benches \
     && echo 'fn main() {}' | tee src/main.rs benches/ledger.rs > tests/it/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked \
+    && cargo build --release --locked --no-default-features \
     && rm -r src target/release/.fingerprint/aoai-gateway-*
 
 COPY migrations migrations
 COPY src src
-RUN cargo build --release --locked
+RUN cargo build --release --locked --no-default-features
 
 FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends libpq5 ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin gateway \
     && mkdir -p /app/settings /app/data \
     && chown gateway:gateway /app/data

@@ -184,6 +184,9 @@ impl Callers {
         let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
         self.guests.load(defaults, rows.iter().filter(|row| row.revoked_at.is_some()).map(|row| row.hash));
+        if let Err(error) = store.copy_keys() {
+            tracing::warn!(%error, "the copy of the keys for a start without the database could not be refreshed");
+        }
         self.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)));
         Ok(())
     }

@@ -37,10 +37,14 @@ pub struct Metrics {
     pub upstream_tokens_limit: GaugeVec,
     pub upstream_tokens_remaining: GaugeVec,
     pub upstream_cached_tokens_ratio: GaugeVec,
+    pub upstream_cache_saved: GaugeVecAsCounter,
+    pub upstream_token_age: GaugeVec,
+    pub upstream_token_expiry: GaugeVec,
     pub limit_rejections: IntCounterVec,
     pub reload_successful: IntGauge,
     pub reload_timestamp: Gauge,
     pub ledger_pending: IntGauge,
+    pub ledger_unprojected: IntGauge,
     pub ledger_committed: IntCounter,
     pub ledger_commit: Histogram,
     pub database_errors: IntCounter,
@@ -83,11 +87,11 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        let cost = prometheus::CounterVec::new(
-            Opts::new("cost_usd_total", "Cost of settled requests in US dollars."),
-            &["model"],
-        )?;
-        registry.register(Box::new(cost.clone()))?;
+        let money = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVecAsCounter, prometheus::Error> {
+            let metric = prometheus::CounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         let reload_timestamp = Gauge::new(
             "settings_last_reload_success_timestamp_seconds",
             "When settings were last loaded successfully, in seconds since the Unix epoch.",
@@ -120,7 +124,7 @@ impl Metrics {
                 &SHORT,
             )?,
             tokens: counters("tokens_total", "Tokens of settled requests.", &["model", "resource", "type"])?,
-            cost,
+            cost: money("cost_usd_total", "Cost of settled requests in US dollars.", &["model"])?,
             inflight: gauge("inflight_requests", "Admitted requests that are not settled yet.")?,
             waiting: gauge("waiting_requests", "Requests that wait for a deployment with room.")?,
             waited: histogram("waited_seconds", "Time that requests stood in line for a deployment.", &DURATIONS)?,
@@ -172,6 +176,21 @@ impl Metrics {
                 "Part of the input tokens that a resource had in its cache, since the start.",
                 &["model", "resource"],
             )?,
+            upstream_cache_saved: money(
+                "upstream_cache_saved_usd_total",
+                "What cached prompts have cost less than uncached ones, in US dollars.",
+                &["resource", "deployment"],
+            )?,
+            upstream_token_age: gauges(
+                "upstream_token_age_seconds",
+                "Since when a resource is called with its present access token.",
+                &["resource"],
+            )?,
+            upstream_token_expiry: gauges(
+                "upstream_token_expiry_seconds",
+                "For how long a resource's access token still lasts; 0 when there is none.",
+                &["resource"],
+            )?,
             limit_rejections: counters(
                 "limit_rejections_total",
                 "Requests refused by a caller's own limit.",
@@ -183,6 +202,10 @@ impl Metrics {
             )?,
             reload_timestamp,
             ledger_pending: gauge("ledger_pending", "Admitted requests whose settled row is not committed yet.")?,
+            ledger_unprojected: gauge(
+                "ledger_unprojected",
+                "Rows of the ledger that the database shared with other gateways does not have yet.",
+            )?,
             ledger_committed: counter("ledger_committed_total", "Requests whose settled row is committed.")?,
             ledger_commit: histogram(
                 "ledger_commit_seconds",

@@ -167,6 +167,8 @@ impl Desk {
                 state.on_its_way = Some((mem::take(&mut state.batch), answer));
                 state.number += 1;
                 state.due = None;
+                // Left alone, it would wake the worker for nothing, once for every request of a quiet hour.
+                state.timer = None;
                 state.not_before = now.after(spacing);
             }
             Err(SendError::Full(record)) => {

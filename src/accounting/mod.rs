@@ -10,6 +10,7 @@ mod desk;
 pub mod gauges;
 pub mod ledger;
 pub mod permits;
+pub mod projector;
 pub mod recorder;
 mod writer;
 
@@ -26,6 +27,7 @@ use checkpoints::Checkpoints;
 use gauges::Gauges;
 use ledger::{Close, Flush, Inspect, Ledger, LedgerReport, Sequence};
 use permits::Permits;
+use projector::{Backlog, Finish, Projector};
 use recorder::{LedgerLost, Recorder};
 use writer::LedgerWriter;
 
@@ -37,6 +39,15 @@ pub struct Books {
     pub gauges: Arc<Gauges>,
     /// Requests that a crash had left open and that were closed at this start.
     pub recovered: u64,
+    /// None where the journal is the database.
+    pub projector: Option<Bridge>,
+}
+
+/// The way to the database that gateways share.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    projector: Addr<Projector>,
+    pub backlog: Arc<Backlog>,
 }
 
 /// Closes what a crash left open and starts the actors. Inside an actix system; blocks while it recovers.
@@ -66,10 +77,22 @@ pub fn start(
         let tripwire = alarm.tripwire("ledger");
         move |_| Ledger::new(writer, permits, gauges, checkpoints, tripwire)
     });
-    Ok(Books { ledger, permits, gauges, recovered })
+    Ok(Books { ledger, permits, gauges, recovered, projector: None })
 }
 
 impl Books {
+    /// From now on the journal's rows are brought to the shared database, if there is one; at most `most` may wait.
+    pub fn project(&mut self, store: &Store, alarm: &Alarm, most: u32) -> Result<(), StorageError> {
+        let Some(projection) = store.projection()? else { return Ok(()) };
+        let backlog = Arc::new(Backlog::default());
+        let projector = Projector::start_in_arbiter(&Arbiter::new().handle(), {
+            let (backlog, permits, tripwire) = (backlog.clone(), self.permits.clone(), alarm.tripwire("projector"));
+            move |_| Projector::new(projection, backlog, permits, most.into(), tripwire)
+        });
+        self.projector = Some(Bridge { projector, backlog });
+        Ok(())
+    }
+
     /// For the calling worker's requests.
     pub fn recorder(&self) -> Recorder {
         Recorder::new(self.ledger.clone(), self.permits.clone())
@@ -87,6 +110,12 @@ impl Books {
     /// The orderly end, after the workers: everything is written, both actors stop without raising the alarm.
     pub async fn close(&self) -> Result<(), LedgerLost> {
         self.flush().await?;
+        if let Some(bridge) = &self.projector {
+            let last = tokio::time::timeout(projector::LAST * 2, bridge.projector.send(Finish)).await;
+            if !matches!(last, Ok(Ok(()))) {
+                tracing::warn!("the shared database hangs, the next start brings over what it did not take");
+            }
+        }
         self.ledger.send(Close).await.map_err(|_| LedgerLost)?
     }
 }

@@ -23,11 +23,26 @@ pub struct Permits {
     failing_since: AtomicU64,
     /// The ledger is gone. Written by whoever notices.
     lost: AtomicBool,
+    /// No more rows may wait for the shared database. Written by the projector.
+    full: AtomicBool,
+}
+
+/// Whether more rows may wait for the shared database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Some,
+    None,
 }
 
 impl Permits {
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, taken: AtomicUsize::new(0), failing_since: AtomicU64::new(0), lost: AtomicBool::new(false) }
+        Self {
+            capacity,
+            taken: AtomicUsize::new(0),
+            failing_since: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+        }
     }
 
     /// Admitted requests whose settled row is not in the database yet.
@@ -37,7 +52,7 @@ impl Permits {
 
     /// Whether the database has taken what was written lately, or is at least not refusing for long.
     pub fn is_writable(&self, now: Timestamp) -> bool {
-        if self.lost.load(Ordering::Relaxed) {
+        if self.lost.load(Ordering::Relaxed) || self.full.load(Ordering::Relaxed) {
             return false;
         }
         match self.failing_since.load(Ordering::Relaxed) {
@@ -74,6 +89,10 @@ impl Permits {
         }
     }
 
+    pub(super) fn backlog_is(&self, room: Room) {
+        self.full.store(room == Room::None, Ordering::Relaxed);
+    }
+
     pub(super) fn ledger_is_lost(&self) {
         self.lost.store(true, Ordering::Relaxed);
     }
@@ -104,6 +123,15 @@ mod tests {
         assert_eq!(permits.database_answered(NOW.after(PATIENCE)), Some(PATIENCE));
         assert!(permits.take(NOW.after(PATIENCE)));
         assert_eq!(permits.database_answered(NOW.after(PATIENCE)), None);
+    }
+
+    #[test]
+    fn a_full_backlog_closes_the_door_until_there_is_room() {
+        let permits = Permits::new(2);
+        permits.backlog_is(Room::None);
+        assert!(!permits.take(NOW) && !permits.is_writable(NOW));
+        permits.backlog_is(Room::Some);
+        assert!(permits.take(NOW));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Source: <https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle>
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::domain::outbound::Way;
@@ -34,6 +35,12 @@ pub enum Kind {
 }
 
 impl Endpoint {
+    /// Without TLS and without a prefix: a server on this machine.
+    pub fn plain(address: SocketAddr) -> Self {
+        let (host, port) = (address.ip().to_string(), address.port());
+        Self { tls: false, host, port, prefix: String::new(), way: Way::Direct }
+    }
+
     /// The `Host` header: the port is left out where it is the scheme's own.
     pub fn host_header(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -58,12 +58,30 @@ fn cause<'h>(header: &impl Fn(&str) -> Option<&'h str>, message: &[u8]) -> Throt
         Some(policy) if policy.ends_with("-Call") => return ThrottleCause::Requests,
         Some(_) | None => {}
     }
+    if let Some(cause) = header("x-ms-throttle-scope").and_then(scope) {
+        return cause;
+    }
     let figures = headers::figures(header);
     match (figures.requests.remaining, figures.tokens.remaining) {
         (_, Some(0)) => ThrottleCause::Tokens,
         (Some(0), _) => ThrottleCause::Requests,
         (Some(_) | None, Some(_) | None) => ThrottleCause::Unknown,
     }
+}
+
+/// What was throttled, as far as the name of the scope says it: its values are not documented.
+fn scope(scope: &str) -> Option<ThrottleCause> {
+    const NAMES: [(&str, ThrottleCause); 7] = [
+        ("subscription", ThrottleCause::Period),
+        ("tenant", ThrottleCause::Period),
+        ("region", ThrottleCause::Capacity),
+        ("capacity", ThrottleCause::Capacity),
+        ("token", ThrottleCause::Tokens),
+        ("request", ThrottleCause::Requests),
+        ("call", ThrottleCause::Requests),
+    ];
+    let scope = scope.to_ascii_lowercase();
+    NAMES.iter().find(|(name, _)| scope.contains(name)).map(|(_, cause)| *cause)
 }
 
 #[cfg(test)]
@@ -112,6 +130,11 @@ mod tests {
             (Tokens, Some(55_000))
         );
         assert_eq!(judged(&[("policy-id", "DeploymentRatelimit-Call")], ""), (Requests, None));
+        let scope = |name| judged(&[("x-ms-throttle-scope", name), ("x-ratelimit-remaining-tokens", "0")], "").0;
+        assert_eq!(["Region", "DeploymentTokens", "calls"].map(scope), [Capacity, Tokens, Requests]);
+        assert_eq!(scope("deployment"), Tokens, "a name that says nothing leaves it to the figures");
+        let both = [("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "7")];
+        assert_eq!(judged(&both, ""), (Tokens, Some(7_000)));
         let none = ("x-ratelimit-remaining-requests", "0");
         assert_eq!(judged(&[none, ("x-ratelimit-reset-requests", "500")], ""), (Requests, Some(500)));
         assert_eq!(judged(&[none, ("x-ratelimit-reset-tokens", "500")], ""), (Requests, None), "another figure's");

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::request_window::RequestWindow;
+use super::select::Headroom;
 use super::spacing::Spacing;
 use super::token_window::{self, TokenWindow};
 use super::utilisation::{self, Utilisation};
@@ -44,9 +45,25 @@ pub struct Ticket {
 pub struct View {
     pub room: u64,
     pub until: Timestamp,
-    /// What is left of the minute; `u64::MAX` = not known.
+    /// What is left of the minute, and all of it; `u64::MAX` = not known.
     pub tokens_left: u64,
+    pub tokens: u64,
     pub requests_left: u64,
+    pub requests: u64,
+}
+
+impl View {
+    /// What the rest of the minute would take. Where nobody has looked since there may be more, the minute is taken to
+    /// come back evenly: whoever is rarely asked would else seem to have most room of all, and be asked too often, or
+    /// none, and be forgotten.
+    pub fn headroom(&self, now: Timestamp) -> Headroom {
+        let part = now.since(self.until).as_secs_f64() / MINUTE.as_secs_f64();
+        let grown = |left: u64, whole: u64| match whole {
+            u64::MAX => u64::MAX,
+            whole => left.saturating_add((whole as f64 * part) as u64).min(whole),
+        };
+        Headroom { tokens: grown(self.tokens_left, self.tokens), requests: grown(self.requests_left, self.requests) }
+    }
 }
 
 /// Where the deployment stands, for metrics and the admin plane. `None` = not known.
@@ -106,9 +123,16 @@ impl Quota {
             Some(until) => (0, until.min(self.requests.changes_at().unwrap_or(until))),
             None => (self.tokens.room(), self.tokens.changes_at().unwrap_or(Timestamp(u64::MAX))),
         };
+        let (tokens, requests) = (self.tokens.limit(), self.requests.limit());
         let left = |limit: Option<u64>, used| limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));
-        let tokens_left = left(self.tokens.limit(), self.tokens.used());
-        View { room, until, tokens_left, requests_left: left(self.requests.limit(), self.requests.used()) }
+        View {
+            room,
+            until,
+            tokens_left: left(tokens, self.tokens.used()),
+            tokens: tokens.unwrap_or(u64::MAX),
+            requests_left: left(requests, self.requests.used()),
+            requests: requests.unwrap_or(u64::MAX),
+        }
     }
 
     pub fn standing(&mut self, now: Timestamp) -> Standing {
@@ -133,8 +157,9 @@ impl Quota {
         }
     }
 
-    /// A 429: the figure that was exhausted has room again after `wait`. Causes that are not the deployment's own
-    /// quota correct none; its cooldown is all there is to keep.
+    /// A 429: the figure that was exhausted has room again after `wait`. A region without room takes less for a while, and
+    /// its figures are as they were; for other causes that are not the deployment's own quota, its cooldown is all there
+    /// is to keep.
     pub fn refused(&mut self, ticket: &Ticket, cause: ThrottleCause, wait: Duration, now: Timestamp) {
         self.roll(now);
         // Refused requests count as requests, not as tokens.
@@ -154,7 +179,8 @@ impl Quota {
             ThrottleCause::Requests => self.requests.refused(now, wait),
             ThrottleCause::Tokens => self.tokens.refused(now, wait),
             ThrottleCause::Provisioned => self.utilisation.refused(wait),
-            ThrottleCause::Capacity | ThrottleCause::Period | ThrottleCause::Unknown => {}
+            ThrottleCause::Capacity => self.tokens.crowded(now),
+            ThrottleCause::Period | ThrottleCause::Unknown => {}
         }
     }
 
@@ -202,7 +228,7 @@ mod tests {
         let ticket = quota.take(10, at(0)).unwrap();
         quota.heard(&ticket, &Figures { utilisation: Some(1.1), ..Figures::default() }, at(50));
         assert!(full(&mut quota));
-        assert!(quota.take(10, at(2_200)).is_some());
+        assert!(quota.take(10, at(2_400)).is_none() && quota.take(10, at(2_600)).is_some());
     }
 
     #[test]
@@ -217,9 +243,39 @@ mod tests {
         };
         assert_eq!(refused(ThrottleCause::Requests), (0, 1_000));
         assert_eq!(refused(ThrottleCause::Tokens), (600, 0));
-        for cause in [ThrottleCause::Capacity, ThrottleCause::Period, ThrottleCause::Unknown] {
+        for cause in
+            [ThrottleCause::Provisioned, ThrottleCause::Capacity, ThrottleCause::Period, ThrottleCause::Unknown]
+        {
             assert_eq!(refused(cause), (600, 1_000), "{cause:?}");
         }
+    }
+
+    #[test]
+    fn a_provisioned_429_fills_the_bucket_and_nothing_else() {
+        let mut quota = Quota::new(Start::default());
+        let ticket = quota.take(10, at(0)).unwrap();
+        quota.heard(&ticket, &Figures { utilisation: Some(1.0), ..Figures::default() }, at(1));
+        quota.refused(&ticket, ThrottleCause::Provisioned, Duration::from_secs(2), at(1));
+        assert!(quota.take(10, at(1_900)).is_none() && quota.take(10, at(2_100)).is_some());
+    }
+
+    #[test]
+    fn a_region_without_room_is_asked_for_less_and_after_a_while_for_all_of_it_again() {
+        let fitting = |quota: &mut Quota, now: u64| (0..100).filter(|_| quota.take(10, at(now)).is_some()).count();
+        let mut quota = Quota::new(Start { rpm: None, tpm: Some(1_000) });
+        assert_eq!(fitting(&mut quota, 0), 100);
+        let mut quota = Quota::new(Start { rpm: None, tpm: Some(1_000) });
+        let tickets: Vec<_> = (0..50).map(|_| quota.take(10, at(0)).unwrap()).collect();
+        quota.refused(&tickets[49], ThrottleCause::Capacity, Duration::from_secs(1), at(10));
+        assert_eq!(quota.standing(at(10)).limit_tokens, Some(1_000), "the limit is what it was");
+        assert_eq!(quota.fits_at(10, at(10)), Some(at(60_010)), "it took 490, and is asked for seven tenths of that");
+        // The minute has emptied: 34 of ten tokens are 340, one more is let in where the minute is empty.
+        let mut quota = Quota::new(Start { rpm: None, tpm: Some(1_000) });
+        let old = quota.take(600, at(0)).unwrap();
+        quota.take(400, at(50_000)).unwrap();
+        quota.refused(&old, ThrottleCause::Capacity, Duration::from_secs(1), at(50_001));
+        assert_eq!(fitting(&mut quota, 111_000 - 1_001), 0);
+        assert_eq!(fitting(&mut quota, 111_000), 100, "a minute later the limit alone counts");
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Requests to one deployment, as Azure counts them: over the minute, and in slices of 1 s and 10 s, so that 600 a
 //! minute are 10 a second.
 //!
-//! Answers say how the minute stands and nothing about slices. What the minute holds beyond our own requests was sent
+//! Answers say how the minute stands, or how its slice of ten seconds does; which of them, they do not say. What the minute holds beyond our own requests was sent
 //! by others, gateways like this one perhaps: their part of a slice is left to them. A slice's length has a margin,
 //! because requests do not take equally long to arrive.
 //! Source: <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota>
@@ -23,6 +23,18 @@ const TEN_SECONDS: Duration = Duration::from_secs(10);
 /// would be refused all the time.
 const UNSLICED: u64 = 1_000;
 
+/// Of a smaller share of ten seconds, a figure says nothing about what it counts.
+const TELLING: u64 = 10;
+
+/// What answers count as remaining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    /// The minute's as far as anyone knows.
+    Unsaid,
+    Minute,
+    TenSeconds,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestWindow {
     minute: TokenWindow,
@@ -30,8 +42,9 @@ pub struct RequestWindow {
     ten_seconds: Slots<41>,
     /// Requests of others in the last minute.
     others: Slots<61>,
-    /// Whether slices bind in any case: an operator named a limit, or Azure has refused for one.
+    /// Whether slices bind in any case: an operator named a limit, or Azure has refused for one, or counts in them.
     sliced: bool,
+    counted: Counted,
 }
 
 impl RequestWindow {
@@ -43,6 +56,7 @@ impl RequestWindow {
             ten_seconds: Slots::new(IN_TEN_SECONDS),
             others: Slots::new(Duration::from_secs(1)),
             sliced: start.is_some(),
+            counted: Counted::Unsaid,
         }
     }
 
@@ -102,13 +116,34 @@ impl RequestWindow {
         self.minute.give_back(mark);
     }
 
-    /// What the answer to the request of `mark` says of the minute.
+    /// What the answer to the request of `mark` says of the minute, or of ten seconds of it.
     pub fn heard(&mut self, mark: &Mark, limit: Option<u64>, remaining: Option<u64>, now: Timestamp) {
+        if let (Some(most), Some(left)) = (limit.or(self.limit()).map(|limit| limit.div_ceil(6)), remaining) {
+            self.note_what_is_counted(most, left);
+            if self.counted == Counted::TenSeconds {
+                self.sliced = true;
+                self.minute.heard(mark, limit, None, now);
+                let others = most.saturating_sub(left).saturating_sub(self.ten_seconds.sum());
+                self.ten_seconds.add(others, mark.at());
+                return;
+            }
+        }
         let others = self.minute.heard(mark, limit, remaining, now);
         if others > 0 {
             self.others.add(others.unsigned_abs(), mark.at());
         } else {
             self.others.remove(others.unsigned_abs(), mark.at());
+        }
+    }
+
+    /// A figure above the share of ten seconds counts the minute. One that stands just so far below it as we have sent in
+    /// ten seconds counts those: as the minute's it would mean that others have sent five sixths of it, to the request.
+    fn note_what_is_counted(&mut self, most: u64, left: u64) {
+        let sent = self.ten_seconds.sum().max(1);
+        match self.counted {
+            Counted::Unsaid | Counted::TenSeconds if left > most => self.counted = Counted::Minute,
+            Counted::Unsaid if most >= TELLING && most - left <= sent => self.counted = Counted::TenSeconds,
+            Counted::Unsaid | Counted::Minute | Counted::TenSeconds => {}
         }
     }
 
@@ -212,6 +247,36 @@ mod tests {
         window.refused(at(5), Duration::from_secs(2));
         let taken = (0..20).filter(|_| try_take(&mut window, 2_010).is_some()).count();
         assert_eq!(taken, 10, "nobody's part is left to them");
+    }
+
+    #[test]
+    fn a_figure_that_counts_ten_seconds_is_no_minute_that_is_nearly_full() {
+        let mut window = RequestWindow::new(None);
+        let mut sent = 0;
+        for now in (0..60_000).step_by(20) {
+            if let Some(mark) = try_take(&mut window, now) {
+                sent += 1;
+                // Azure's slice as its header shows it: twenty of the 120, of which these are ours.
+                let used = window.ten_seconds.sum().min(20);
+                window.heard(&mark, Some(120), Some(20 - used), at(now + 10));
+            }
+        }
+        assert!(sent >= 108, "{sent} of 120 a minute");
+        let mark = try_take(&mut window, 75_000).unwrap();
+        window.heard(&mark, Some(120), Some(4), at(75_050));
+        assert!(
+            (0..10).filter(|n| try_take(&mut window, 75_100 + n * 600).is_some()).count() <= 4,
+            "others sent the rest"
+        );
+        let mut window = RequestWindow::new(None);
+        let mark = try_take(&mut window, 0).unwrap();
+        window.heard(&mark, Some(120), Some(3), at(5));
+        assert_eq!(window.used(), 117, "nobody knows who sent so many: the minute may be what is nearly full");
+        let mark = try_take(&mut window, 12_000).unwrap();
+        window.heard(&mark, Some(120), Some(100), at(12_005));
+        let mark = try_take(&mut window, 24_000).unwrap();
+        window.heard(&mark, Some(120), Some(18), at(24_005));
+        assert_eq!(window.used(), 102, "it counts the minute, as it has said before");
     }
 
     #[test]

@@ -19,6 +19,11 @@ const SLOT: Duration = Duration::from_secs(1);
 /// its former height again: one that fits no request would never be heard of otherwise.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 
+/// Of what was taken in the last minute when the region had no room for more, so many tenths are taken from then on, but
+/// never less than a quarter of the limit: then we were not what filled it.
+const CROWDED: u64 = 7;
+const CROWDED_FOR: Duration = Duration::from_secs(60);
+
 /// When less than all but this part of a counter is left at once, its minute was emptied.
 const EMPTIED: u64 = 3;
 
@@ -40,6 +45,14 @@ pub struct TokenWindow {
     /// All corrections so far, downwards negative.
     corrected: i64,
     pardon: Option<Pardon>,
+    ceiling: Option<Ceiling>,
+}
+
+/// The region has no room for what the limit would allow: for a while less is taken, whatever the limit says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Ceiling {
+    to: u64,
+    until: Timestamp,
 }
 
 /// Azure said when there is room again: what it counted up to the refusal is forgotten then.
@@ -87,6 +100,7 @@ impl TokenWindow {
             anchored: 0,
             corrected: 0,
             pardon: None,
+            ceiling: None,
         }
     }
 
@@ -108,6 +122,7 @@ impl TokenWindow {
             let removed = self.minute.remove(u64::MAX, pardon.refused);
             self.correct(removed, Direction::Down);
         }
+        self.ceiling = self.ceiling.filter(|ceiling| now < ceiling.until);
         if self.limit < self.nominal && now.since(self.heard_at) >= FORGET_AFTER {
             self.limit = self.nominal;
         }
@@ -116,25 +131,36 @@ impl TokenWindow {
     /// The largest amount that may be taken now. An empty minute takes anything: what is larger than the limit is
     /// Azure's to refuse, because ours is an upper estimate.
     pub fn room(&self) -> u64 {
-        match (self.limit, self.minute.sum()) {
+        let bound = self.limit.into_iter().chain(self.ceiling.map(|ceiling| ceiling.to)).min();
+        match (bound, self.minute.sum()) {
             (None, _) | (_, 0) => u64::MAX,
-            (Some(limit), used) => limit.saturating_sub(used),
+            (Some(bound), used) => bound.saturating_sub(used),
         }
     }
 
     /// When `amount` fits, if it does not now. `None` = now.
     pub fn fits_at(&self, amount: u64) -> Option<Timestamp> {
-        let limit = self.limit.filter(|_| amount > self.room())?;
-        let excess = self.minute.sum().saturating_add(amount.min(limit)).saturating_sub(limit);
-        // With a limit of zero everything must have left.
-        let leaves = self.minute.leaves_at(excess.clamp(1, self.minute.sum()));
+        let limited = self.limit.and_then(|limit| self.fits_under(limit, amount));
+        let crowded = |ceiling: Ceiling| Some(self.fits_under(ceiling.to, amount)?.min(ceiling.until));
+        limited.max(self.ceiling.and_then(crowded))
+    }
+
+    fn fits_under(&self, most: u64, amount: u64) -> Option<Timestamp> {
+        let used = self.minute.sum();
+        if used == 0 || amount <= most.saturating_sub(used) {
+            return None;
+        }
+        let excess = used.saturating_add(amount.min(most)).saturating_sub(most);
+        // Where nothing is allowed everything must have left.
+        let leaves = self.minute.leaves_at(excess.clamp(1, used));
         let pardoned = self.pardon.map(|pardon| pardon.until);
         leaves.into_iter().chain(pardoned).min()
     }
 
     /// When there may be more room than now, if nothing is heard until then.
     pub fn changes_at(&self) -> Option<Timestamp> {
-        self.minute.leaves_at(1).into_iter().chain(self.pardon.map(|pardon| pardon.until)).min()
+        let pardoned = self.pardon.map(|pardon| pardon.until);
+        self.minute.leaves_at(1).into_iter().chain(pardoned).chain(self.ceiling.map(|ceiling| ceiling.until)).min()
     }
 
     /// Takes without asking whether it fits: the caller has.
@@ -196,6 +222,15 @@ impl TokenWindow {
     pub fn refused(&mut self, now: Timestamp, wait: Duration) {
         let until = now.after(wait).max(self.pardon.map_or(Timestamp::ZERO, |pardon| pardon.until));
         self.pardon = Some(Pardon { refused: now, until, taken: self.taken });
+    }
+
+    /// Azure refused although there was room within the limit, for want of room in the region. Without a limit nothing is
+    /// known that could be lowered.
+    pub fn crowded(&mut self, now: Timestamp) {
+        if let Some(limit) = self.limit {
+            let to = (self.minute.sum() / 10 * CROWDED).max(limit / 4);
+            self.ceiling = Some(Ceiling { to, until: now.after(CROWDED_FOR) });
+        }
     }
 
     fn correct(&mut self, amount: u64, direction: Direction) {

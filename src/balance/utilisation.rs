@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 
 /// What is left free below 100 %, so that the 429 is not met: others, whom nobody here knows, fill the bucket too. It
 /// costs no throughput, for a bucket drains as fast when it is less full. Every refusal widens it, and time narrows it.
-const LEAST_MARGIN: f64 = 0.1;
+const LEAST_MARGIN: f64 = 0.15;
 const MOST_MARGIN: f64 = 0.6;
 const WIDER: f64 = 0.1;
 /// In a second.
@@ -181,8 +181,8 @@ mod tests {
         // Two more in flight, and a third would come too close.
         assert!(take(&mut utilisation, 100, 0).is_some() && take(&mut utilisation, 200, 0).is_some());
         assert_eq!(utilisation.level().map(|level| (level * 100.0).round()), Some(100.0));
-        assert!(take(&mut utilisation, 100, 900).is_none());
-        assert!(take(&mut utilisation, 100, 1_100).is_some());
+        assert!(take(&mut utilisation, 100, 1_400).is_none());
+        assert!(take(&mut utilisation, 100, 1_600).is_some());
     }
 
     #[test]
@@ -228,9 +228,9 @@ mod tests {
         assert!(take(&mut utilisation, 10, 2_900).is_none());
         let probe = take(&mut utilisation, 10, 3_010).unwrap();
         utilisation.heard(&probe, 1.0);
-        // Two tenths of it are to be free from now on.
-        assert!(take(&mut utilisation, 10, 4_900).is_none());
-        assert!(take(&mut utilisation, 10, 5_100).is_some());
+        // A quarter of it is to be free from now on.
+        assert!(take(&mut utilisation, 10, 5_400).is_none());
+        assert!(take(&mut utilisation, 10, 5_600).is_some());
         for _ in 0..9 {
             utilisation.refused(Duration::ZERO);
         }

@@ -57,7 +57,6 @@ pub fn report(source: &Source, format: Format) -> Report {
             "errors": errors,
             "warnings": problems.len() - errors,
             "problems": problems,
-            "recognised": recognised,
         })
         .to_string(),
     };

@@ -1,6 +1,5 @@
 //! `aoai-gateway demo`: a gateway before simulated Azure regions, with its data in a temporary folder.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -9,14 +8,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Common, EXIT_INTERNAL};
-use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
+use crate::azure::endpoint::Endpoint;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
-use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
 use crate::server::{Ended, Gateway};
 use crate::settings::Settings;
-use crate::settings::model::{Credential, Deployment, Model, Resource};
+use crate::settings::model::{Deployment, Model, Resource};
 use crate::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 use crate::storage::keys::{KeyLimits, Limit};
 use crate::storage::secret_key;
@@ -129,31 +127,10 @@ async fn simulate_region(index: usize) -> Result<Simulated, Box<dyn std::error::
 }
 
 fn resource(name: &ResourceName, simulator: &Simulator, api_key: &str) -> Resource {
-    let address = simulator.addr();
-    let deployments: BTreeMap<_, _> = MODELS
-        .iter()
-        .map(|(model, _)| {
-            let deployment = Deployment::of(ModelName::from(*model));
-            (DeploymentName::from(*model), deployment)
-        })
-        .collect();
-    Resource {
-        kind: Kind::Azure,
-        endpoint: Endpoint {
-            tls: false,
-            host: address.ip().to_string(),
-            port: address.port(),
-            prefix: String::new(),
-            way: Way::Direct,
-        },
-        region: Some(Region::from(name.as_str())),
-        credential: Credential::Key(Secret::new(api_key)),
-        api_version: ApiVersion::Dated("2024-10-21".into()),
-        priority: 1,
-        weight: 100,
-        enabled: true,
-        deployments,
-    }
+    let deployments =
+        MODELS.iter().map(|(model, _)| (DeploymentName::from(*model), Deployment::of(ModelName::from(*model))));
+    let resource = Resource::of(Endpoint::plain(simulator.addr()), Secret::new(api_key), deployments.collect());
+    Resource { region: Some(Region::from(name.as_str())), ..resource }
 }
 
 fn explain(

@@ -101,8 +101,8 @@ impl FromStr for LimitArg {
 }
 
 pub fn run(args: &Args, settings: &Settings) -> ExitCode {
-    let open = || Store::beside(&settings.database.path, settings.accounting.durability);
-    let existing = || Store::existing(&settings.database.path, settings.accounting.durability);
+    let open = || Store::beside(&settings.database, settings.accounting.durability);
+    let existing = || Store::existing(&settings.database, settings.accounting.durability);
     let done = match &args.command {
         Command::Add(add) => return self::add(add, settings, open),
         Command::Ls(args) => existing().and_then(|store| list(args, &store)),

@@ -55,7 +55,7 @@ pub fn run(args: &Args, settings: &Settings) -> ExitCode {
             resource: args.by.contains(&By::Resource),
         },
     };
-    let store = Store::existing(&settings.database.path, settings.accounting.durability);
+    let store = Store::existing(&settings.database, settings.accounting.durability);
     let usage = match store.and_then(|store| store.usage(&filter)) {
         Ok(usage) => usage,
         Err(error) => return print::failed(print::FAILED, &error),

@@ -16,7 +16,7 @@ pub struct Args {
 
 /// Exit code 0 when every rule holds, 1 when one is broken.
 pub fn run(args: &Args, settings: &Settings) -> ExitCode {
-    let verdict = Store::existing(&settings.database.path, settings.accounting.durability).and_then(|s| s.verify());
+    let verdict = Store::existing(&settings.database, settings.accounting.durability).and_then(|s| s.verify());
     let verdict = match verdict {
         Ok(verdict) => verdict,
         Err(error) => return print::failed(print::FAILED, &error),

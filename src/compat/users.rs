@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use crate::domain::time::{self, Timestamp};
@@ -40,7 +41,7 @@ pub fn sync(store: &Store, compat: &Compat) -> Result<Synced, StorageError> {
         synced.admin = ensure_admin(store, compat, admin)?;
     }
     let rows = match compat.users_file.as_deref().map(|path| rows(path, column(compat))) {
-        Some(Ok(rows)) => Some(rows),
+        Some(Ok(rows)) => rows,
         Some(Err(error)) => {
             tracing::error!(%error, "the users table cannot be read; those who are known stay");
             None
@@ -147,22 +148,27 @@ pub fn column(compat: &Compat) -> Column {
     }
 }
 
-/// The rows, their clear text replaced by hashes in the file.
-fn rows(path: &Path, column: Column) -> Result<Vec<FileUser>, StorageError> {
-    // A new or an empty file becomes a table, so that rows can be added by hand. Where that cannot be, it has no rows.
+/// The rows, their clear text replaced by hashes in the file; `None` where there is no file and none can be made.
+fn rows(path: &Path, column: Column) -> Result<Option<Vec<FileUser>>, StorageError> {
+    // It stays so until somebody changes it, and is no news.
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    // A new or an empty file becomes a table, so that rows can be added by hand. Where none can be made, there is nothing
+    // to follow.
     let mut file = match (LegacyFile::open_or_create(path, column), path.exists()) {
         (Ok(file), _) => file,
         (Err(error), true) => return Err(error),
-        (Err(_), false) => return Ok(Vec::new()),
+        (Err(_), false) => return Ok(None),
     };
     let rows = file.users()?;
     for row in rows.iter().filter(|row| matches!(row.credential, Held::Clear(_))) {
         if let Err(error) = file.hash(row) {
-            tracing::warn!(%error, "tokens stay in the users table in clear text, as it cannot be written");
+            if !TOLD.swap(true, Relaxed) {
+                tracing::warn!(%error, "tokens stay in the users table in clear text, as it cannot be written");
+            }
             break;
         }
     }
-    Ok(rows)
+    Ok(Some(rows))
 }
 
 fn standing(compat: &Compat, row: &FileUser) -> Standing {

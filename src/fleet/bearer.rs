@@ -146,6 +146,14 @@ impl Token {
     pub fn value(&self) -> HeaderValue {
         self.value.clone()
     }
+
+    pub fn obtained(&self) -> Timestamp {
+        self.obtained
+    }
+
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
 }
 
 /// All that are in use; resources with the same identity share one.

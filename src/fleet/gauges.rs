@@ -282,6 +282,30 @@ mod tests {
         assert!(gauges.may_ask(at(6)) && gauges.state() == State::Closed);
     }
 
+    proptest::proptest! {
+        /// However refusals come in, and whoever has heard of them, the latest of their ends counts.
+        #[test]
+        fn the_deadline_is_the_latest_of_all(
+            refusals in proptest::collection::vec((0u64..500, 200u64..30_000, proptest::bool::ANY), 1..30),
+        ) {
+            let (gauges, mut health) = (Gauges::default(), Health::new(Duration::from_secs(10)));
+            let (mut now, mut latest) = (0, 0);
+            for (step, pause, is_reported) in refusals {
+                now += step;
+                latest = latest.max(now + pause);
+                gauges.close_until(at(now + pause));
+                if is_reported {
+                    let retry_after = Some(Duration::from_millis(pause));
+                    let outcome = Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after };
+                    health.observe(Report { outcome, began: at(0), now: at(now) });
+                    gauges.publish(&health, Duration::ZERO, at(now));
+                }
+                proptest::prop_assert_eq!(gauges.ready_at(), at(latest));
+                proptest::prop_assert!(!gauges.may_ask(at(latest - 1)) && gauges.may_ask(at(latest)));
+            }
+        }
+    }
+
     fn at(milliseconds: u64) -> Timestamp {
         Timestamp::ZERO.after(Duration::from_millis(milliseconds))
     }

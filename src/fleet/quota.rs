@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::azure::headers::Figures;
-use crate::balance::quota::{Quota, Standing, Start, Ticket};
+use crate::balance::quota::{Quota, Standing, Start, Ticket, View};
 use crate::balance::select::Headroom;
 use crate::domain::outcome::ThrottleCause;
 use crate::domain::time::Timestamp;
@@ -23,7 +23,9 @@ pub struct SharedQuota {
     room: AtomicU64,
     until: AtomicU64,
     tokens_left: AtomicU64,
+    tokens: AtomicU64,
     requests_left: AtomicU64,
+    requests: AtomicU64,
 }
 
 impl SharedQuota {
@@ -34,7 +36,9 @@ impl SharedQuota {
             room: AtomicU64::new(u64::MAX),
             until: AtomicU64::new(0),
             tokens_left: left(start.tpm),
+            tokens: left(start.tpm),
             requests_left: left(start.rpm),
+            requests: left(start.rpm),
         }
     }
 
@@ -43,13 +47,17 @@ impl SharedQuota {
         tokens.max(1) <= self.room.load(Relaxed) || now.0 >= self.until.load(Relaxed)
     }
 
-    /// What the rest of the minute would take; not known also because nobody has looked for too long: one that is never
-    /// asked would never be heard of. Without a lock.
+    /// What the rest of the minute would take. Without a lock.
     pub fn headroom(&self, now: Timestamp) -> Headroom {
-        if now.0 >= self.until.load(Relaxed) {
-            return Headroom::UNKNOWN;
-        }
-        Headroom { tokens: self.tokens_left.load(Relaxed), requests: self.requests_left.load(Relaxed) }
+        let view = View {
+            room: 0,
+            until: Timestamp(self.until.load(Relaxed)),
+            tokens_left: self.tokens_left.load(Relaxed),
+            tokens: self.tokens.load(Relaxed),
+            requests_left: self.requests_left.load(Relaxed),
+            requests: self.requests.load(Relaxed),
+        };
+        view.headroom(now)
     }
 
     /// How long until a request of so many tokens fits; zero when it does.
@@ -86,7 +94,9 @@ impl SharedQuota {
         self.room.store(view.room, Relaxed);
         self.until.store(view.until.0, Relaxed);
         self.tokens_left.store(view.tokens_left, Relaxed);
+        self.tokens.store(view.tokens, Relaxed);
         self.requests_left.store(view.requests_left, Relaxed);
+        self.requests.store(view.requests, Relaxed);
         changed
     }
 
@@ -112,7 +122,9 @@ mod tests {
         assert!(!quota.seems_to_fit(7, now) && quota.seems_to_fit(6, now));
         assert_eq!(quota.wait(7, now), Duration::from_secs(61));
         assert_eq!(quota.headroom(now), Headroom { tokens: 6, requests: u64::MAX });
-        assert_eq!(quota.headroom(now.after(Duration::from_secs(61))), Headroom::UNKNOWN);
+        // The minute begins to empty when the first of it leaves; a look would tell, and until then it does so evenly.
+        let later = |seconds| quota.headroom(now.after(Duration::from_secs(seconds))).tokens;
+        assert_eq!([60, 61, 91, 121, 600].map(later), [6, 6, 506, 1_000, 1_000]);
         assert!(quota.seems_to_fit(7, now.after(Duration::from_secs(61))));
     }
 }

@@ -278,7 +278,11 @@ impl From<Unserved> for ApiError {
                 "upstream_invalid_response",
                 "Every deployment that was tried sent something that is no answer. Try again; if it goes on, tell your admin.".into(),
             ),
-            Unserved::UnknownModel => Self::model_not_found("", "GET /v1/models lists what there is"),
+            Unserved::UnknownModel => {
+                let message = "The model that this request asked for has just left the settings. GET /v1/models lists what \
+                               there is now.";
+                Self::invalid(status_of(unserved), "model_not_found", message).about("model")
+            }
             Unserved::LedgerLost => Self::from(LedgerFull),
         }
     }

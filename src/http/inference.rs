@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, HeaderName, HeaderValue};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -106,7 +106,7 @@ pub async fn serve(
     {
         guests::file(house.clone(), guest);
     }
-    Ok(respond(served, &table.settings))
+    Ok(respond(served, &table.settings, &caller.grant.name))
 }
 
 /// A long body is scanned elsewhere: other requests of this thread do not wait for it.
@@ -183,7 +183,7 @@ fn output_cap(route: &Route, peek: &Peek, has_output: bool) -> u32 {
     if has_output { peek.max_tokens.unwrap_or(route.settings.max_output).saturating_mul(peek.choices) } else { 0 }
 }
 
-fn respond(served: Served, settings: &Settings) -> HttpResponse {
+fn respond(served: Served, settings: &Settings, key: &str) -> HttpResponse {
     let Served { status, headers, body, deployment: route, timing, attempts } = served;
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
     for (name, value) in headers.iter().filter(|(name, _)| headers::passes_back(name)) {
@@ -202,13 +202,16 @@ fn respond(served: Served, settings: &Settings) -> HttpResponse {
     {
         response.insert_header((HeaderName::from_static("x-gateway-route"), value));
     }
+    let is_event_stream =
+        headers::text(&headers, CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/event-stream"));
     match body {
         Body::Whole(bytes) => response.body(bytes),
+        Body::Stream(reader) if !is_event_stream => response.body(reader),
         Body::Stream(reader) => {
             // Proxies in front must not gather the events.
             response.insert_header((HeaderName::from_static("cache-control"), HeaderValue::from_static("no-cache")));
             response.insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
-            match Typewriter::wanted(settings, &headers) {
+            match Typewriter::wanted(settings, key, &headers) {
                 Some(typewriter) => response.body(typewriter.reading(reader)),
                 None => response.body(reader),
             }

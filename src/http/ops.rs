@@ -54,6 +54,12 @@ pub fn ready(worker: &Worker) -> HttpResponse {
         "ledger": if ledger { "ok" } else { "unwritable" },
         "settings": if condition.refused_settings().is_some() { "the newest settings were refused; the previous ones are in force" } else { "ok" },
     });
+    // Not a reason to send requests elsewhere: they are served without it.
+    if let Some(bridge) = &worker.house.ledger.projector {
+        let away = bridge.backlog.failing_since().is_some();
+        body["database"] =
+            json!(if away { "away; requests are served from the journal and the known keys" } else { "ok" });
+    }
     if let Some(detail) = &detail {
         body["detail"] = json!(detail);
     }
@@ -135,7 +141,11 @@ fn publish_ledger(worker: &Worker) {
     let (house, ledger) = (&worker.house, &worker.house.ledger);
     let metrics = &house.metrics;
     metrics.ledger_pending.set(i64::try_from(ledger.permits.taken()).unwrap_or(i64::MAX));
-    let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), ledger.gauges.database_errors_total());
+    let backlog = ledger.projector.as_ref().map(|bridge| &bridge.backlog);
+    let waiting = backlog.map_or(0, |backlog| backlog.waiting());
+    metrics.ledger_unprojected.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    let errors = ledger.gauges.database_errors_total() + backlog.map_or(0, |backlog| backlog.errors_total());
+    let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), errors);
     metrics.ledger_committed.inc_by(seen.committed);
     metrics.database_errors.inc_by(seen.database_errors);
 }
@@ -149,6 +159,8 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
     metrics.upstream_tokens_limit.reset();
     metrics.upstream_tokens_remaining.reset();
     metrics.upstream_cached_tokens_ratio.reset();
+    metrics.upstream_token_age.reset();
+    metrics.upstream_token_expiry.reset();
     let (now, mut quarantined) = (time::now(), 0);
     for deployment in table.models.iter().flat_map(|route| route.deployments()) {
         let (resource, name) = (deployment.resource.as_str(), deployment.name.as_str());
@@ -168,6 +180,15 @@ fn publish_states(table: &RouteTable, worker: &Worker) {
         if let (Some(limit), Some(remaining)) = (standing.limit_tokens, standing.remaining_tokens()) {
             metrics.upstream_tokens_limit.with_label_values(&[resource, name]).set(limit as f64);
             metrics.upstream_tokens_remaining.with_label_values(&[resource, name]).set(remaining as f64);
+        }
+        if let Some(bearer) = deployment.credential.bearer() {
+            let token = bearer.token(now);
+            let expiry = token.as_ref().map_or(0.0, |token| token.expires_at().since(now).as_secs_f64());
+            metrics.upstream_token_expiry.with_label_values(&[resource]).set(expiry);
+            if let Some(token) = token {
+                let age = now.since(token.obtained()).as_secs_f64();
+                metrics.upstream_token_age.with_label_values(&[resource]).set(age);
+            }
         }
         let model = deployment.model.as_str();
         let tokens = |kind| metrics.tokens.with_label_values(&[model, resource, kind]).get();

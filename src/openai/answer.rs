@@ -8,7 +8,7 @@ use memchr::memmem;
 use super::kept::Made;
 use super::responses::{self, Failure};
 use super::sse::{self, Data};
-use super::{json, usage};
+use super::{error, json, usage};
 use crate::domain::demand::Operation;
 use crate::domain::usage::Usage;
 
@@ -17,9 +17,9 @@ use crate::domain::usage::Usage;
 pub enum Event {
     /// The stream's last word: `data: [DONE]`, or the event that ends a response.
     Done,
-    /// The last word too, of a response that failed.
+    /// The last word too, of an answer that failed.
     Failed(Failure),
-    /// A top-level `error`: the upstream gave up.
+    /// A top-level `error` that is not the request's own: the upstream gave up.
     Error,
     /// At least one choice, or part of the output: the answer itself has begun.
     Content,
@@ -80,7 +80,7 @@ impl StreamWatch {
         if data.trim_ascii() == b"[DONE]" {
             return Event::Done;
         }
-        let (mut failed, mut has_choices, mut usage_at) = (false, false, None);
+        let (mut failed, mut has_choices, mut usage_at) = (None, false, None);
         let mut null_usage = NullUsage::default();
         let scanned = json::each_telling(
             &data,
@@ -88,7 +88,7 @@ impl StreamWatch {
                 let (key, value) = (&data[member.key.clone()], &data[member.value.clone()]);
                 null_usage.pass(&member, key == b"usage" && value == b"null");
                 match key {
-                    b"error" => failed |= value != b"null",
+                    b"error" if value != b"null" => failed = Some(member.value),
                     b"choices" => has_choices = json::skip_space(value, 1) + 1 < value.len(),
                     b"usage" if value.starts_with(b"{") => usage_at = Some(member.value),
                     _ => {}
@@ -103,8 +103,8 @@ impl StreamWatch {
         if scanned.is_err() {
             return Event::Other;
         }
-        if failed {
-            return Event::Error;
+        if let Some(error) = failed {
+            return self.gave_up(&data, &error);
         }
         self.null_usage = at.and_then(|at| null_usage.span.map(|span| at + span.start..at + span.end));
         let event_usage = usage_at.and_then(|value| usage::read(&data, &value));
@@ -115,6 +115,15 @@ impl StreamWatch {
             (false, Some(usage)) => Event::Usage(usage),
             (false, None) => Event::Other,
         }
+    }
+
+    /// An error event: the upstream's, unless it says that the request itself is what is wrong.
+    pub(super) fn gave_up(&mut self, data: &[u8], error: &Range<usize>) -> Event {
+        if !error::is_clients_own(data, error) {
+            return Event::Error;
+        }
+        self.response.failure = Some(Failure::Client);
+        Event::Failed(Failure::Client)
     }
 
     pub fn usage(&self) -> Option<Usage> {
@@ -132,7 +141,7 @@ impl StreamWatch {
         &self.response.made
     }
 
-    /// Why the response failed, if it did.
+    /// Why the answer failed, if it did.
     pub fn failure(&self) -> Option<Failure> {
         self.response.failure
     }
@@ -256,6 +265,23 @@ mod tests {
     fn an_error_inside_a_choice_is_no_error_of_the_stream() {
         let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"content_filter_results\":{\"error\":{\"code\":\"x\"}}}],\"error\":null}\n\n";
         assert_eq!(read(event).0, Event::Content);
+    }
+
+    #[test]
+    fn an_error_that_is_the_requests_own_is_the_answer() {
+        for own in [
+            r#"{"code":"content_filter","message":"x"}"#,
+            r#"{"message":"x","innererror":{"code":"ResponsibleAIPolicyViolation"}}"#,
+            r#"{"type":"invalid_request_error","code":"context_length_exceeded"}"#,
+        ] {
+            let (event, watch) = read(&format!("data: {{\"error\":{own}}}\n\n"));
+            assert_eq!((event, watch.failure()), (Event::Failed(Failure::Client), Some(Failure::Client)), "{own}");
+        }
+        for upstreams in
+            [r#"{"code":"server_error","message":"content_filter"}"#, r#"{"code":null}"#, r#""content_filter""#]
+        {
+            assert_eq!(read(&format!("data: {{\"error\":{upstreams}}}\n\n")).0, Event::Error, "{upstreams}");
+        }
     }
 
     #[test]

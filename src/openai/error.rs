@@ -1,8 +1,11 @@
 //! The error envelope that every OpenAI client reads: `{"error":{"message","type","param","code"}}`.
 //! Source: <https://platform.openai.com/docs/guides/error-codes>
 
+use std::ops::Range;
+
 use serde_json::json;
 
+use super::json as scan;
 use crate::domain::demand::Operation;
 
 /// What a client is told. The status that goes with it is chosen in `http/error.rs`.
@@ -32,6 +35,21 @@ impl ErrorKind {
             Self::Server => "server_error",
         }
     }
+}
+
+/// Whether an upstream's error, which stands at `error`, is about the request itself: no other deployment would answer
+/// it, and the prompt would be billed again.
+pub fn is_clients_own(text: &[u8], error: &Range<usize>) -> bool {
+    const CODES: [&str; 4] =
+        ["content_filter", "ResponsibleAIPolicyViolation", "context_length_exceeded", "invalid_prompt"];
+    let said = |code: &Range<usize>| scan::string_at(text, code).is_some_and(|code| CODES.contains(&&*code));
+    scan::members_at(text, error).iter().any(|member| match &text[member.key.clone()] {
+        b"code" => said(&member.value),
+        b"innererror" | b"inner_error" => scan::members_at(text, &member.value)
+            .iter()
+            .any(|inner| &text[inner.key.clone()] == b"code" && said(&inner.value)),
+        _ => false,
+    })
 }
 
 impl ErrorBody {

@@ -23,7 +23,7 @@ pub struct Peek {
     pub include_usage: bool,
     /// `max_completion_tokens`, else `max_tokens`; `max_output_tokens` of the Responses API.
     pub max_tokens: Option<u32>,
-    /// Completions asked for at once: `n`, at least 1.
+    /// Completions that are generated: `n`, or `best_of` where more are made than sent; at least 1.
     pub choices: u32,
     /// Of the Responses API only.
     pub state: State,
@@ -71,14 +71,15 @@ pub enum PeekError {
     Type { name: &'static str, expected: &'static str },
 }
 
-/// The members that are read: the first six are acted on and may stand there once, the others only help to find a cache.
-const READ: [&str; 12] = [
+/// The members that are read: the first seven are acted on and may stand there once, the others only help to find a cache.
+const READ: [&str; 13] = [
     "model",
     "stream",
     "stream_options",
     "max_tokens",
     "max_completion_tokens",
     "n",
+    "best_of",
     "messages",
     "prompt",
     "input",
@@ -86,7 +87,7 @@ const READ: [&str; 12] = [
     "safety_identifier",
     "user",
 ];
-const ACTED_ON: usize = 6;
+const ACTED_ON: usize = 7;
 const READ_OF_RESPONSES: [&str; 11] = [
     "model",
     "stream",
@@ -119,6 +120,7 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
         max_tokens,
         max_completion_tokens,
         choices,
+        best_of,
         messages,
         prompt,
         input,
@@ -130,7 +132,8 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     }
     let integer = |span: Range<usize>| json::integer_at(body, &span);
     peek.max_tokens = max_completion_tokens.and_then(integer).or(max_tokens.and_then(integer)).map(clamp);
-    peek.choices = choices.and_then(integer).map_or(1, clamp).max(1);
+    let count = |span: Option<Range<usize>>| span.and_then(integer).map_or(1, clamp).max(1);
+    peek.choices = count(choices).max(count(best_of));
     peek.prefix = prefix_of(body, &names, messages.or(prompt).or(input), elements);
     Ok(peek)
 }

@@ -37,7 +37,11 @@ pub(super) fn read_event(watch: &mut StreamWatch, data: &[u8]) -> Event {
     let kind = member(b"type").and_then(|member| data.get(member.value.clone())).unwrap_or_default();
     let response = member(b"response").map(|member| &member.value);
     match kind {
-        br#""error""# => Event::Error,
+        // The code stands in an error of its own, or right here.
+        br#""error""# => {
+            let error = member(b"error").filter(|error| data.get(error.value.start) == Some(&b'{'));
+            watch.gave_up(data, &error.map_or(0..data.len(), |error| error.value.clone()))
+        }
         br#""response.created""# | br#""response.in_progress""# | br#""response.queued""# => {
             note(watch, data, response);
             Event::Other
@@ -65,8 +69,10 @@ pub(super) fn read_event(watch: &mut StreamWatch, data: &[u8]) -> Event {
             }
             Event::Content
         }
-        _ if member(b"error").is_some_and(|error| &data[error.value.clone()] != b"null") => Event::Error,
-        _ => Event::Other,
+        _ => match member(b"error").filter(|error| &data[error.value.clone()] != b"null") {
+            Some(error) => watch.gave_up(data, &error.value),
+            None => Event::Other,
+        },
     }
 }
 
@@ -220,6 +226,12 @@ mod tests {
             r#"{"error":{"message":"x"}}"#,
         ] {
             assert_eq!(read(&[error]).0, [Event::Error], "{error}");
+        }
+        for own in [
+            r#"{"type":"error","error":{"code":"content_filter"},"sequence_number":2}"#,
+            r#"{"type":"error","code":"content_filter","message":"x"}"#,
+        ] {
+            assert_eq!(read(&[own]).0, [Event::Failed(Failure::Client)], "{own}");
         }
     }
 

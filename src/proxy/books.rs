@@ -285,6 +285,12 @@ impl Books {
         let entry = self.entry.take()?;
         let tariff = Tariff::of(self.sku, self.route.price);
         let cost = tariff.cost(end.usage);
+        if let Some(served_by) = self.attempts.last().filter(|_| end.usage.cached_input_tokens > 0) {
+            let saved = tariff.cost(Usage { cached_input_tokens: 0, ..end.usage }).dollars() - cost.dollars();
+            let labels = [served_by.resource.as_str(), served_by.deployment.as_str()];
+            // A cached token may cost as much as another, and a counter never falls.
+            self.metrics.upstream_cache_saved.with_label_values(&labels).inc_by(saved.max(0.0));
+        }
         let duration = time::now().since(self.started);
         self.count(&end, cost.dollars(), duration);
         let settlement = Box::new(Settlement {

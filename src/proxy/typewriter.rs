@@ -45,8 +45,9 @@ pub struct Typing {
 
 impl Typewriter {
     /// None for what is no stream of events, and where nothing is asked for: that costs nothing.
-    pub fn wanted(settings: &Settings, answer: &HeaderMap) -> Option<Self> {
-        let pause = settings.server.typewriter;
+    pub fn wanted(settings: &Settings, key: &str, answer: &HeaderMap) -> Option<Self> {
+        let keys = &settings.server.typewriter_keys;
+        let pause = settings.server.typewriter.filter(|_| keys.is_empty() || keys.iter().any(|named| named == key));
         // Clients of these proxies know them with a line feed at the very end.
         let tail: &[u8] = match settings.compat.profile {
             Some(Profile::CfWorker | Profile::AzureOpenaiProxy) => b"\n",
@@ -233,12 +234,18 @@ mod tests {
             CONTENT_TYPE,
             actix_web::http::header::HeaderValue::from_static("text/event-stream; charset=utf-8"),
         );
-        assert_eq!(Typewriter::wanted(&settings, &headers), None);
+        assert_eq!(Typewriter::wanted(&settings, "amy", &headers), None);
         settings.server.typewriter = Some(PAUSE);
-        assert_eq!(Typewriter::wanted(&settings, &headers), Some(Typewriter { pause: PAUSE, tail: b"" }));
-        assert_eq!(Typewriter::wanted(&settings, &HeaderMap::new()), None);
+        assert_eq!(Typewriter::wanted(&settings, "amy", &headers), Some(Typewriter { pause: PAUSE, tail: b"" }));
+        assert_eq!(Typewriter::wanted(&settings, "amy", &HeaderMap::new()), None);
+        settings.server.typewriter_keys = vec!["bob".to_owned()];
+        assert_eq!(Typewriter::wanted(&settings, "amy", &headers), None);
+        assert!(Typewriter::wanted(&settings, "bob", &headers).is_some());
         settings.compat.profile = Some(Profile::AzureOpenaiProxy);
         settings.server.typewriter = None;
-        assert_eq!(Typewriter::wanted(&settings, &headers), Some(Typewriter { pause: Duration::ZERO, tail: b"\n" }));
+        assert_eq!(
+            Typewriter::wanted(&settings, "amy", &headers),
+            Some(Typewriter { pause: Duration::ZERO, tail: b"\n" })
+        );
     }
 }

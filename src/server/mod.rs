@@ -100,8 +100,8 @@ impl Gateway {
         let settings = Arc::new(settings);
         let metrics = Arc::new(Metrics::new()?);
         let alarm = Alarm::default();
-        let store = Store::open(&settings.database.path, settings.accounting.durability)?;
-        let books = {
+        let store = Store::open(&settings.database, settings.accounting.durability)?;
+        let mut books = {
             let (present, metrics) = (settings.clone(), metrics.clone());
             let tariff = move |Bound { model, resource, deployment }: &Bound| {
                 let price = present.models.get(model).map(|model| model.price).unwrap_or_default();
@@ -111,6 +111,7 @@ impl Gateway {
             };
             accounting::start(&store, &alarm, tariff, move |took| metrics.observe_commit(took))?
         };
+        books.project(&store, &alarm, settings.accounting.backlog)?;
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
         users::begin(&store, &settings.compat);
         let callers = Arc::new(Callers::default());

@@ -35,8 +35,10 @@ impl Reloader {
             let _ = house.reloads.set(wish);
             let _ = house.settings_source.set(source.clone());
             tasks.push(actix::spawn(follow_settings(house, source.clone(), changes, wishes)));
-            // The receiver lives as long as the gateway.
-            Arc::new(settings::watch_since(source, known, move |loaded| drop(sender.send(loaded))))
+            Arc::new(settings::watch_since(source, known, move |_| {
+                // The receiver lives as long as the gateway.
+                let _ = sender.send(());
+            }))
         });
         Self { watcher, tasks }
     }
@@ -78,21 +80,23 @@ type Wish = oneshot::Sender<Reloaded>;
 async fn follow_settings(
     house: Arc<House>,
     source: Source,
-    mut changes: mpsc::UnboundedReceiver<Result<Loaded, SettingsErrors>>,
+    mut changes: mpsc::UnboundedReceiver<()>,
     mut wishes: mpsc::UnboundedReceiver<Wish>,
 ) {
     loop {
-        tokio::select! {
-            Some(change) = changes.recv() => {
-                take(&house, change).await;
-            }
-            Some(wish) = wishes.recv() => {
-                let source = source.clone();
-                let Ok(loaded) = actix_web::web::block(move || settings::load(&source)).await else { return };
-                // Whoever asked may have left.
-                let _ = wish.send(take(&house, loaded).await);
-            }
+        // What the watcher saw is not what counts: by the time it is this change's turn, a wish may have put something
+        // newer in force. So everything is loaded here, one after the other.
+        let wish = tokio::select! {
+            Some(()) = changes.recv() => None,
+            Some(wish) = wishes.recv() => Some(wish),
             else => return,
+        };
+        let source = source.clone();
+        let Ok(loaded) = actix_web::web::block(move || settings::load(&source)).await else { return };
+        let taken = take(&house, loaded).await;
+        if let Some(wish) = wish {
+            // Whoever asked may have left.
+            let _ = wish.send(taken);
         }
     }
 }
@@ -152,20 +156,28 @@ fn refuse(house: &House, errors: &SettingsErrors) -> Reloaded {
 
 async fn follow_keys(house: Arc<House>) {
     let mut known = None;
+    let mut failing = false;
     let mut ticks = tokio::time::interval(KEYS_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let store = house.store.clone();
         match actix_web::web::block(move || store.keys_version()).await {
-            Ok(Ok(version)) if known == Some(version) => {}
             Ok(Ok(version)) => {
-                reload_callers(&house).await;
-                known = Some(version);
+                if failing {
+                    tracing::info!("keys can be read again");
+                }
+                failing = false;
+                if known != Some(version) && reload_callers(&house).await {
+                    known = Some(version);
+                }
             }
             Ok(Err(error)) => {
                 house.metrics.database_errors.inc();
-                tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+                if !failing {
+                    tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+                }
+                failing = true;
             }
             // The blocking pool is gone: the process is ending.
             Err(_) => return,
@@ -184,13 +196,16 @@ pub fn admin_key(settings: &Settings, store: &Store) -> Result<(KeyHash, Option<
     }
     let key = secret_key::generate_admin_key()?;
     let hash = secret_key::hash(&key);
-    store.set_admin_key_hash(hash)?;
-    Ok((hash, Some(key)))
+    let standing = store.set_admin_key_hash(hash)?;
+    Ok((standing, Some(key).filter(|_| standing == hash)))
 }
 
-async fn reload_callers(house: &House) {
+/// Whether it could be done.
+async fn reload_callers(house: &House) -> bool {
     if let Err(error) = house.reload_callers().await {
         house.metrics.database_errors.inc();
         tracing::error!(%error, "keys cannot be read; those in memory stay in force");
+        return false;
     }
+    true
 }

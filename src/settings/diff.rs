@@ -13,7 +13,7 @@ use super::model::{
     Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, PromptAffinity,
     Resource, Routing, Server, Settings,
 };
-use super::values;
+use super::{database, values};
 use crate::azure::endpoint::{Endpoint, Kind};
 use crate::azure::entra::{Entra, Identity};
 use crate::domain::money::Price;
@@ -33,7 +33,7 @@ pub struct Entry {
 }
 
 /// Settings that are read once, when the process starts.
-const AT_START: [&str; 8] = [
+const AT_START: [&str; 10] = [
     "server.listen",
     "server.workers",
     "server.head_timeout",
@@ -42,6 +42,8 @@ const AT_START: [&str; 8] = [
     "admin.listen",
     "database.url",
     "accounting.durability",
+    "accounting.journal",
+    "accounting.backlog",
 ];
 
 /// Whether a change of that key takes effect only with a restart.
@@ -105,14 +107,17 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
     let mut list = List::default();
     list.server(server);
     list.admin(admin);
-    let Database { path } = database;
-    list.text(&["database", "url"], &format!("sqlite:{}", path.display()));
-    let Accounting { durability } = accounting;
+    list.database(database);
+    let Accounting { durability, backlog } = accounting;
     let durability = match durability {
         Durability::Process => "process",
         Durability::Power => "power",
     };
     list.text(&["accounting", "durability"], durability);
+    if let Some(journal) = database.server.is_some().then_some(&database.path) {
+        list.text(&["accounting", "journal"], &journal.to_string_lossy());
+        list.plain(&["accounting", "backlog"], backlog);
+    }
     list.routing(routing);
     list.limits(*default_limits);
     for (name, model) in models {
@@ -129,6 +134,13 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
 struct List(Vec<Entry>);
 
 impl List {
+    fn database(&mut self, database: &Database) {
+        match &database.server {
+            Some(url) => self.push(&["database", "url"], format!("{:?}", database::shown(url)), Some(url.clone())),
+            None => self.text(&["database", "url"], &format!("sqlite:{}", database.path.display())),
+        }
+    }
+
     fn server(&mut self, server: &Server) {
         let Server {
             listen,
@@ -142,6 +154,7 @@ impl List {
             expose_route,
             max_connections,
             typewriter,
+            typewriter_keys,
         } = server;
         self.text(&["server", "listen"], &listen.to_string());
         self.plain(&["server", "workers"], workers);
@@ -157,6 +170,7 @@ impl List {
             Some(pause) => self.duration(&["server", "typewriter"], *pause),
             None => self.text(&["server", "typewriter"], "off"),
         }
+        self.texts(&["server", "typewriter_keys"], typewriter_keys);
     }
 
     fn admin(&mut self, admin: &Admin) {

@@ -7,6 +7,7 @@
 //! Nothing here acts on the settings, and a load never changes anything: who asked decides what to do with the result.
 
 mod compat;
+mod database;
 mod diff;
 mod difference;
 mod endpoint;
@@ -121,11 +122,12 @@ fn interpret<'a>(
     let (compat, mut names) = compat::read(root.section("compat"), recognised);
     names.look(&resources, &estate);
     estate::connect(&models, &resources, &mut known, &estate, &names);
+    let (database, accounting) = database::read(root.section("database"), root.section("accounting"));
     let settings = Settings {
         server,
         admin,
-        database: sections::database(root.section("database")),
-        accounting: sections::accounting(root.section("accounting")),
+        database,
+        accounting,
         routing: sections::routing(root.section("routing")),
         default_limits: sections::defaults(root.section("defaults")),
         models: known,

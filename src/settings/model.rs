@@ -1,5 +1,7 @@
 //! The settings after validation: what the rest of the house reads. Every value here is usable as it stands.
 
+mod compat;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
 use crate::domain::secret::Secret;
 use crate::domain::sku::Sku;
+
+pub use compat::{Admission, Compat, LegacyAdmin, LegacyUser, Profile};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -42,6 +46,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Between two events of a stream on their way to the client; `None`: they go as they come.
     pub typewriter: Option<Duration>,
+    /// The names of the keys whose streams are typed; empty: every key's.
+    pub typewriter_keys: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -61,13 +67,17 @@ pub enum AdminListen {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
-    /// The file of `sqlite:PATH`, as written (relative to the working directory).
+    /// The file of `sqlite:PATH`, or the journal beside a server, as written (relative to the working directory).
     pub path: std::path::PathBuf,
+    /// The URL of the PostgreSQL server that holds what gateways share; None: it is in the file.
+    pub server: Option<Secret>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accounting {
     pub durability: Durability,
+    /// Requests that may wait for the server to take their rows; no new one is admitted beyond.
+    pub backlog: u32,
 }
 
 /// What a committed row survives.
@@ -179,89 +189,20 @@ impl Deployment {
     }
 }
 
-/// Which older proxy this gateway stands in for, and whom it lets in as that proxy did.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Compat {
-    pub profile: Option<Profile>,
-    pub callers: Admission,
-    /// Where OpenAI's paths begin; empty or without a slash at its end.
-    pub api_base: String,
-    /// A `users` table of an older proxy that is followed.
-    pub users_file: Option<std::path::PathBuf>,
-    /// Made when there is none yet.
-    pub admin: Option<LegacyAdmin>,
-    pub users: BTreeMap<String, LegacyUser>,
-}
-
-/// Who may add users by the older proxy's own call.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LegacyAdmin {
-    pub name: String,
-    /// None: one is made and shown once.
-    pub token: Option<Secret>,
-}
-
-/// A user whom the settings themselves name.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LegacyUser {
-    pub token: Secret,
-    /// `None`: every model.
-    pub models: Option<Vec<ModelName>>,
-}
-
-/// Whose credentials are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Keys of this gateway only.
-    Keys,
-    /// And any other text as a key of Azure's, for resources whose `api_key` is `"caller:"`.
-    AzureKeys,
-    /// And anyone else, with any text or none.
-    Anyone,
-}
-
-impl Admission {
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Keys => "keys",
-            Self::AzureKeys => "azure-keys",
-            Self::Anyone => "anyone",
+impl Resource {
+    /// An Azure resource of the dated family, with nothing else said.
+    pub fn of(endpoint: Endpoint, key: Secret, deployments: BTreeMap<DeploymentName, Deployment>) -> Self {
+        Self {
+            kind: Kind::Azure,
+            endpoint,
+            region: None,
+            credential: Credential::Key(key),
+            api_version: ApiVersion::Dated("2024-10-21".to_owned()),
+            priority: 1,
+            weight: 100,
+            enabled: true,
+            deployments,
         }
-    }
-}
-
-/// The older proxies, by their repositories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// HengMrZ/chat_azure
-    ChatAzure,
-    /// libli/chatazure
-    LibliChatazure,
-    /// fredliu168/Azure_proxy
-    AzureProxy,
-    /// haibbo/cf-openai-azure-proxy and its fork by imatrixme
-    CfWorker,
-    /// stulzq/azure-openai-proxy
-    AzureOpenaiProxy,
-}
-
-impl Profile {
-    pub const ALL: [Self; 5] =
-        [Self::ChatAzure, Self::LibliChatazure, Self::AzureProxy, Self::CfWorker, Self::AzureOpenaiProxy];
-
-    /// As `compat.profile` names it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::ChatAzure => "chat_azure",
-            Self::LibliChatazure => "chatazure",
-            Self::AzureProxy => "azure_proxy",
-            Self::CfWorker => "cf_worker",
-            Self::AzureOpenaiProxy => "azure_openai_proxy",
-        }
-    }
-
-    pub fn named(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|profile| profile.label() == label)
     }
 }
 

@@ -1,13 +1,12 @@
 //! The tables that every gateway has once: what may be in them, in which bounds, and what holds when nothing is said.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use config::ValueKind;
 
 use super::files::Target;
-use super::model::{Accounting, Admin, AdminListen, Database, Durability, Limits, PromptAffinity, Routing, Server};
+use super::model::{Admin, AdminListen, Limits, PromptAffinity, Routing, Server};
 use super::problem::{Place, Severity};
 use super::reader::{Section, described, quoted};
 use super::secrets::{self, Missing};
@@ -68,6 +67,10 @@ pub(super) fn server(section: Section<'_>) -> Server {
         expose_route: section.truth("expose_route").unwrap_or(false),
         max_connections: section.integer("max_connections", 1, 1_000_000).unwrap_or(8192) as usize,
         typewriter: off_or(&section, "typewriter", MILLISECOND, seconds(1)),
+        typewriter_keys: section
+            .list("typewriter_keys")
+            .map(|names| names.into_iter().map(|(_, name)| name).filter(|name| !name.is_empty()).collect())
+            .unwrap_or_default(),
     };
     section.finish();
     server
@@ -162,44 +165,6 @@ fn weakness(key: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-pub(super) fn database(section: Section<'_>) -> Database {
-    let path = section.path.child("url");
-    let url = section.text("url", "text such as \"sqlite:data/gateway.db\"").unwrap_or("sqlite:data/gateway.db");
-    let file = match url.split_once(':') {
-        Some(("postgres" | "postgresql", _)) => {
-            let message = format!("`{path}`: PostgreSQL is not supported by this version");
-            let tip = "write \"sqlite:data/gateway.db\", or remove the line";
-            section.reader.note(section.reader.error(&path, Target::Value, message).tip(tip));
-            ""
-        }
-        Some(("sqlite", rest)) if !rest.trim_start_matches('/').is_empty() && !rest.contains(['?', '\0']) => {
-            // "sqlite:///data/x" is the form of other tools; three slashes are an absolute path there too.
-            match rest.strip_prefix("//") {
-                Some(absolute) => absolute,
-                None => rest,
-            }
-        }
-        Some(_) | None => {
-            let message = format!("`{path}` must be \"sqlite:\" and a path, not {}", quoted(url));
-            section.reader.note(section.reader.error(&path, Target::Value, message));
-            ""
-        }
-    };
-    let file = PathBuf::from(if file.is_empty() { "data/gateway.db" } else { file });
-    section.finish();
-    Database { path: file }
-}
-
-pub(super) fn accounting(section: Section<'_>) -> Accounting {
-    let durability = section.parsed("durability", "\"process\" or \"power\"", |text| match text {
-        "process" => Some(Durability::Process),
-        "power" => Some(Durability::Power),
-        _ => None,
-    });
-    section.finish();
-    Accounting { durability: durability.unwrap_or(Durability::Process) }
 }
 
 pub(super) fn routing(section: Section<'_>) -> Routing {

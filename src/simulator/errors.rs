@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::faults::FailBody;
+use super::faults::{FailBody, FaultKind};
 use super::headers::{self, Ids};
-use super::reply::{Answer, Body, Head};
+use super::reply::{Action, Answer, Body, Head};
 use super::state::Shared;
 
 /// A refusal in the envelope that the model back end uses.
@@ -112,6 +112,22 @@ pub(super) fn filtered_prompt(ids: &Ids, shared: &Shared) -> Answer {
         r#"{{"error":{{"message":"{message}","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{{"code":"ResponsibleAIPolicyViolation","content_filter_result":{categories}}}}}}}"#
     );
     Answer::json(head, body)
+}
+
+/// What a fault makes of a request that no deployment serves; `None` where it only hits what is generated.
+pub(super) fn instead(fault: FaultKind, ids: &Ids, shared: &Shared) -> Option<Action> {
+    match fault {
+        FaultKind::Fail { status, body } => Some(Action::Answer(Box::new(failure(ids, shared, status, body)))),
+        FaultKind::Hang => Some(Action::Silence),
+        FaultKind::Reset => Some(Action::Reset),
+        FaultKind::Refuse => Some(Action::Close),
+        FaultKind::Throttle { .. }
+        | FaultKind::ThrottleInBand { .. }
+        | FaultKind::Cut { .. }
+        | FaultKind::HangMidStream { .. }
+        | FaultKind::Slow { .. }
+        | FaultKind::Shrink { .. } => None,
+    }
 }
 
 /// An injected failure with this status.

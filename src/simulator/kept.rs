@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 
 use super::errors;
-use super::faults::{Fault, FaultKind};
+use super::faults::Fault;
 use super::gate;
 use super::headers::{self, Ids};
 use super::journal::Entry;
@@ -97,27 +97,12 @@ pub(super) fn reply(shared: &Arc<Shared>, request: &Request, route: &Route, id: 
     let mut ticket = shared.journal.enter(entry, &request.headers);
     let hit = shared.faults().hit(None, time::now(), Fault::hits_resource);
     ticket.entry.fault = hit.as_ref().map(|hit| hit.kind.name());
-    let answer = gate::refuse(shared, request, route, &ids);
-    let action = match (answer, hit.map(|hit| hit.kind)) {
-        (Some(refusal), _) => Action::Answer(Box::new(refusal)),
-        (None, Some(FaultKind::Fail { status, body })) => {
-            Action::Answer(Box::new(errors::failure(&ids, shared, status, body)))
-        }
-        (None, Some(FaultKind::Hang)) => Action::Silence,
-        (None, Some(FaultKind::Reset)) => Action::Reset,
-        (None, Some(FaultKind::Refuse)) => Action::Close,
-        (
-            None,
-            Some(
-                FaultKind::Throttle { .. }
-                | FaultKind::ThrottleInBand { .. }
-                | FaultKind::Cut { .. }
-                | FaultKind::HangMidStream { .. }
-                | FaultKind::Slow { .. }
-                | FaultKind::Shrink { .. },
-            )
-            | None,
-        ) => Action::Answer(Box::new(answer_of(shared, request, &ids, id, part))),
+    let answered = |answer| Action::Answer(Box::new(answer));
+    let action = match gate::refuse(shared, request, route, &ids) {
+        Some(refusal) => answered(refusal),
+        None => hit
+            .and_then(|hit| errors::instead(hit.kind, &ids, shared))
+            .unwrap_or_else(|| answered(answer_of(shared, request, &ids, id, part))),
     };
     Reply { action, ticket: Some(ticket) }
 }

@@ -131,20 +131,9 @@ fn resource_itself(shared: &Shared, request: &Request, route: &Route) -> Reply {
     if let Some(refusal) = gate::refuse(shared, request, route, &ids) {
         return answer(refusal);
     }
-    match shared.faults().hit(None, time::now(), Fault::hits_resource).map(|hit| hit.kind) {
-        Some(FaultKind::Fail { status, body }) => return answer(errors::failure(&ids, shared, status, body)),
-        Some(FaultKind::Hang) => return Reply { action: Action::Silence, ticket: None },
-        Some(FaultKind::Reset) => return Reply { action: Action::Reset, ticket: None },
-        Some(FaultKind::Refuse) => return Reply { action: Action::Close, ticket: None },
-        Some(
-            FaultKind::Throttle { .. }
-            | FaultKind::ThrottleInBand { .. }
-            | FaultKind::Cut { .. }
-            | FaultKind::HangMidStream { .. }
-            | FaultKind::Slow { .. }
-            | FaultKind::Shrink { .. },
-        )
-        | None => {}
+    let hit = shared.faults().hit(None, time::now(), Fault::hits_resource);
+    if let Some(action) = hit.and_then(|hit| errors::instead(hit.kind, &ids, shared)) {
+        return Reply { action, ticket: None };
     }
     let head = headers::service(Head::new(200), &ids, shared);
     answer(match route {

@@ -25,8 +25,14 @@ pub enum StorageError {
     )]
     Missing { path: PathBuf },
     /// A schema step failed; nothing of it was kept.
-    #[error("cannot bring the schema of {} up to date: {cause}", path.display())]
-    Migrate { path: PathBuf, cause: String },
+    #[error("cannot bring the schema of {database} up to date: {cause}")]
+    Migrate { database: String, cause: String },
+    /// The server that `database.url` names cannot be used.
+    #[error(
+        "cannot use the PostgreSQL database: {cause}. Check `database.url`, and that the server is running and lets \
+         this user in"
+    )]
+    Server { cause: String },
     /// The file is older than this program, and a gateway of that older version is running on it.
     #[error(
         "the database {} has an older schema and a gateway is running on it. Restart the gateway with this version \
@@ -34,6 +40,9 @@ pub enum StorageError {
         path.display()
     )]
     Outdated { path: PathBuf },
+    /// Another gateway has begun on a copy of this journal.
+    #[error("the shared database knows another gateway that began later on a copy of this journal")]
+    Superseded,
     /// The pool had no connection in time.
     #[error("no database connection in time: {0}")]
     Busy(#[from] r2d2::Error),

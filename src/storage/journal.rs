@@ -9,12 +9,15 @@ use diesel::prelude::*;
 use super::group::Group;
 use super::ledger::{Intent, LedgerEntry, Settlement};
 use super::pins::FilePin;
+use super::queue::{QueuePin, QueueRequest};
 use super::rollups::Rollups;
 use super::rows::{AdvanceRequest, CloseOpen, FileAttempt, FileClosed, OpenRequest};
 use super::{StorageError, Store};
 
 pub struct Journal {
     connection: SqliteConnection,
+    /// Whether what is written here has to be brought to a server.
+    is_shared: bool,
 }
 
 /// How far moving the write-ahead log into the database file came.
@@ -28,7 +31,7 @@ pub struct Checkpoint {
 
 impl Store {
     pub fn journal(&self) -> Result<Journal, StorageError> {
-        Ok(Journal { connection: self.writer()? })
+        Ok(Journal { connection: self.writer()?, is_shared: self.is_shared() })
     }
 }
 
@@ -36,6 +39,7 @@ impl Journal {
     /// Commits all entries of the batches in one transaction.
     pub fn append(&mut self, batches: &[Vec<LedgerEntry>]) -> Result<(), StorageError> {
         let group = Group::of(batches);
+        let is_shared = self.is_shared;
         self.connection.immediate_transaction(|connection| {
             for intent in &group.opened {
                 OpenRequest::new(intent).execute(connection)?;
@@ -44,7 +48,9 @@ impl Journal {
                 AdvanceRequest::new(progress).execute(connection)?;
             }
             for pin in &group.pinned {
-                FilePin::new(pin).execute(connection)?;
+                if FilePin::new(pin).execute(connection)? > 0 && is_shared {
+                    QueuePin { pin: &pin.id }.execute(connection)?;
+                }
             }
             let mut rollups = Rollups::default();
             for (intent, settlement) in &group.settled {
@@ -54,6 +60,9 @@ impl Journal {
                 if closed {
                     rollups.add(cell, sums);
                     file_attempts(connection, intent, settlement)?;
+                    if is_shared {
+                        QueueRequest { request: intent.id.0.as_bytes() }.execute(connection)?;
+                    }
                 }
             }
             rollups.write(connection)

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::connection::StoreConnection;
 use super::page::{Cursor, Page, PageSize, wall_text, wall_text_opt};
 use super::schema::{keys, users};
 use super::secret_key::{self, KeySecret};
@@ -131,7 +132,7 @@ macro_rules! select_rows {
 impl Store {
     /// Every key, revoked and expired ones too: what the gateway's in-memory table is made of.
     pub fn load_all(&self) -> Result<Vec<KeyRow>, StorageError> {
-        let rows: Vec<Columns> = select_rows!().load(&mut *self.reader()?)?;
+        let rows: Vec<Columns> = select_rows!().load(&mut *self.reader_or_copy()?)?;
         rows.into_iter().map(KeyRow::read).collect()
     }
 
@@ -228,7 +229,7 @@ impl Store {
 }
 
 pub(super) fn find_or_create_user(
-    connection: &mut SqliteConnection,
+    connection: &mut StoreConnection,
     name: &str,
     now: WallTime,
 ) -> Result<KeyUser, StorageError> {

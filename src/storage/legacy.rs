@@ -10,6 +10,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
 
+use super::connection::StoreConnection;
 use super::keys::find_or_create_user;
 use super::schema::{keys, legacy_users, usage_hourly};
 use super::{StorageError, Store, meta};
@@ -191,7 +192,7 @@ impl Store {
 }
 
 fn follow(
-    connection: &mut SqliteConnection,
+    connection: &mut StoreConnection,
     origin: Origin,
     user: &Declared,
     followed: &mut Followed,
@@ -253,7 +254,7 @@ fn follow(
     Ok(())
 }
 
-fn known(connection: &mut SqliteConnection, name: &str) -> Result<Option<Known>, StorageError> {
+fn known(connection: &mut StoreConnection, name: &str) -> Result<Option<Known>, StorageError> {
     let row: Option<(Vec<u8>, i32)> = legacy_users::table
         .filter(legacy_users::name.eq(name))
         .select((legacy_users::key_id, legacy_users::status))
@@ -264,7 +265,7 @@ fn known(connection: &mut SqliteConnection, name: &str) -> Result<Option<Known>,
     Ok(Some(Known { key, hash, status, models }))
 }
 
-fn create(connection: &mut SqliteConnection, user: &Declared, models: Option<String>) -> Result<Vec<u8>, StorageError> {
+fn create(connection: &mut StoreConnection, user: &Declared, models: Option<String>) -> Result<Vec<u8>, StorageError> {
     let now = user.created_at.unwrap_or_else(wall_now);
     let owner = find_or_create_user(connection, &user.name, now)?;
     let id = KeyId::generate().0.as_bytes().to_vec();
@@ -283,7 +284,7 @@ fn create(connection: &mut SqliteConnection, user: &Declared, models: Option<Str
     Ok(id)
 }
 
-fn set_standing(connection: &mut SqliteConnection, known: &Known, standing: Standing) -> Result<(), StorageError> {
+fn set_standing(connection: &mut StoreConnection, known: &Known, standing: Standing) -> Result<(), StorageError> {
     diesel::update(legacy_users::table.find(&known.key))
         .set(legacy_users::status.eq(standing.number()))
         .execute(connection)?;
@@ -297,14 +298,14 @@ fn set_standing(connection: &mut SqliteConnection, known: &Known, standing: Stan
     Ok(())
 }
 
-fn revoke(connection: &mut SqliteConnection, key: &[u8]) -> Result<(), StorageError> {
+fn revoke(connection: &mut StoreConnection, key: &[u8]) -> Result<(), StorageError> {
     let key = keys::table.filter(keys::id.eq(key)).filter(keys::revoked_at.is_null());
     diesel::update(key).set(keys::revoked_at.eq(wall_now().0)).execute(connection)?;
     Ok(())
 }
 
 fn disable_others(
-    connection: &mut SqliteConnection,
+    connection: &mut StoreConnection,
     origin: Origin,
     declared: &[Declared],
     followed: &mut Followed,

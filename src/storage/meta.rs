@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
+use super::connection::StoreConnection;
 use super::schema::meta;
 use super::{StorageError, Store};
 
@@ -10,20 +11,28 @@ use super::{StorageError, Store};
 pub(super) const KEYS_VERSION: &str = "keys_version";
 /// When the serving process opened the file, in microseconds.
 pub(super) const STARTED_AT: &str = "started_at";
+/// Who the gateway on this file is to the shared database: a UUID and the epoch.
+pub(super) const REPLICA: &str = "replica";
 /// SHA-256 of the generated admin key, in hex.
-const ADMIN_KEY_HASH: &str = "admin_key_hash";
+pub(super) const ADMIN_KEY_HASH: &str = "admin_key_hash";
 
-pub(super) fn get(connection: &mut SqliteConnection, name: &str) -> Result<Option<String>, StorageError> {
+pub(super) fn get(connection: &mut StoreConnection, name: &str) -> Result<Option<String>, StorageError> {
     Ok(meta::table.find(name).select(meta::value).first(connection).optional()?)
 }
 
-pub(super) fn set(connection: &mut SqliteConnection, name: &str, value: &str) -> Result<(), StorageError> {
+pub(super) fn get_in_file(connection: &mut SqliteConnection, name: &str) -> Result<Option<String>, StorageError> {
+    Ok(meta::table.find(name).select(meta::value).first(connection).optional()?)
+}
+
+/// In this process's own file.
+pub(super) fn set_in_file(connection: &mut SqliteConnection, name: &str, value: &str) -> Result<(), StorageError> {
     diesel::replace_into(meta::table).values((meta::name.eq(name), meta::value.eq(value))).execute(connection)?;
     Ok(())
 }
 
-pub(super) fn raise_keys_version(connection: &mut SqliteConnection) -> Result<(), StorageError> {
-    diesel::sql_query("UPDATE meta SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT) WHERE name = ?")
+pub(super) fn raise_keys_version(connection: &mut StoreConnection) -> Result<(), StorageError> {
+    // What stands here means the same to both databases.
+    diesel::sql_query("UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE name = $1")
         .bind::<Text, _>(KEYS_VERSION)
         .execute(connection)?;
     Ok(())
@@ -41,14 +50,22 @@ impl Store {
 
     /// SHA-256 of the admin key that was generated at the first start, if one was.
     pub fn admin_key_hash(&self) -> Result<Option<[u8; 32]>, StorageError> {
-        let Some(text) = get(&mut *self.reader()?, ADMIN_KEY_HASH)? else { return Ok(None) };
+        let Some(text) = get(&mut *self.reader_or_copy()?, ADMIN_KEY_HASH)? else { return Ok(None) };
         let mut hash = [0; 32];
         hex::decode_to_slice(&text, &mut hash)
             .map_err(|error| StorageError::Unreadable { place: "meta.admin_key_hash", cause: error.to_string() })?;
         Ok(Some(hash))
     }
 
-    pub fn set_admin_key_hash(&self, hash: [u8; 32]) -> Result<(), StorageError> {
-        self.write(|connection| set(connection, ADMIN_KEY_HASH, &hex::encode(hash)))
+    /// Gives the hash that stands: another gateway that starts at the same time may have been first.
+    pub fn set_admin_key_hash(&self, hash: [u8; 32]) -> Result<[u8; 32], StorageError> {
+        self.write(|connection| {
+            if get(connection, ADMIN_KEY_HASH)?.is_none() {
+                let row = (meta::name.eq(ADMIN_KEY_HASH), meta::value.eq(hex::encode(hash)));
+                diesel::insert_into(meta::table).values(row).execute(connection)?;
+            }
+            Ok(())
+        })?;
+        Ok(self.admin_key_hash()?.unwrap_or(hash))
     }
 }

@@ -3,6 +3,8 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+mod connection;
+mod copy;
 mod error;
 mod group;
 mod journal;
@@ -12,9 +14,13 @@ pub mod legacy;
 pub mod legacy_file;
 mod lock;
 mod meta;
+mod migrations;
 pub mod oneapi_file;
 pub mod page;
 pub mod pins;
+mod place;
+mod projection;
+mod queue;
 mod recovery;
 pub mod requests;
 mod rollups;
@@ -34,6 +40,8 @@ use std::time::Duration;
 pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;
+pub use place::Place;
+pub use projection::{Projection, Replica, Step};
 pub use recovery::Bound;
 pub use store::Store;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
 
+use super::connection::StoreConnection;
 use super::keys::read_id;
 use super::schema::pins;
 use super::statement::statement;
@@ -65,31 +66,45 @@ const AT_ONCE: i64 = 500;
 impl Store {
     /// The pin of this id, unless it has expired.
     pub fn pin(&self, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
-        read(&mut *self.reader()?, id, now)
+        Ok(self.pins(&[id.to_owned()], now)?.pop().flatten())
     }
 
-    /// The pins of these ids, in their order.
+    /// The pins of these ids, in their order. Those that this gateway filed are in its own file, whether or not the
+    /// server answers; it is asked for the others.
     pub fn pins(&self, ids: &[String], now: WallTime) -> Result<Vec<Option<Pin>>, StorageError> {
-        let mut reader = self.reader()?;
-        ids.iter().map(|id| read(&mut reader, id, now)).collect()
+        let mut file = self.file_reader()?;
+        let mut found = ids.iter().map(|id| read(&mut file, id, now)).collect::<Result<Vec<_>, _>>()?;
+        if self.is_shared() && found.contains(&None) {
+            let mut reader = self.reader()?;
+            for (id, pin) in ids.iter().zip(&mut found).filter(|(_, pin)| pin.is_none()) {
+                *pin = read(&mut reader, id, now)?;
+            }
+        }
+        Ok(found)
     }
 
     /// What the id stood for is gone.
     pub fn remove_pin(&self, id: &str) -> Result<(), StorageError> {
+        if self.is_shared() {
+            // First here, so that it is not brought to the server any more.
+            self.write_file(|file| Ok(diesel::delete(pins::table.find(id)).execute(file).map(drop)?))?;
+        }
         self.write(|connection| Ok(diesel::delete(pins::table.find(id)).execute(connection).map(drop)?))
     }
 
     /// Takes some of the expired pins away; gives how many, 0 when none is left.
     pub fn remove_expired_pins(&self, now: WallTime) -> Result<usize, StorageError> {
-        let expired = "DELETE FROM pins WHERE id IN (SELECT id FROM pins WHERE expires_at <= ? LIMIT ?)";
-        self.write(|connection| {
-            let removal = diesel::sql_query(expired).bind::<BigInt, _>(now.0).bind::<BigInt, _>(AT_ONCE);
-            Ok(removal.execute(connection)?)
-        })
+        let expired = "DELETE FROM pins WHERE id IN (SELECT id FROM pins WHERE expires_at <= $1 LIMIT $2)";
+        let removal = || diesel::sql_query(expired).bind::<BigInt, _>(now.0).bind::<BigInt, _>(AT_ONCE);
+        let own = match self.is_shared() {
+            true => self.write_file(|file| Ok(removal().execute(file)?))?,
+            false => 0,
+        };
+        Ok(own + self.write(|connection| Ok(removal().execute(connection)?))?)
     }
 }
 
-fn read(connection: &mut SqliteConnection, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
+fn read(connection: &mut StoreConnection, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
     type Row = (String, Vec<u8>, String, String, String, i64, i64);
     let row: Option<Row> = pins::table.find(id).filter(pins::expires_at.gt(now.0)).first(connection).optional()?;
     let Some((id, key_id, resource, deployment, model, created_at, expires_at)) = row else { return Ok(None) };

@@ -6,6 +6,7 @@
 use diesel::prelude::*;
 
 use super::ledger::RequestState;
+use super::queue::QueueRequest;
 use super::rollups::{Cell, Rollups, Sums};
 use super::schema::requests;
 use super::{StorageError, Store, meta};
@@ -40,7 +41,7 @@ impl Store {
     /// Closes every open request and says how many there were. Only for the process that serves the file.
     pub fn recover(&self, tariff: impl Fn(&Bound) -> Tariff) -> Result<u64, StorageError> {
         use requests as t;
-        self.write(|connection| {
+        self.write_file(|connection| {
             let open: Vec<Open> = t::table
                 .filter(t::state.eq(RequestState::Open.label()))
                 .select((
@@ -75,6 +76,9 @@ impl Store {
                     ))
                     .execute(connection)?;
                 rollups.add(row.cell(), row.sums(cost, tariff));
+                if self.is_shared() {
+                    QueueRequest { request: &row.id }.execute(connection)?;
+                }
             }
             rollups.write(connection)?;
             Ok(open.len() as u64)
@@ -83,7 +87,7 @@ impl Store {
 
     /// When the process that serves the file began; open requests of before cannot exist while it runs.
     pub(super) fn note_start(&self, now: WallTime) -> Result<(), StorageError> {
-        self.write(|connection| meta::set(connection, meta::STARTED_AT, &now.0.to_string()))
+        self.write_file(|connection| meta::set_in_file(connection, meta::STARTED_AT, &now.0.to_string()))
     }
 }
 

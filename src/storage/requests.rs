@@ -3,8 +3,10 @@
 use diesel::prelude::*;
 use serde::Serialize;
 
+use super::connection::StoreConnection;
 use super::keys::read_id;
 use super::page::{Cursor, Page, PageSize, display, display_opt, wall_text};
+use super::rollups::{Cell, Sums};
 use super::schema::{attempts, requests};
 use super::{StorageError, Store};
 use crate::domain::ids::{KeyId, RequestId, UserId};
@@ -74,10 +76,11 @@ pub struct RequestFilter {
     pub to: Option<WallTime>,
 }
 
-#[derive(Queryable, Selectable)]
+/// A row as it is, also on its way to the shared database.
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = requests)]
-struct Row {
-    id: Vec<u8>,
+pub(super) struct Row {
+    pub(super) id: Vec<u8>,
     request_id: Option<String>,
     key_id: Vec<u8>,
     user_id: Option<Vec<u8>>,
@@ -106,11 +109,11 @@ struct Row {
     flat_cost: bool,
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = attempts)]
-struct AttemptRow {
-    request: Vec<u8>,
-    n: i32,
+pub(super) struct AttemptRow {
+    pub(super) request: Vec<u8>,
+    pub(super) n: i32,
     resource: String,
     deployment: String,
     status: Option<i32>,
@@ -162,21 +165,30 @@ impl Store {
         if let Some(to) = filter.to {
             query = query.filter(t::started_at.lt(to.0));
         }
-        let connection = &mut *self.reader()?;
+        // What is open is in the journal of the gateway that admitted it, and nowhere else.
+        let open = filter.state == Some(RequestState::Open);
+        let connection = &mut *if open { self.file_reader()? } else { self.reader()? };
         let rows: Vec<Row> = query.load(connection)?;
         let views = with_attempts(connection, rows)?;
         Ok(Page::cut(views, size, |view| Cursor::after(view.id.0)))
     }
 
     pub fn request(&self, id: RequestId) -> Result<Option<RequestView>, StorageError> {
-        let connection = &mut *self.reader()?;
-        let row: Option<Row> =
-            requests::table.find(id.0.as_bytes().as_slice()).select(Row::as_select()).first(connection).optional()?;
-        Ok(with_attempts(connection, row.into_iter().collect())?.pop())
+        match request(&mut *self.reader()?, id)? {
+            // Open, or not there yet.
+            None if self.is_shared() => request(&mut *self.file_reader()?, id),
+            found => Ok(found),
+        }
     }
 }
 
-fn with_attempts(connection: &mut SqliteConnection, rows: Vec<Row>) -> Result<Vec<RequestView>, StorageError> {
+fn request(connection: &mut StoreConnection, id: RequestId) -> Result<Option<RequestView>, StorageError> {
+    let row: Option<Row> =
+        requests::table.find(id.0.as_bytes().as_slice()).select(Row::as_select()).first(connection).optional()?;
+    Ok(with_attempts(connection, row.into_iter().collect())?.pop())
+}
+
+fn with_attempts(connection: &mut StoreConnection, rows: Vec<Row>) -> Result<Vec<RequestView>, StorageError> {
     // Attempts are apart only where there were several, or where one was charged differently.
     let ids: Vec<&[u8]> = rows.iter().map(|row| row.id.as_slice()).collect();
     let mut apart: Vec<AttemptRow> = attempts::table
@@ -190,6 +202,31 @@ fn with_attempts(connection: &mut SqliteConnection, rows: Vec<Row>) -> Result<Ve
             RequestView::read(row, own)
         })
         .collect()
+}
+
+impl Row {
+    /// Where it counts.
+    pub(super) fn cell(&self) -> Cell<'_> {
+        Cell::new(self.started_at, &self.key_id, self.user_id.as_deref(), &self.model, &self.resource)
+    }
+
+    /// What it adds there.
+    pub(super) fn sums(&self) -> Sums {
+        let is = |state: RequestState| self.state == state.label();
+        let refused = is(RequestState::Settled) && self.status.is_some_and(|status| status >= 400);
+        Sums {
+            requests: 1,
+            input_tokens: self.input_tokens,
+            cached_input_tokens: self.cached_input_tokens,
+            output_tokens: self.output_tokens,
+            reasoning_tokens: self.reasoning_tokens,
+            cost: self.cost,
+            errors: i64::from(is(RequestState::Failed) || refused),
+            cancelled: i64::from(is(RequestState::Cancelled)),
+            estimated: i64::from(self.estimated),
+            flat_cost: i64::from(self.flat_cost),
+        }
+    }
 }
 
 impl RequestView {

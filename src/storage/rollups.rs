@@ -80,11 +80,16 @@ impl<'a> Rollups<'a> {
         sums.flat_cost += one.flat_cost;
     }
 
-    /// One statement per cell (two for a new one), in the order of the table's key.
-    pub(super) fn write(self, connection: &mut SqliteConnection) -> Result<(), StorageError> {
+    /// In the order of the table's key.
+    pub(super) fn sorted(self) -> Vec<(Cell<'a>, Sums)> {
         let mut cells: Vec<_> = self.cells.into_iter().collect();
         cells.sort_unstable_by_key(|(cell, _)| *cell);
-        for (cell, sums) in cells {
+        cells
+    }
+
+    /// One statement per cell (two for a new one), in the order of the table's key.
+    pub(super) fn write(self, connection: &mut SqliteConnection) -> Result<(), StorageError> {
+        for (cell, sums) in self.sorted() {
             if AddToRollup::new(cell, sums).execute(connection)? == 0 {
                 BeginRollup::new(cell, sums).execute(connection)?;
             }

@@ -125,5 +125,29 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    unprojected (seq) {
+        seq -> BigInt,
+        request -> Nullable<Binary>,
+        pin -> Nullable<Text>,
+        refused -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    applied (replica) {
+        replica -> Binary,
+        seq -> BigInt,
+        epoch -> BigInt,
+    }
+}
+
+diesel::table! {
+    replicas (id) {
+        id -> Binary,
+        seen_at -> BigInt,
+    }
+}
+
 diesel::joinable!(keys -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(keys, users);

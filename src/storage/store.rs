@@ -1,27 +1,27 @@
 //! The door to the database: opening it, its connections, and nothing of what is asked of it.
 //!
+//! There is always a file of this process's own: the ledger's journal. The tables that gateways share (keys, users, pins,
+//! the ledger's projection) are in the same file, or in PostgreSQL where the settings name a server: [`Store::reader`]
+//! and [`Store::write`] go where those are, whichever it is; `file_reader` and `write_file` always go to the file.
+//!
 //! `open` is for the gateway, which must be the only one serving the file; `beside` and `existing` are for commands,
-//! which may work while a gateway runs. Every write takes SQLite's write lock at its first statement
-//! (`immediate_transaction`), because a reader that turns into a writer fails at once instead of waiting.
+//! which may work while a gateway runs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool, PooledConnection};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use r2d2::{Pool, PooledConnection};
 
-use super::StorageError;
+use super::connection::{self, Manager, StoreConnection};
 use super::lock::{self, Served, ServingLock};
+use super::place::{File, Place, Server};
+use super::{StorageError, migrations};
 use crate::domain::time::wall_now;
 use crate::settings::model::Durability;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
-
-/// Older versions can corrupt a database in WAL mode when a checkpoint meets a restart of the log.
-const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 const READERS: u32 = 4;
 const READER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -32,209 +32,190 @@ pub struct Store {
 }
 
 struct Inner {
-    path: PathBuf,
-    durability: Durability,
-    readers: Pool<ConnectionManager<SqliteConnection>>,
+    file: File,
+    readers: Pool<Manager>,
+    shared: Option<Shared>,
     /// None for commands.
     _serving: Option<ServingLock>,
 }
 
-pub(super) type Reader = PooledConnection<ConnectionManager<SqliteConnection>>;
+/// The server that holds the shared tables.
+struct Shared {
+    server: Server,
+    pool: Pool<Manager>,
+    /// Whether this process has seen to its schema.
+    prepared: AtomicBool,
+}
+
+pub(super) type Reader = PooledConnection<Manager>;
 
 impl Store {
-    /// For the gateway: creates folder and file, refuses when another gateway serves the file, updates the schema.
-    pub fn open(path: &Path, durability: Durability) -> Result<Self, StorageError> {
-        create_folder(path)?;
-        let serving = ServingLock::take(path)?;
-        let mut connection = connect(path, durability)?;
-        check(path, durability, &mut connection)?;
-        migrate(path, &mut connection)?;
-        let store = Self::assemble(path, durability, Some(serving))?;
+    /// For the gateway: creates folder and file, refuses when another gateway serves the file, updates the schema. A
+    /// server that is away is no obstacle to a gateway that has a copy of its keys.
+    pub fn open(place: impl Into<Place>, durability: Durability) -> Result<Self, StorageError> {
+        let Place { path, server } = place.into();
+        let file = File { path, durability };
+        file.create_folder()?;
+        let serving = ServingLock::take(&file.path)?;
+        let mut connection = file.connect()?;
+        file.check(&mut connection)?;
+        migrations::migrate(&file, &mut connection)?;
+        let store = Self::assemble(file, server, Some(serving))?;
         store.note_start(wall_now())?;
+        if let Err(error) = store.prepare_shared() {
+            if !store.has_copy()? {
+                return Err(error);
+            }
+            tracing::warn!(%error, "starting with the copy of the keys, as they were when the database last answered");
+        }
         Ok(store)
     }
 
-    /// For commands that may be the first to use the file, also while a gateway runs.
-    pub fn beside(path: &Path, durability: Durability) -> Result<Self, StorageError> {
-        create_folder(path)?;
-        let mut connection = connect(path, durability)?;
-        if has_pending_migration(path, &mut connection)? {
-            let serving = ServingLock::try_take(path)?;
-            if serving.is_none() {
-                return Err(StorageError::Outdated { path: path.to_owned() });
+    /// For commands that may be the first to use the database, also while a gateway runs. Where a server has the shared
+    /// tables, no file is made.
+    pub fn beside(place: impl Into<Place>, durability: Durability) -> Result<Self, StorageError> {
+        let Place { path, server } = place.into();
+        let file = File { path, durability };
+        if server.is_none() {
+            file.create_folder()?;
+            let mut connection = file.connect()?;
+            if migrations::has_pending(&file, &mut connection)? {
+                let serving = ServingLock::try_take(&file.path)?;
+                if serving.is_none() {
+                    return Err(StorageError::Outdated { path: file.path });
+                }
+                migrations::migrate(&file, &mut connection)?;
             }
-            migrate(path, &mut connection)?;
         }
-        Self::assemble(path, durability, None)
+        let store = Self::assemble(file, server, None)?;
+        store.prepare_shared()?;
+        Ok(store)
     }
 
     /// For commands that only read: like `beside`, but a missing file is an error.
-    pub fn existing(path: &Path, durability: Durability) -> Result<Self, StorageError> {
-        if !path.exists() {
-            return Err(StorageError::Missing { path: path.to_owned() });
+    pub fn existing(place: impl Into<Place>, durability: Durability) -> Result<Self, StorageError> {
+        let place = place.into();
+        if place.server.is_none() && !place.path.exists() {
+            return Err(StorageError::Missing { path: place.path });
         }
-        Self::beside(path, durability)
+        Self::beside(place, durability)
     }
 
+    /// The file of this process's own.
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        &self.inner.file.path
+    }
+
+    /// Whether the shared tables are on a server, and the ledger's rows have to be brought there.
+    pub fn is_shared(&self) -> bool {
+        self.inner.shared.is_some()
     }
 
     /// Whether a gateway serves this file at the moment; never true of a process that does so itself.
     pub fn served(&self) -> Served {
-        lock::served(&self.inner.path)
+        lock::served(&self.inner.file.path)
     }
 
-    /// Whether the database answers: the readiness probe.
+    /// Whether the shared tables answer.
     pub fn ping(&self) -> Result<(), StorageError> {
-        self.reader()?.batch_execute("SELECT 1").map_err(StorageError::from)
+        connection::ping(&mut *self.reader()?).map_err(StorageError::from)
     }
 
+    /// Brings the server's schema up to date, if there is a server and it was not done before.
+    pub(super) fn prepare_shared(&self) -> Result<(), StorageError> {
+        let Some(shared) = &self.inner.shared else { return Ok(()) };
+        if !shared.prepared.load(Ordering::Relaxed) {
+            let mut connection = shared.server.connect().map_err(|error| shared.server.refused(&error))?;
+            migrations::migrate_server(&mut connection)?;
+            shared.prepared.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A connection to the shared tables.
     pub(super) fn reader(&self) -> Result<Reader, StorageError> {
+        match &self.inner.shared {
+            Some(shared) => {
+                self.prepare_shared()?;
+                shared.pool.get().map_err(|error| shared.server.refused(&error))
+            }
+            None => self.file_reader(),
+        }
+    }
+
+    /// A connection to the file, for reading.
+    pub(super) fn file_reader(&self) -> Result<Reader, StorageError> {
         Ok(self.inner.readers.get()?)
     }
 
-    /// A connection of one's own that may write.
+    /// A connection of one's own to the file.
     pub(super) fn writer(&self) -> Result<SqliteConnection, StorageError> {
-        connect(&self.inner.path, self.inner.durability)
+        self.inner.file.connect()
     }
 
-    /// One rare write (a key, a fact) in a transaction of its own, on a connection of its own: the ledger's
-    /// connection is busy with requests.
+    /// A connection of one's own to the server; None without one.
+    pub(super) fn server(&self) -> Option<Result<PgConnection, StorageError>> {
+        let shared = self.inner.shared.as_ref()?;
+        Some(shared.server.connect().map_err(|error| shared.server.refused(&error)))
+    }
+
+    /// One rare write to the shared tables (a key, a fact) in a transaction of its own. In the file it gets a
+    /// connection of its own: the ledger's is busy with requests.
     pub(super) fn write<T>(
+        &self,
+        change: impl FnOnce(&mut StoreConnection) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        match &self.inner.shared {
+            Some(_) => self.reader()?.exclusively(change),
+            None => StoreConnection::Sqlite(self.writer()?).exclusively(change),
+        }
+    }
+
+    /// The same to the file.
+    pub(super) fn write_file<T>(
         &self,
         change: impl FnOnce(&mut SqliteConnection) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         self.writer()?.immediate_transaction(change)
     }
 
-    fn assemble(path: &Path, durability: Durability, serving: Option<ServingLock>) -> Result<Self, StorageError> {
-        let readers = Pool::builder()
-            .max_size(READERS)
-            .min_idle(Some(0))
-            .connection_timeout(READER_TIMEOUT)
-            .connection_customizer(Box::new(ReadOnly))
-            .build(ConnectionManager::new(location(path)))?;
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), durability, readers, _serving: serving }) })
+    fn assemble(file: File, server: Option<Server>, serving: Option<ServingLock>) -> Result<Self, StorageError> {
+        let pool = |manager: Manager| {
+            Pool::builder()
+                .max_size(READERS)
+                .min_idle(Some(0))
+                .connection_timeout(READER_TIMEOUT)
+                .error_handler(Box::new(r2d2::NopErrorHandler))
+                .build(manager)
+        };
+        let readers = pool(Manager::Reading(file.clone()))?;
+        let shared = match server {
+            None => None,
+            Some(server) => {
+                let pool = pool(Manager::Server(server.clone()))?;
+                Some(Shared { server, pool, prepared: AtomicBool::new(false) })
+            }
+        };
+        Ok(Self { inner: Arc::new(Inner { file, readers, shared, _serving: serving }) })
     }
 }
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("path", &self.path).field("durability", &self.durability).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("file", &self.file)
+            .field("shared", &self.shared.is_some())
+            .finish_non_exhaustive()
     }
-}
-
-/// Makes a pooled connection unable to write.
-#[derive(Debug)]
-struct ReadOnly;
-
-impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
-    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
-        connection
-            .batch_execute("PRAGMA busy_timeout = 2000; PRAGMA query_only = ON;")
-            .map_err(diesel::r2d2::Error::QueryError)
-    }
-}
-
-fn create_folder(path: &Path) -> Result<(), StorageError> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    std::fs::create_dir_all(folder).map_err(|error| {
-        StorageError::open(path, error, "Create its folder, or make the parent folder writable for the gateway's user")
-    })
-}
-
-/// A path that begins like a URL or an option (`file:`, `:memory:`) must still be a path.
-fn location(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if path.is_absolute() { text.into_owned() } else { format!("./{text}") }
-}
-
-fn connect(path: &Path, durability: Durability) -> Result<SqliteConnection, StorageError> {
-    let refused = |error: &dyn std::fmt::Display| {
-        StorageError::open(
-            path,
-            error,
-            "Check that the gateway's user may read and write this file and its folder, and that the disk has room",
-        )
-    };
-    let mut connection = SqliteConnection::establish(&location(path)).map_err(|error| refused(&error))?;
-    let synchronous = match durability {
-        Durability::Process => "PRAGMA synchronous = NORMAL;",
-        Durability::Power => "PRAGMA synchronous = FULL;",
-    };
-    // The timeout first: the switch to WAL itself may have to wait for another process.
-    for pragma in [
-        "PRAGMA busy_timeout = 5000;",
-        "PRAGMA journal_mode = WAL;",
-        synchronous,
-        "PRAGMA foreign_keys = ON;",
-        // The ledger's writer moves the log into the file between groups, so that no request waits for it.
-        "PRAGMA wal_autocheckpoint = 0;",
-        "PRAGMA journal_size_limit = 67108864;",
-    ] {
-        connection.batch_execute(pragma).map_err(|error| refused(&error))?;
-    }
-    Ok(connection)
-}
-
-#[derive(QueryableByName)]
-struct Facts {
-    #[diesel(sql_type = diesel::sql_types::Text)]
-    version: String,
-    #[diesel(sql_type = diesel::sql_types::Text)]
-    journal_mode: String,
-    #[diesel(sql_type = diesel::sql_types::Integer)]
-    synchronous: i32,
-}
-
-/// A pragma that did not take (a network file system, an odd build) would silently weaken every promise.
-fn check(path: &Path, durability: Durability, connection: &mut SqliteConnection) -> Result<(), StorageError> {
-    let facts: Facts = diesel::sql_query(
-        "SELECT sqlite_version() AS version, j.journal_mode, s.synchronous \
-         FROM pragma_journal_mode AS j, pragma_synchronous AS s",
-    )
-    .get_result(connection)?;
-    let mut numbers = facts.version.split('.').map(|part| part.parse().unwrap_or(0));
-    let mut next = || numbers.next().unwrap_or(0);
-    let version: (u32, u32, u32) = (next(), next(), next());
-    if version < OLDEST_SQLITE {
-        let cause = format!("SQLite {} can corrupt databases in WAL mode", facts.version);
-        return Err(StorageError::open(path, cause, "Build with the bundled SQLite (3.51.3 or later)"));
-    }
-    if facts.journal_mode != "wal" {
-        let cause = format!("its journal mode stays `{}` where `wal` is needed", facts.journal_mode);
-        return Err(StorageError::open(path, cause, "Put the database on a local file system"));
-    }
-    let wanted = match durability {
-        Durability::Process => 1,
-        Durability::Power => 2,
-    };
-    if facts.synchronous != wanted {
-        let cause = format!("`synchronous` is {} where {wanted} was set", facts.synchronous);
-        return Err(StorageError::open(path, cause, "Build with the bundled SQLite"));
-    }
-    Ok(())
-}
-
-fn has_pending_migration(path: &Path, connection: &mut SqliteConnection) -> Result<bool, StorageError> {
-    connection
-        .has_pending_migration(MIGRATIONS)
-        .map_err(|error| StorageError::Migrate { path: path.to_owned(), cause: error.to_string() })
-}
-
-fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StorageError> {
-    connection
-        .run_pending_migrations(MIGRATIONS)
-        .map(drop)
-        .map_err(|error| StorageError::Migrate { path: path.to_owned(), cause: error.to_string() })
 }
 
 #[cfg(test)]
 mod tests {
+    use diesel::connection::SimpleConnection;
     use diesel::debug_query;
     use diesel::sql_types::Text;
     use diesel::sqlite::Sqlite;
+    use diesel_migrations::MigrationHarness;
 
     use super::*;
     use crate::storage::schema;
@@ -287,9 +268,9 @@ mod tests {
         let path = folder.path().join("gateway.db");
         let store = Store::open(&path, Durability::Power).unwrap();
         let mut connection = store.writer().unwrap();
-        connection.revert_all_migrations(MIGRATIONS).unwrap();
-        assert!(has_pending_migration(&path, &mut connection).unwrap());
-        migrate(&path, &mut connection).unwrap();
+        connection.revert_all_migrations(migrations::SQLITE).unwrap();
+        assert!(migrations::has_pending(&store.inner.file, &mut connection).unwrap());
+        migrations::migrate(&store.inner.file, &mut connection).unwrap();
         assert!(store.verify().unwrap().holds());
     }
 
@@ -313,9 +294,9 @@ mod tests {
         let mut connection = store.writer().unwrap();
         // Down to the first schema, which knows no regions, and up again.
         while connection.applied_migrations().unwrap().len() > 1 {
-            connection.revert_last_migration(MIGRATIONS).unwrap();
+            connection.revert_last_migration(migrations::SQLITE).unwrap();
         }
-        migrate(&path, &mut connection).unwrap();
+        migrations::migrate(&store.inner.file, &mut connection).unwrap();
         assert_eq!(store.key(everywhere.id).unwrap(), Some(everywhere));
         let limited = store.key(limited.id).unwrap().unwrap();
         assert!(limited.revoked_at.is_some() && limited.regions == Regions::default(), "{limited:?}");

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, Text};
 use serde::Serialize;
 
+use super::connection::StoreConnection;
 use super::keys::read_id;
 use super::page::{display_opt, wall_text_opt};
 use super::{StorageError, Store};
@@ -73,32 +74,35 @@ pub struct UsageView {
 }
 
 /// One statement for every grouping: what is not asked for is null, and nulls are one group. The sum of money is
-/// a floating-point number, because a sum of integers that overflows is an error in SQLite; it is for display only.
-const SUMS: &str = "
-    SELECT g.*, keys.name AS key_name, users.name AS user_name
-    FROM (
-        SELECT
-            CASE ?1
-                WHEN 0 THEN NULL
-                WHEN 1 THEN hour
-                WHEN 2 THEN hour - hour % 86400000000
-                ELSE CAST(strftime('%s', hour / 1000000, 'unixepoch', 'start of month') AS INTEGER) * 1000000
-            END AS bucket,
-            CASE WHEN ?2 THEN key_id END AS key_id,
-            CASE WHEN ?3 THEN user_id END AS user_id,
-            CASE WHEN ?4 THEN model END AS model,
-            CASE WHEN ?5 THEN resource END AS resource,
-            SUM(requests) AS requests, SUM(input_tokens) AS input_tokens,
-            SUM(cached_input_tokens) AS cached_input_tokens, SUM(output_tokens) AS output_tokens,
-            SUM(reasoning_tokens) AS reasoning_tokens, TOTAL(cost) AS cost, SUM(errors) AS errors,
-            SUM(cancelled) AS cancelled, SUM(estimated) AS estimated, SUM(flat_cost) AS flat_cost
-        FROM usage_hourly
-        WHERE hour >= ?6 AND hour < ?7
-        GROUP BY 1, 2, 3, 4, 5
-    ) AS g
-    LEFT JOIN keys ON keys.id = g.key_id
-    LEFT JOIN users ON users.id = g.user_id
-    ORDER BY g.bucket, g.cost DESC, g.requests DESC, g.key_id, g.user_id, g.model, g.resource";
+/// a floating-point number, because a sum of integers that overflows is an error; it is for display only. Parameters
+/// are numbered by their first mention, as SQLite counts them; the databases differ in their calendars alone.
+macro_rules! sums {
+    ($month:literal) => {
+        concat!(
+            "SELECT g.*, keys.name AS key_name, users.name AS user_name FROM (SELECT CASE $1 WHEN 0 THEN NULL \
+             WHEN 1 THEN hour WHEN 2 THEN hour - hour % 86400000000 ELSE ",
+            $month,
+            " END AS bucket, CASE WHEN $2 THEN key_id END AS key_id, CASE WHEN $3 THEN user_id END AS user_id, \
+             CASE WHEN $4 THEN model END AS model, CASE WHEN $5 THEN resource END AS resource, \
+             CAST(SUM(requests) AS BIGINT) AS requests, CAST(SUM(input_tokens) AS BIGINT) AS input_tokens, \
+             CAST(SUM(cached_input_tokens) AS BIGINT) AS cached_input_tokens, \
+             CAST(SUM(output_tokens) AS BIGINT) AS output_tokens, \
+             CAST(SUM(reasoning_tokens) AS BIGINT) AS reasoning_tokens, \
+             SUM(CAST(cost AS DOUBLE PRECISION)) AS cost, CAST(SUM(errors) AS BIGINT) AS errors, \
+             CAST(SUM(cancelled) AS BIGINT) AS cancelled, CAST(SUM(estimated) AS BIGINT) AS estimated, \
+             CAST(SUM(flat_cost) AS BIGINT) AS flat_cost \
+             FROM usage_hourly WHERE hour >= $6 AND hour < $7 GROUP BY 1, 2, 3, 4, 5) AS g \
+             LEFT JOIN keys ON keys.id = g.key_id LEFT JOIN users ON users.id = g.user_id \
+             ORDER BY g.bucket, g.cost DESC, g.requests DESC, g.key_id, g.user_id, g.model, g.resource"
+        )
+    };
+}
+
+const IN_SQLITE: &str =
+    sums!("CAST(strftime('%s', hour / 1000000, 'unixepoch', 'start of month') AS INTEGER) * 1000000");
+const IN_POSTGRES: &str = sums!(
+    "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(hour / 1000000) AT TIME ZONE 'UTC')) AS BIGINT) * 1000000"
+);
 
 #[derive(QueryableByName)]
 struct Row {
@@ -143,7 +147,12 @@ impl Store {
     pub fn usage(&self, filter: &UsageFilter) -> Result<Vec<UsageView>, StorageError> {
         let to = filter.to.hour();
         let to = if to == filter.to { to.0 } else { to.0.saturating_add(3_600_000_000) };
-        let rows: Vec<Row> = diesel::sql_query(SUMS)
+        let connection = &mut *self.reader()?;
+        let sums = match connection {
+            StoreConnection::Sqlite(_) => IN_SQLITE,
+            StoreConnection::Postgres(_) => IN_POSTGRES,
+        };
+        let rows: Vec<Row> = diesel::sql_query(sums)
             .bind::<Integer, _>(filter.bucket.code())
             .bind::<Bool, _>(filter.group_by.key)
             .bind::<Bool, _>(filter.group_by.user)
@@ -151,7 +160,7 @@ impl Store {
             .bind::<Bool, _>(filter.group_by.resource)
             .bind::<BigInt, _>(filter.from.hour().0)
             .bind::<BigInt, _>(to)
-            .load(&mut *self.reader()?)?;
+            .load(connection)?;
         rows.into_iter().map(UsageView::read).collect()
     }
 }

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use serde::Serialize;
 
+use super::connection::StoreConnection;
 use super::lock::Served;
 use super::{StorageError, Store, meta};
 
@@ -129,7 +130,7 @@ impl Store {
     /// Reads everything: seconds for a large file. Writers are not held up.
     pub fn verify(&self) -> Result<Verdict, StorageError> {
         let gateway_running = self.served() == Served::ByAGateway;
-        self.reader()?.transaction(|connection| {
+        self.file_reader()?.transaction(|connection| {
             let mut rules = RULES
                 .into_iter()
                 .map(|(name, says, statement)| {
@@ -148,7 +149,7 @@ impl Store {
 }
 
 /// A running gateway closed everything older than itself before it took its first request.
-fn left_open(connection: &mut SqliteConnection, gateway_running: bool) -> Result<Rule, StorageError> {
+fn left_open(connection: &mut StoreConnection, gateway_running: bool) -> Result<Rule, StorageError> {
     let started_at: i64 = if gateway_running {
         meta::get(connection, meta::STARTED_AT)?.and_then(|text| text.parse().ok()).unwrap_or(i64::MIN)
     } else {

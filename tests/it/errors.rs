@@ -1,7 +1,7 @@
 //! Refusals of the gateway's own: status, code, type, and a message that says what to do next.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aoai_gateway::domain::ids::{DeploymentName, ModelName};
 use aoai_gateway::settings::model::Deployment;
@@ -80,13 +80,15 @@ fn an_unknown_key_costs_no_query() {
     diesel::sql_query("ALTER TABLE keys RENAME TO elsewhere").execute(&mut database).unwrap();
     assert_eq!(gateway.admin("GET", "/keys", "").status, 503, "a question about keys fails now");
     let errors = gateway.house.metrics.database_errors.get();
-    for n in 0..50 {
+    let began = Instant::now();
+    for n in 0..200 {
         unauthorised(with_key(&gateway, &format!("sk-wrong-{n}")));
     }
     assert_eq!(with_key(&gateway, &gateway.key).status, 200, "known keys are in memory");
-    // The gateway itself looks for changed keys now and then; that is not what a stranger costs.
     let more = gateway.house.metrics.database_errors.get() - errors;
-    assert!(more < 10, "{more} failed queries for 50 strangers");
+    // The gateway itself looks for changed keys twice a second; that is not what a stranger costs.
+    let own = began.elapsed().as_millis() as u64 / 500 + 2;
+    assert!(own < 100 && more <= own, "{more} failed queries for 200 strangers, {own} of the gateway's own");
     diesel::sql_query("ALTER TABLE elsewhere RENAME TO keys").execute(&mut database).unwrap();
 }
 

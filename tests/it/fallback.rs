@@ -69,3 +69,14 @@ fn a_key_is_answered_by_no_model_that_it_may_not_use() {
     assert_eq!(answer.expect(503).code(), "upstream_unavailable");
     assert!(other.requests().is_empty());
 }
+
+#[test]
+fn a_fallback_that_asked_for_a_pause_is_left_alone_by_direct_requests_too() {
+    let own = fake(Reply::json(500, "{}"));
+    let other = fake(Reply::json(429, "{}").with_header("retry-after: 30"));
+    let gateway = start(&own, &other);
+    gateway.chat(QUESTION).expect(429);
+    gateway.chat(&QUESTION.replace(MODEL, OTHER)).expect(429);
+    gateway.chat(QUESTION).expect(429);
+    assert_eq!(other.requests().len(), 1, "whoever asks");
+}

@@ -14,6 +14,11 @@ use aoai_gateway::storage::keys::{KeyLimits, Limit, NewKey, Revoked};
 use aoai_gateway::storage::page::PageSize;
 use aoai_gateway::storage::secret_key::{self, KeySecret};
 
+use crate::support::answers::{QUESTION, answered};
+use crate::support::client::post;
+use crate::support::fake_azure::{FakeAzure, Gate, Script};
+use crate::support::gateway::{TestGateway, eventually};
+
 fn open(folder: &Path) -> Store {
     Store::open(&folder.join("gateway.db"), Durability::Process).unwrap()
 }
@@ -177,4 +182,39 @@ fn a_table_that_was_read_before_a_key_was_made_never_replaces_one_read_after() {
         lookers.into_iter().for_each(|looker| looker.join().unwrap());
         assert!(!lost, "a key that was loaded was unknown for a moment");
     });
+}
+
+#[test]
+fn threads_share_the_limits_of_one_key() {
+    const MOST: usize = 3;
+    let gate = Gate::default();
+    let azure = FakeAzure::start(Script::always(answered().after_gate(&gate)));
+    let gateway = TestGateway::before(azure.address());
+    let statuses = |secret: &str, threads: usize, each: usize| -> Vec<u16> {
+        let lines = format!("authorization: Bearer {secret}\r\n");
+        let ask = || gateway.client().send(post("/v1/chat/completions", &lines, QUESTION.as_bytes())).answer().status;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..threads).map(|_| scope.spawn(|| (0..each).map(|_| ask()).collect::<Vec<_>>())).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        })
+    };
+    let count = |statuses: &[u16], wanted| statuses.iter().filter(|status| **status == wanted).count();
+
+    let (_, secret) = gateway.new_key(serde_json::json!({ "limits": { "concurrency": MOST, "rpm": "unlimited" } }));
+    let at_once = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| statuses(&secret, 12, 1));
+        eventually(|| match gateway.house.metrics.limit_rejections.with_label_values(&["concurrency"]).get() {
+            9 => Ok(()),
+            refused => Err(format!("{refused} of 12 refused")),
+        });
+        gate.open();
+        asked.join().unwrap()
+    });
+    assert_eq!((count(&at_once, 200), count(&at_once, 429)), (MOST, 12 - MOST));
+
+    // Two a minute and four more at once: within the first half minute exactly the burst.
+    let (_, secret) = gateway.new_key(serde_json::json!({ "limits": { "rpm": 2 } }));
+    let answers = statuses(&secret, 8, 5);
+    assert_eq!((count(&answers, 200), count(&answers, 429)), (4, 36));
 }

@@ -26,6 +26,7 @@ mod quota;
 mod regions;
 mod relay;
 mod replay;
+mod replicas;
 mod responses;
 mod scenario;
 mod scenarios;

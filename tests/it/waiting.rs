@@ -149,3 +149,19 @@ fn a_client_who_leaves_the_line_gives_its_place_up_and_pays_nothing() {
     assert_eq!((row.input_tokens, row.attempts.len()), (0, 0));
     assert_eq!(azure.requests().len(), 1);
 }
+
+#[test]
+fn of_several_that_asked_for_a_pause_the_soonest_serves() {
+    let slow = FakeAzure::start(Script::in_order(vec![throttled(20_000), answered()]));
+    let quick = FakeAzure::start(Script::in_order(vec![throttled(500), answered()]));
+    let gateway = TestGateway::with(|estate| {
+        estate.0.routing.max_wait = Duration::from_secs(15);
+        estate.tier(0, "slow", slow.address());
+        estate.tier(1, "quick", quick.address());
+    });
+    let began = Instant::now();
+    gateway.chat(QUESTION).expect(200);
+    let took = began.elapsed();
+    assert!((Duration::from_millis(500)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    assert_eq!((slow.requests().len(), quick.requests().len()), (1, 2));
+}

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aoai_gateway::domain::time;
+use aoai_gateway::fleet::pool::Reload;
+use aoai_gateway::settings::model::Settings;
 use aoai_gateway::simulator::Fault;
 
 use super::*;
-use crate::support::gateway::eventually;
+use crate::support::gateway::{eventually, wait};
 
 /// Regions of so many requests.
 fn asked(gateway: &TestGateway, bodies: impl IntoIterator<Item = Value>) -> BTreeSet<String> {
@@ -153,4 +155,30 @@ fn a_prompt_that_is_too_large_for_every_home_is_drawn_and_told_so() {
     let metrics = gateway.get("/metrics").expect(200);
     let ratios = metrics.text().lines().filter(|line| line.starts_with("aoai_gateway_upstream_cached_tokens_ratio{"));
     assert_eq!(ratios.count(), 1, "{}", metrics.text());
+}
+
+#[test]
+fn a_home_that_is_drained_or_switched_off_is_left_for_one_second_choice_and_found_again() {
+    let regions = regions(REGIONS);
+    let gateway = before(&regions, |_| ());
+    let home = region(&gateway, &question(1));
+    let drained = |verb: &str| gateway.admin("POST", &format!("/resources/{home}/{verb}"), "").expect(200);
+    drained("drain");
+    let second = region(&gateway, &question(1));
+    assert_ne!(second, home);
+    assert!((0..4).all(|_| region(&gateway, &question(1)) == second));
+    drained("enable");
+    assert_eq!(region(&gateway, &question(1)), home);
+
+    let switch = |enabled: bool| {
+        let mut settings = Settings::clone(&gateway.house.settings());
+        settings.resources.get_mut(home.as_str()).unwrap().enabled = enabled;
+        let settings = std::sync::Arc::new(settings);
+        wait(gateway.house.pool.send(Reload(settings.clone()))).unwrap();
+        gateway.house.replace_settings(settings);
+    };
+    switch(false);
+    assert!((0..4).all(|_| region(&gateway, &question(1)) == second), "its share goes where it went before");
+    switch(true);
+    assert_eq!(region(&gateway, &question(1)), home);
 }

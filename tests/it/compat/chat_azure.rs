@@ -65,6 +65,8 @@ fn the_documented_run_with_variables() {
     says(&curl(&gateway, "/v1/queryuser", "", ""), 400, "EOF\n");
     says(&curl(&gateway, "/v1/queryuser", "", "{}"), 400, "token is missing\n");
     says(&fetch(&gateway, "/healthz"), 204, "");
+    let url = format!("http://{}/healthz", gateway.address);
+    assert!(place.output(&["healthcheck", "--url", &url], &RUN).status.success(), "the container's own check");
     says(&fetch(&gateway, "/v1/nothing"), 404, "404 page not found\n");
     assert_eq!(fetch(&gateway, "/readyz").status, 200, "ours go on");
 

@@ -304,3 +304,25 @@ fn weights_share_a_tier() {
     // How much depends on how quickly each happened to answer; the shares by weight are a test of `balance::select`.
     assert!(shares.iter().all(|share| *share >= 2), "both take part: {shares:?}");
 }
+
+const FILTERED: &str = "data: {\"error\":{\"message\":\"The response was filtered.\",\"type\":null,\"param\":\"prompt\",\
+                        \"code\":\"content_filter\",\"status\":400}}\n\n";
+
+#[test]
+fn a_filtered_prompt_is_the_clients_own_also_inside_a_stream() {
+    let word = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Teal\"}}]}\n\n";
+    for events in [&[FILTERED][..], &[FILTERED, "data: [DONE]\n\n"], &[word, FILTERED]] {
+        let azures = start(&[Reply::sse(events), answered()]);
+        let gateway = in_tiers(&azures);
+        for _ in 0..4 {
+            let answer = gateway.chat(STREAMED_QUESTION).expect(200);
+            let sent: String = events.iter().filter(|event| !event.contains("[DONE]")).copied().collect();
+            assert_eq!(answer.text(), sent, "and a proper end");
+            gateway.settle();
+        }
+        assert_eq!(counts(&azures), [4, 0], "nobody else would answer it, and nobody is to blame");
+        let rows = gateway.rows();
+        assert!(rows.iter().all(|row| row.state == "settled" && row.attempts.len() == 1), "{rows:?}");
+        assert!(rows[0].input_tokens > 0, "Azure has read the prompt, and bills it");
+    }
+}

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::support::answers::{QUESTION, STREAMED_QUESTION, answered};
 use crate::support::client::get;
-use crate::support::fake_azure::{FakeAzure, Reply, Script};
+use crate::support::fake_azure::{FakeAzure, Gate, Reply, Script};
 use crate::support::gateway::{DEPLOYMENT, MODEL, TestGateway, eventually, simulate};
 
 /// A region that gives out tokens of that many seconds, and takes them.
@@ -231,4 +231,64 @@ fn regions_of_one_identity_share_its_token() {
     }
     assert!(azure.iter().all(|azure| !azure.requests().is_empty()));
     assert_eq!(authority.control().token_calls().len(), 1);
+}
+
+/// Gives out tokens that name the scope they were asked for.
+fn by_scope(gate: &Gate) -> FakeAzure {
+    let gate = gate.clone();
+    FakeAzure::start(Script::each(move |request| {
+        let scope = if request.text().contains("ai.azure.com") { "foundry" } else { "cognitive" };
+        let token = format!(r#"{{"token_type":"Bearer","expires_in":3599,"access_token":"eyJ.of.{scope}"}}"#);
+        Reply::json(200, &token).after_gate(&gate)
+    }))
+}
+
+#[test]
+fn each_scope_has_its_token_and_who_waits_for_none_is_not_kept_waiting() {
+    let gate = Gate::default();
+    let authority = by_scope(&gate);
+    let identity = || Identity::ClientSecret {
+        authority: authority.endpoint(),
+        tenant: "t".to_owned(),
+        client_id: "c".to_owned(),
+        secret: Secret::new("s"),
+    };
+    let scoped = |scope: &str| Credential::Entra(Arc::new(Entra { identity: identity(), scope: scope.to_owned() }));
+    let azures = ["dated", "foundry", "keyed"].map(|_| FakeAzure::start(Script::always(answered())));
+    let gateway = TestGateway::with(|estate| {
+        let dated = scoped("https://cognitiveservices.azure.com/.default");
+        estate.tier(0, "dated", azures[0].address()).credential = dated;
+        estate.tier(0, "foundry", azures[1].address()).credential = scoped("https://ai.azure.com/.default");
+        estate.tier(1, "keyed", azures[2].address());
+    });
+    authority.wait_for(|seen| seen.requests.len() == 2);
+    // The token endpoint takes its time; whoever has a key serves meanwhile, at once.
+    for _ in 0..5 {
+        gateway.chat(QUESTION).expect(200);
+    }
+    assert_eq!(azures.each_ref().map(|azure| azure.requests().len()), [0, 0, 5]);
+    assert_eq!(gateway.get("/metrics").text().matches("upstream_token_age_seconds{").count(), 0);
+    gate.open();
+    eventually(|| match readiness(&gateway) {
+        (200, body) if body["credentials"].is_null() => Ok(()),
+        (status, body) => Err(format!("{status}: {body}")),
+    });
+    for _ in 0..20 {
+        gateway.chat(QUESTION).expect(200);
+    }
+    for (azure, scope) in azures.iter().zip(["cognitive", "foundry"]) {
+        let requests = azure.requests();
+        assert!(!requests.is_empty());
+        let expected = format!("Bearer eyJ.of.{scope}");
+        assert!(requests.iter().all(|request| request.header("authorization") == Some(&expected)));
+    }
+    assert_eq!(authority.requests().len(), 2, "one token for each scope");
+    let metrics = gateway.get("/metrics");
+    let of = |name: &str| -> Vec<f64> {
+        let lines = metrics.text().lines().filter(|line| line.starts_with(&format!("aoai_gateway_{name}{{")));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap()).collect()
+    };
+    assert!(of("upstream_token_expiry_seconds").iter().all(|left| (3_000.0..=3_599.0).contains(left)));
+    assert!(of("upstream_token_age_seconds").iter().all(|age| (0.0..600.0).contains(age)));
+    assert_eq!(of("upstream_token_age_seconds").len(), 2, "one for each resource that has a token");
 }

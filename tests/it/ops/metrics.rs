@@ -13,7 +13,7 @@ use crate::support::process::{ADMIN_KEY, CHAT, EMBEDDINGS, Estate, Gateway};
 const PREFIX: &str = "aoai_gateway_";
 
 /// Name, type and labels, as far as they apply by now.
-const CONTRACT: [(&str, &str, &[&str]); 21] = [
+const CONTRACT: [(&str, &str, &[&str]); 23] = [
     ("requests_total", "counter", &["endpoint", "model", "code", "outcome"]),
     ("request_duration_seconds", "histogram", &["endpoint", "model", "stream"]),
     ("time_to_first_token_seconds", "histogram", &["model", "resource"]),
@@ -26,6 +26,8 @@ const CONTRACT: [(&str, &str, &[&str]); 21] = [
     ("upstream_cooldown_seconds", "gauge", &["resource", "deployment"]),
     ("upstream_tokens_limit", "gauge", &["resource", "deployment"]),
     ("upstream_tokens_remaining", "gauge", &["resource", "deployment"]),
+    ("upstream_cached_tokens_ratio", "gauge", &["model", "resource"]),
+    ("upstream_cache_saved_usd_total", "counter", &["resource", "deployment"]),
     ("limit_rejections_total", "counter", &["limit"]),
     ("settings_last_reload_successful", "gauge", &[]),
     ("settings_last_reload_success_timestamp_seconds", "gauge", &[]),
@@ -45,6 +47,11 @@ fn traffic(estate: &Estate, gateway: &Gateway) {
     let bearer = format!("authorization: Bearer {key}\r\n");
     let embed = format!("{{\"model\":\"{EMBEDDINGS}\",\"input\":\"x\"}}");
     gateway.client().send(post("/v1/embeddings", &bearer, embed.as_bytes())).answer().expect(200);
+    // Long enough to be cached, and asked twice.
+    let long = QUESTION.replace("Name a colour.", &"Name a colour. ".repeat(500));
+    for _ in 0..2 {
+        gateway.chat(key, &long).expect(200);
+    }
     let fault = Fault {
         kind: FaultKind::Fail { status: 500, body: aoai_gateway::simulator::FailBody::Json },
         deployment: None,
@@ -151,6 +158,16 @@ fn every_metric_of_the_contract_is_there_with_its_labels() {
     assert_eq!(counted(&of("404", "", "refused")), 1.0, "its model's name is the client's own text");
     assert_eq!(counted(&of("429", "", "refused")), counted("limit_rejections_total{limit=\"rpm\"}"));
     assert_eq!(counted("database_errors_total"), 0.0);
+    // A cached token costs half of another.
+    let tokens = |kind: &str| {
+        let all =
+            text.lines().filter(|line| line.starts_with(&format!("{PREFIX}tokens_total{{")) && line.contains(kind));
+        all.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum::<f64>()
+    };
+    let saved = text.lines().filter(|line| line.starts_with(&format!("{PREFIX}upstream_cache_saved_usd_total{{")));
+    let saved: f64 = saved.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum();
+    let cached = tokens("type=\"cached_input\"");
+    assert!(cached >= 1_024.0 && (saved - cached * 0.075e-6).abs() < 1e-9, "{saved} for {cached} tokens");
     assert_eq!(counted("inflight_requests"), 0.0);
     gateway.signal("TERM");
     assert_eq!(gateway.ended().code, Some(0));

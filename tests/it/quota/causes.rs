@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use aoai_gateway::balance::health::State;
 use aoai_gateway::domain::time;
-use aoai_gateway::simulator::{Cause, Fault, FaultKind};
 
-use super::{only_deployment, question, refused, region, seen};
+use super::{only_deployment, question, refused};
 use crate::support::answers::{QUESTION, STREAMED_QUESTION, answered};
-use crate::support::fake_azure::{FakeAzure, Reply, Script};
+use crate::support::fake_azure::{FakeAzure, Gate, Reply, Script};
 use crate::support::gateway::{TestGateway, eventually};
 
 const WAIT: u64 = 300;
@@ -79,6 +78,10 @@ fn a_days_quota_is_asked_again_after_two_minutes() {
 fn the_reset_of_the_exhausted_figure_is_the_last_hint() {
     let policy = Reply::json(429, "{}").with_header("policy-id: DeploymentRatelimit-Token");
     cools(policy.with_header("x-rate-limit-reset-tokens: 55").with_header("x-ratelimit-reset-requests: 1"), 55_000);
+    let figure = Reply::json(429, "{}").with_header("x-ratelimit-remaining-tokens: 0");
+    cools(figure.with_header("x-ratelimit-reset-tokens: 7").with_header("x-ratelimit-reset-requests: 1"), 7_000);
+    let scope = Reply::json(429, "{}").with_header("x-ms-throttle-scope: DeploymentTokens");
+    cools(scope.with_header("x-ratelimit-reset-tokens: 9"), 9_000);
 }
 
 #[test]
@@ -100,21 +103,28 @@ fn in_band_limits_of_a_stream_cool_by_what_the_head_says() {
 }
 
 #[test]
-fn a_longer_cooldown_is_not_shortened_by_a_later_shorter_one() {
-    let azure = region("only", 1_000_000, 60_000);
-    let throttle = |milliseconds| {
-        Fault::new(FaultKind::Throttle { cause: Cause::Call, retry_after_ms: Some(milliseconds) }).times(1)
-    };
-    azure.control().inject(throttle(20_000));
-    azure.control().inject(throttle(400));
-    let mut knobs = azure.control().knobs();
-    knobs.ttft_ms = 200;
-    azure.control().set_knobs(knobs);
-    let gateway = TestGateway::before(azure.addr());
+fn of_two_cooldowns_the_later_end_counts_whichever_comes_first() {
+    later_end_counts([20_000, 400]);
+    later_end_counts([400, 20_000]);
+}
+
+fn later_end_counts(milliseconds: [u64; 2]) {
+    let gates = [Gate::default(), Gate::default()];
+    let azure = FakeAzure::start(Script::each({
+        let gates = gates.clone();
+        move |request| {
+            let reply = Reply::json(429, "{}").with_header(&format!("retry-after-ms: {}", milliseconds[request.index]));
+            reply.after_gate(&gates[request.index])
+        }
+    }));
+    let gateway = TestGateway::before(azure.address());
     // Both are on their way before either is refused.
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| refused(gateway.chat(&question(5))));
+        let asked = [(); 2].map(|()| scope.spawn(|| refused(gateway.chat(&question(5)))));
+        azure.wait_for(|seen| seen.requests.len() == 2);
+        gates.iter().for_each(Gate::open);
+        for asked in asked {
+            asked.join().unwrap();
         }
     });
     gateway.settle();
@@ -124,6 +134,27 @@ fn a_longer_cooldown_is_not_shortened_by_a_later_shorter_one() {
         state => Err(format!("{state:?}")),
     });
     let left = deployment.gauges.ready_at().since(time::now());
-    assert!(left > Duration::from_secs(18), "{left:?}");
-    assert!(seen(&azure).0 <= 2);
+    assert!(left > Duration::from_secs(18), "{left:?} after {milliseconds:?}");
+    refused(gateway.chat(&question(5)));
+    assert_eq!(azure.requests().len(), 2);
+}
+
+#[test]
+fn a_region_without_room_is_asked_for_less_than_its_limit() {
+    let busy = r#"{"error":{"code":"429","message":"The system is currently experiencing high demand."}}"#;
+    let told = |reply: Reply| {
+        reply.with_header("x-ratelimit-limit-tokens: 10000").with_header("x-ratelimit-remaining-tokens: 6000")
+    };
+    let replies = vec![told(answered()), Reply::json(429, busy).with_header("retry-after-ms: 200"), answered()];
+    let azure = FakeAzure::start(Script::in_order(replies));
+    let gateway = TestGateway::before(azure.address());
+    gateway.chat(&question(3_900)).expect(200);
+    refused(gateway.chat(&question(100)));
+    let quota = &only_deployment(&gateway).quota;
+    assert_eq!(quota.standing(time::now()).limit_tokens, Some(10_000), "nobody's quota is what was short");
+    // It took 4,000 of its 10,000 a minute, and is asked for no more than 2,800 of them now.
+    eventually(|| match quota.wait(100, time::now()) {
+        wait if wait > Duration::from_secs(30) => Ok(()),
+        wait => Err(format!("{wait:?}")),
+    });
 }

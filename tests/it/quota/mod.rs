@@ -14,7 +14,9 @@ use aoai_gateway::simulator::{
     Fault, FaultKind, Knobs, ResetUnit, SimulatedDeployment, SimulatedResource, Simulator, Sku,
 };
 
+use crate::support::answers::answered;
 use crate::support::client::Answer;
+use crate::support::fake_azure::{FakeAzure, Reply, Script};
 use crate::support::gateway::{AZURE_KEY, DEPLOYMENT, MODEL, TestGateway, eventually, simulate, wait};
 
 /// A region with one deployment of the model and these limits per minute.
@@ -179,4 +181,49 @@ fn a_drained_bucket_takes_traffic_again() {
         status => Err(format!("still {status}")),
     });
     assert_eq!(seen(&provisioned), (2, 0), "nobody had to be refused by Azure");
+}
+
+/// What a request that is answered so takes of the quota, when no figure comes with the answer.
+#[track_caller]
+fn taken(path: &str, body: &str, reply: Reply, status: u16) -> u64 {
+    let azure = FakeAzure::start(Script::always(reply));
+    let gateway = TestGateway::with(|estate| {
+        let only = estate.azure("east", azure.address());
+        only.deployments.values_mut().for_each(|deployment| deployment.tpm = Some(1_000_000));
+    });
+    gateway.post(path, body).expect(status);
+    only_deployment(&gateway).quota.standing(time::now()).used_tokens
+}
+
+#[test]
+fn every_completion_that_is_generated_is_part_of_the_estimate() {
+    let chat = "/v1/chat/completions";
+    let one = taken(chat, &question(500), answered(), 200);
+    let three = taken(chat, &question(500).replacen('{', r#"{"n":3,"#, 1), answered(), 200);
+    assert!((500..600).contains(&one) && (1_500..1_600).contains(&three), "{one} and {three}");
+    let body = format!(r#"{{"model":"{MODEL}","prompt":"a","max_tokens":500,"n":2,"best_of":4}}"#);
+    let best = taken("/v1/completions", &body, answered(), 200);
+    assert!((2_000..2_100).contains(&best), "{best}");
+}
+
+#[test]
+fn what_azure_refused_as_the_clients_own_stays_counted() {
+    let refusal = r#"{"error":{"code":"context_length_exceeded","message":"x"}}"#;
+    let taken = taken("/v1/chat/completions", &question(500), Reply::json(400, refusal), 400);
+    assert!((500..600).contains(&taken), "Azure may have counted it: {taken}");
+}
+
+#[test]
+fn a_figure_that_counts_ten_seconds_does_not_look_like_a_minute_that_is_nearly_full() {
+    let reply = |left: usize| {
+        answered()
+            .with_header("x-ratelimit-limit-requests: 120")
+            .with_header(&format!("x-ratelimit-remaining-requests: {left}"))
+    };
+    let azure = FakeAzure::start(Script::each(move |request| reply(20 - request.index.min(20))));
+    let gateway = TestGateway::before(azure.address());
+    gateway.chat(&question(5)).expect(200);
+    gateway.chat(&question(5)).expect(200);
+    let standing = only_deployment(&gateway).quota.standing(time::now());
+    assert_eq!((standing.limit_requests, standing.used_requests), (Some(120), 2));
 }

@@ -228,3 +228,40 @@ fn an_openai_resource_is_asked_by_its_own_paths() {
         assert!(request.header("authorization").is_some() && request.header("api-key").is_none());
     }
 }
+
+/// A resource that makes a response, and answers what is asked of it later with this status.
+fn keeping(status: u16) -> FakeAzure {
+    let made = r#"{"id":"resp_1","status":"completed","output":[],"usage":{"input_tokens":3,"output_tokens":1}}"#;
+    FakeAzure::start(Script::each(move |request| match request.method.as_str() {
+        "POST" => Reply::json(200, made),
+        _ => Reply::json(status, "{}").with_header("retry-after: 30"),
+    }))
+}
+
+#[test]
+fn a_limit_met_on_reading_what_is_kept_counts_for_everyone() {
+    let azure = keeping(429);
+    let gateway = TestGateway::before(azure.address());
+    gateway.post(PATH, &ask("a").to_string()).expect(200);
+    let refusal = gateway.get(&format!("{PATH}/resp_1")).expect(429);
+    let wait: u64 = refusal.header("retry-after-ms").unwrap().parse().unwrap();
+    assert!((29_000..=32_000).contains(&wait), "{wait}");
+    gateway.get(&format!("{PATH}/resp_1")).expect(429);
+    gateway.post(PATH, &ask("b").to_string()).expect(429);
+    assert_eq!(azure.requests().len(), 2, "nobody asks within the pause");
+}
+
+#[test]
+fn failures_of_reading_what_is_kept_open_the_breaker() {
+    let azure = keeping(500);
+    let gateway = TestGateway::before(azure.address());
+    gateway.post(PATH, &ask("a").to_string()).expect(200);
+    for _ in 0..3 {
+        assert_eq!(gateway.get(&format!("{PATH}/resp_1")).expect(503).code(), "upstream_unavailable");
+    }
+    let deployment = gateway.table().models[0].deployments().next().unwrap().clone();
+    crate::support::gateway::eventually(|| match deployment.gauges.state() {
+        aoai_gateway::balance::health::State::Open => Ok(()),
+        state => Err(format!("{state:?}")),
+    });
+}

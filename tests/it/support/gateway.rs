@@ -14,15 +14,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aoai_gateway::accounting::Books;
-use aoai_gateway::azure::endpoint::{ApiVersion, Endpoint, Kind};
+use aoai_gateway::azure::endpoint::Endpoint;
 use aoai_gateway::domain::ids::{DeploymentName, ModelName, ResourceName};
-use aoai_gateway::domain::outbound::Way;
 use aoai_gateway::domain::secret::Secret;
 use aoai_gateway::fleet::pool::Inspect;
 use aoai_gateway::fleet::routes::{Publish, RouteTable};
 use aoai_gateway::http::state::House;
 use aoai_gateway::server::{Ended, Gateway};
-use aoai_gateway::settings::model::{Credential, Deployment, Resource, Settings};
+use aoai_gateway::settings::model::{Deployment, Resource, Settings};
 use aoai_gateway::simulator::{self, SimulatedResource, Simulator};
 use aoai_gateway::storage::keys::{KeyLimits, Limit};
 use aoai_gateway::storage::page::PageSize;
@@ -61,23 +60,8 @@ impl Estate {
     /// A resource of the dated family with one deployment of the model.
     pub fn azure(&mut self, name: &str, address: SocketAddr) -> &mut Resource {
         let deployment = self.deployment();
-        let resource = Resource {
-            kind: Kind::Azure,
-            endpoint: Endpoint {
-                tls: false,
-                host: address.ip().to_string(),
-                port: address.port(),
-                prefix: String::new(),
-                way: Way::Direct,
-            },
-            region: None,
-            credential: Credential::Key(Secret::new(AZURE_KEY)),
-            api_version: ApiVersion::Dated("2024-10-21".into()),
-            priority: 1,
-            weight: 100,
-            enabled: true,
-            deployments: BTreeMap::from([(DeploymentName::from(DEPLOYMENT), deployment)]),
-        };
+        let deployments = BTreeMap::from([(DeploymentName::from(DEPLOYMENT), deployment)]);
+        let resource = Resource::of(Endpoint::plain(address), Secret::new(AZURE_KEY), deployments);
         self.0.resources.entry(ResourceName::from(name)).insert_entry(resource).into_mut()
     }
 

@@ -7,6 +7,7 @@ pub mod exchange;
 pub mod fake_azure;
 pub mod gateway;
 pub mod identity;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod report;

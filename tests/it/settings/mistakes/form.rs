@@ -76,7 +76,7 @@ error: unknown setting `colour`
    |
  2 | colour = 3
    | ^^^^^^ not a setting of [accounting]
-   = tip: known here: durability, keep_requests, on_disconnect
+   = tip: known here: durability, journal, backlog, keep_requests, on_disconnect
 "#,
     );
 }
@@ -354,15 +354,15 @@ fn databases() {
     assert_said(
         r#"
 [database]
-url = "postgres://me:word@db/gateway"
+url = "postgres:db/gateway"
 "#,
         r#"
-error: `database.url`: PostgreSQL is not supported by this version
+error: `database.url` is not the URL of a PostgreSQL database
   --> settings/20-x.toml:2:7
    |
- 2 | url = "postgres://…@db/gateway"
-   |       ^^^^^^^^^^^^^^^^^^^^^^^^^
-   = tip: write "sqlite:data/gateway.db", or remove the line
+ 2 | url = "postgres:db/gateway"
+   |       ^^^^^^^^^^^^^^^^^^^^^
+   = tip: write "postgres://USER@HOST/DATABASE"
 "#,
     );
 }
@@ -375,7 +375,7 @@ fn databases_of_no_kind() {
 url = "data/gateway.db"
 "#,
         r#"
-error: `database.url` must be "sqlite:" and a path, not "data/gateway.db"
+error: `database.url` must be "sqlite:" and a path, or "postgres://" and the rest of a URL, not "data/gateway.db"
   --> settings/20-x.toml:2:7
    |
  2 | url = "data/gateway.db"
