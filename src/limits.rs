@@ -20,8 +20,9 @@ use crate::domain::class::Class;
 use crate::domain::demand::Whose;
 use crate::domain::ids::{KeyId, ModelName, UserId};
 use crate::domain::regions::Regions;
-use crate::domain::time::WallTime;
+use crate::domain::time::{self, WallTime};
 use crate::settings::model::Limits;
+use crate::storage::key_changes::OldSecret;
 use crate::storage::keys::{KeyRow, Limit};
 use crate::storage::{StorageError, Store, secret_key};
 
@@ -153,6 +154,8 @@ pub struct Callers {
     by_hash: RwLock<HashMap<KeyHash, Arc<Caller>>>,
     /// Those who bring no key of ours, where such are let in.
     pub guests: Guests,
+    /// Secrets that a rotation replaced: looked at only when `by_hash` has none.
+    old: RwLock<HashMap<KeyHash, (Arc<Caller>, WallTime)>>,
     /// Held from reading the database to replacing the table, so that of two loads the later reading wins.
     loading: Mutex<()>,
 }
@@ -162,13 +165,33 @@ impl Callers {
         self.by_hash.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
     }
 
-    /// Keys whose grant is unchanged keep the state of their limits, and changed ones their requests in flight.
+    /// The caller of a secret that was replaced, as long as its grace lasts.
+    pub fn find_old(&self, hash: &KeyHash, now: WallTime) -> Option<Arc<Caller>> {
+        let old = self.old.read().unwrap_or_else(PoisonError::into_inner);
+        old.get(hash).filter(|(_, until)| now < *until).map(|(caller, _)| caller.clone())
+    }
+
+    /// Those of keys that may not call are left out.
+    pub fn replace_old(&self, secrets: impl IntoIterator<Item = OldSecret>) {
+        let by_id = self.by_id();
+        let known = |secret: OldSecret| Some((secret.hash, (by_id.get(&secret.key_id)?.clone(), secret.until)));
+        *self.old.write().unwrap_or_else(PoisonError::into_inner) = secrets.into_iter().filter_map(known).collect();
+    }
+
+    fn by_id(&self) -> HashMap<KeyId, Arc<Caller>> {
+        let by_hash = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
+        by_hash.values().map(|caller| (caller.grant.key_id, caller.clone())).collect()
+    }
+
+    /// Keys whose grant is unchanged keep the state of their limits, also under another secret, and changed ones their
+    /// requests in flight.
     pub fn replace(&self, grants: impl IntoIterator<Item = (KeyHash, Grant)>) {
+        let by_id = self.by_id();
         let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = grants
             .into_iter()
             .map(|(hash, grant)| {
-                let caller = match by_hash.get(&hash) {
+                let caller = match by_id.get(&grant.key_id) {
                     Some(known) if known.grant == grant => known.clone(),
                     Some(known) => Arc::new(Caller { in_flight: known.in_flight.clone(), ..Caller::new(grant) }),
                     None => Arc::new(Caller::new(grant)),
@@ -184,10 +207,17 @@ impl Callers {
         let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
         self.guests.load(defaults, rows.iter().filter(|row| row.revoked_at.is_some()).map(|row| row.hash));
+        let old = store.old_secrets(time::wall_now())?;
         if let Err(error) = store.copy_keys() {
             tracing::warn!(%error, "the copy of the keys for a start without the database could not be refreshed");
         }
-        self.replace(rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)));
+        // A secret that has just become an old one is never unknown in between: first it is added there.
+        let usable: Vec<_> =
+            rows.into_iter().filter(|row| row.revoked_at.is_none()).map(|row| grant(row, defaults)).collect();
+        self.replace_old(old.iter().cloned());
+        self.replace(usable);
+        // Once more, now that the callers are what they stay.
+        self.replace_old(old);
         Ok(())
     }
 
@@ -286,6 +316,25 @@ mod tests {
         drop(permit);
         assert!(callers.find(&hash("a")).unwrap().admit().is_ok());
         assert!(callers.find(&hash("b")).is_none());
+    }
+
+    #[test]
+    fn another_secret_is_no_other_caller() {
+        let callers = Callers::default();
+        let limited = grant(Limits { rpm: Some(60), burst: Some(1), ..UNLIMITED });
+        callers.replace([(hash("old"), limited.clone())]);
+        let _permit = callers.find(&hash("old")).unwrap().admit().unwrap();
+        let until = WallTime(2_000);
+        callers.replace([(hash("new"), limited.clone())]);
+        callers.replace_old([OldSecret { hash: hash("old"), key_id: limited.key_id, until }]);
+        assert!(callers.find(&hash("old")).is_none());
+        for caller in [callers.find(&hash("new")), callers.find_old(&hash("old"), WallTime(1_999))] {
+            assert!(caller.unwrap().admit().is_err(), "the minute goes on under either secret");
+        }
+        assert!(callers.find_old(&hash("old"), until).is_none(), "its grace is over");
+        callers.replace([]);
+        callers.replace_old([OldSecret { hash: hash("old"), key_id: limited.key_id, until }]);
+        assert!(callers.find_old(&hash("old"), WallTime(1_999)).is_none(), "a revoked key has no secret at all");
     }
 
     #[test]

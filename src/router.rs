@@ -252,7 +252,7 @@ fn offer<'t>(
 /// What may answer, in order of preference.
 fn routes<'t>(table: &'t RouteTable, demand: &'t Demand) -> impl Iterator<Item = &'t Route> {
     let names = std::iter::once(&demand.model).chain(&demand.fallback);
-    names.filter_map(|name| table.model(name.as_str())).map(Arc::as_ref)
+    names.filter_map(|name| table.route(name)).map(Arc::as_ref)
 }
 
 /// Those that may serve a request at all, in order of preference.
@@ -309,7 +309,7 @@ fn is_able(deployment: &Deployment, ask: &Ask<'_>) -> bool {
 
 /// When the soonest deployment comes back (zero: any moment), and whether the trouble is want of room or of health.
 fn refusal(table: &RouteTable, demand: &Demand, tried: &[DeploymentId], now: Timestamp) -> Refusal {
-    if table.model(demand.model.as_str()).is_none() {
+    if table.route(&demand.model).is_none() {
         return Refusal::UnknownModel;
     }
     let tokens = demand.counted_tokens();

@@ -7,6 +7,7 @@
 pub mod endpoint;
 pub mod entra;
 pub mod headers;
+pub mod objects;
 pub mod regions;
 pub mod reply;
 pub mod request;

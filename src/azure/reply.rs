@@ -53,6 +53,11 @@ pub fn missing(operation: Operation, body: &[u8]) -> Missing {
     let says = |word: &str| memmem::find(body, word.as_bytes()).is_some();
     match operation {
         Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => Missing::Deployment,
+        // An api-version may have the one and not the other.
+        Operation::Transcriptions | Operation::Translations | Operation::ImageEdits => {
+            if says("DeploymentNotFound") || says("model_not_found") { Missing::Deployment } else { Missing::Operation }
+        }
+        Operation::Object(_) => Missing::Operation,
         Operation::Responses if says("DeploymentNotFound") || says("model_not_found") => Missing::Deployment,
         Operation::Responses if says("invalid_request_error") => Missing::NamedByClient,
         Operation::Responses => Missing::Operation,

@@ -80,7 +80,7 @@ pub fn effective<'a>(version: &'a ApiVersion, asked: Option<&'a ApiVersion>) -> 
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters, so that no name can leave its segment.
-fn push_segment(path: &mut String, segment: &str) {
+pub(super) fn push_segment(path: &mut String, segment: &str) {
     for byte in segment.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             path.push(char::from(byte));

@@ -1,23 +1,26 @@
 //! A client of a running gateway's admin plane, for commands that speak of what runs and not of what is stored.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use actix_web::http::uri::Scheme;
 use actix_web::http::{Method, StatusCode, Uri};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::Common;
-use super::healthcheck::reachable;
+use super::print::{self, cell};
 use crate::azure::endpoint::Endpoint;
 use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
+use crate::server::reachable;
 use crate::settings::model::{Admin, AdminListen, Settings};
 use crate::settings::{self, SettingsErrors};
+use crate::storage::StorageError;
 use crate::upstream::client::{UpstreamClient, UpstreamConfig, UpstreamRequest};
 
 /// Where the gateway is and who we are; what is left out comes from the settings.
@@ -44,8 +47,27 @@ pub enum Failure {
     NoKey,
     #[error("{url} does not answer: {cause}. Check that the gateway runs and listens there.")]
     Silent { url: String, cause: String },
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    Missing(String),
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl Failure {
+    /// Tells the person, and gives the exit code that goes with it.
+    pub fn reported(&self) -> ExitCode {
+        let code = match self {
+            Self::Settings(_) | Self::Url(_) | Self::NoKey | Self::Invalid(_) => print::USAGE,
+            Self::Silent { .. } | Self::Missing(_) | Self::Refused(_) | Self::Storage(_) => print::FAILED,
+        };
+        print::failed(code, self)
+    }
 }
 
 /// Longer than the gateway takes to test a resource.
@@ -77,28 +99,49 @@ impl AdminClient {
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.call(Method::GET, path)
+        self.call(Method::GET, path, &Value::Null)
     }
 
-    pub fn post(&self, path: &str) -> Result<Value, Failure> {
-        self.call(Method::POST, path)
+    /// A null body is none.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::POST, path, body)
+    }
+
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::PATCH, path, body)
+    }
+
+    pub fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.call(Method::DELETE, path, &Value::Null).map(drop)
+    }
+
+    /// The one of this id, if there is one.
+    pub fn find(&self, path: &str, id: &str) -> Result<Vec<Value>, Failure> {
+        match self.get(&format!("{path}/{}", segment(id))) {
+            Ok(one) => Ok(vec![one]),
+            Err(Failure::Missing(_)) => Ok(Vec::new()),
+            Err(other) => Err(other),
+        }
     }
 
     /// All pages of a list.
-    pub fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+    pub fn list(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Failure> {
+        let given: String = query.iter().map(|(name, value)| format!("&{name}={}", segment(value))).collect();
         let (mut all, mut cursor) = (Vec::new(), String::new());
         loop {
-            let mut page = self.get(&format!("{path}?limit=200{cursor}"))?;
+            // Sums of usage are one page.
+            let size = if path == "/usage" { "" } else { "limit=200" };
+            let mut page = self.get(&format!("{path}?{size}{given}{cursor}"))?;
             if let Value::Array(data) = page["data"].take() {
                 all.extend(data);
             }
             let Some(next) = page["next_cursor"].as_str() else { return Ok(all) };
-            cursor = format!("&cursor={next}");
+            cursor = format!("&cursor={}", segment(next));
         }
     }
 
     /// `path` begins after `/admin/v1`.
-    fn call(&self, method: Method, path: &str) -> Result<Value, Failure> {
+    fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -107,7 +150,7 @@ impl AdminClient {
             method,
             path_and_query: format!("/admin/v1{path}"),
             headers,
-            body: SmallVec::new(),
+            body: if body.is_null() { SmallVec::new() } else { SmallVec::from_iter([Bytes::from(body.to_string())]) },
             connect_timeout: Duration::from_secs(5),
             head_timeout: PATIENCE,
             idle_timeout: PATIENCE,
@@ -130,6 +173,16 @@ impl AdminClient {
         if status.is_success() {
             return Ok(answer);
         }
+        let mistakes = answer["errors"].as_array().into_iter().flatten();
+        let mistakes: Vec<_> =
+            mistakes.map(|error| format!("{}: {}", cell(&error["pointer"]), cell(&error["detail"]))).collect();
+        match (status, answer["detail"].as_str()) {
+            (StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST, _) if !mistakes.is_empty() => {
+                return Err(Failure::Invalid(mistakes.join("; ")));
+            }
+            (StatusCode::NOT_FOUND, Some(detail)) => return Err(Failure::Missing(detail.to_owned())),
+            _ => {}
+        }
         Err(Failure::Refused(match (status, answer["detail"].as_str()) {
             (StatusCode::UNAUTHORIZED, _) => {
                 format!("{} does not know this admin key. Give another with --admin-key.", self.url)
@@ -138,6 +191,12 @@ impl AdminClient {
             (_, None) => format!("{} answered {status}, so it is no admin plane of a gateway.", self.url),
         }))
     }
+}
+
+/// A name in a path or a query; whatever was typed must not become another path.
+pub fn segment(name: &str) -> String {
+    const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+    percent_encoding::utf8_percent_encode(name, ESCAPED).to_string()
 }
 
 /// On this machine.

@@ -55,10 +55,7 @@ pub fn listing(source: &Source, origins: Origins) -> Result<String, settings::Se
     let lines: Vec<(String, String)> = settings::entries(&loaded.settings)
         .into_iter()
         .map(|entry| {
-            // A deployment may be written as its model alone.
-            let short = entry.key.strip_suffix(".model");
-            let origin = loaded.origins.get(&entry.key).or_else(|| loaded.origins.get(short?));
-            let origin = origin.map_or("default".to_owned(), ToString::to_string);
+            let origin = entry.origin(&loaded.origins).map_or("default".to_owned(), ToString::to_string);
             (format!("{} = {}", entry.key, entry.value), origin)
         })
         .collect();

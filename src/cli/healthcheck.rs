@@ -4,8 +4,10 @@
 //! restart a container).
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
+
+use crate::server::reachable;
 
 /// Longer than a busy machine needs, shorter than a container's own timeout.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,16 +42,6 @@ pub fn run(args: &Args, listen: SocketAddr) -> Result<(), Unhealthy> {
             ask(&format!("{host}{port}"), if path.is_empty() { "/healthz" } else { path })
         }
     }
-}
-
-/// A server that listens everywhere is asked on this machine.
-pub fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 fn ask(address: &str, path: &str) -> Result<(), Unhealthy> {
@@ -99,7 +91,7 @@ mod tests {
     #[test]
     fn a_gateway_that_answers_200_is_healthy() {
         let (address, asked) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-        let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+        let everywhere = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), address.port());
         run(&Args { url: None }, everywhere).unwrap();
         assert!(asked.join().unwrap().starts_with("GET /healthz HTTP/1.1\r\nhost: 127.0.0.1:"));
     }

@@ -1,20 +1,19 @@
-//! `aoai-gateway keys`: makes, shows and revokes API keys in the database that the settings name. A running gateway
-//! notices within a second.
+//! `aoai-gateway keys`: makes, shows, limits, rotates and revokes API keys.
 
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::print;
+use serde_json::{Map, Value, json};
+
+use super::admin_client::{Failure, Reach};
+use super::plane::{Database, Plane, Wanted, state_of};
+use super::{Common, print};
 use crate::domain::class::Class;
-use crate::domain::regions::Regions;
-use crate::domain::time::{WallTime, wall_now};
-use crate::settings::model::Settings;
-use crate::settings::regions;
-use crate::storage::keys::{KeyLimits, KeyRow, Limit, NewKey, Revoked};
-use crate::storage::page::{PageSize, rfc3339};
-use crate::storage::secret_key::KeySecret;
-use crate::storage::{StorageError, Store};
+use crate::domain::time::wall_now;
+use crate::storage::key_changes::KeyState;
+use crate::storage::keys::Revoked;
+use crate::storage::page::rfc3339;
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -31,38 +30,52 @@ pub enum Command {
     Ls(Ls),
     /// Show one key
     Show(One),
+    /// Change what is named of a key
+    #[command(visible_alias = "set")]
+    Limit(Limit),
+    /// Give a key another secret and print it, once
+    Rotate(Rotate),
     /// Revoke a key; its requests stay in the books
     Revoke(One),
+}
+
+/// What a key may be told.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Members {
+    /// Whom the key belongs to, by name or id; a name that nobody has is made
+    #[arg(long)]
+    pub user: Option<String>,
+    /// The models it may use, separated by commas, or `all`
+    #[arg(long, value_delimiter = ',')]
+    pub models: Option<Vec<String>>,
+    /// The regions it may be served from, separated by commas, as in `swedencentral,germanywestcentral`, or `all`
+    #[arg(long, value_delimiter = ',')]
+    pub regions: Option<Vec<String>>,
+    /// `batch` for jobs that nobody waits for: they leave a part of each deployment to the others, and wait after them
+    #[arg(long, value_name = "interactive|batch")]
+    pub class: Option<Class>,
+    /// Requests per minute, `unlimited`, or `default` for what the settings say
+    #[arg(long, value_name = "N|unlimited|default")]
+    pub rpm: Option<LimitArg>,
+    /// Requests at the same time, likewise
+    #[arg(long, value_name = "N|unlimited|default")]
+    pub concurrency: Option<LimitArg>,
+    /// When it ends, from now, as in `90d`, or `never`
+    #[arg(long, value_name = "SPAN|never")]
+    pub expires: Option<Expiry>,
 }
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Add {
     /// What the key is for
     pub name: String,
-    /// Whom the key belongs to; made if there is none of that name
-    #[arg(long)]
-    pub user: Option<String>,
-    /// The models it may use, separated by commas; all if left out
-    #[arg(long, value_delimiter = ',')]
-    pub models: Option<Vec<String>>,
-    /// The regions it may be served from, separated by commas, as in `swedencentral,germanywestcentral`; all if left out
-    #[arg(long, value_delimiter = ',')]
-    pub regions: Option<Vec<String>>,
-    /// `batch` for jobs that nobody waits for: they leave a part of each deployment to the others, and wait after them
-    #[arg(long, value_name = "interactive|batch", default_value_t = Class::Interactive)]
-    pub class: Class,
-    /// Requests per minute, or `unlimited`; the settings' default if left out
-    #[arg(long, value_name = "N|unlimited")]
-    pub rpm: Option<LimitArg>,
-    /// Requests at the same time, or `unlimited`; the settings' default if left out
-    #[arg(long, value_name = "N|unlimited")]
-    pub concurrency: Option<LimitArg>,
+    #[command(flatten)]
+    pub members: Members,
     /// A secret of your own instead of a generated one: 8 to 200 visible ASCII characters
     #[arg(long)]
     pub secret: Option<String>,
-    /// When it ends, from now, as in `90d`; never if left out
-    #[arg(long, value_parser = humantime::parse_duration)]
-    pub expires: Option<Duration>,
+    #[command(flatten)]
+    pub reach: Reach,
     /// Print the key as JSON
     #[arg(long)]
     pub json: bool,
@@ -70,6 +83,17 @@ pub struct Add {
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Ls {
+    /// Only keys of this user, by name or id
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only keys in this state
+    #[arg(long, value_name = "active|expired|revoked", value_parser = parse_state)]
+    pub state: Option<KeyState>,
+    /// Only keys with this in their name, or in the public beginning of their secret
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+    #[command(flatten)]
+    pub reach: Reach,
     /// Print the keys as JSON
     #[arg(long)]
     pub json: bool,
@@ -79,225 +103,263 @@ pub struct Ls {
 pub struct One {
     /// The key's id, its name, or the public beginning of its secret
     pub key: String,
+    #[command(flatten)]
+    pub reach: Reach,
     /// Print the key as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// A limit as it is written on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitArg(pub Limit);
+#[derive(clap::Args, Clone, Debug)]
+pub struct Limit {
+    #[command(flatten)]
+    pub one: One,
+    /// Another name
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub members: Members,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Rotate {
+    #[command(flatten)]
+    pub one: One,
+    /// How long the old secret stays good, as in `24h`; not at all if left out
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    pub grace: Duration,
+    /// A secret of your own instead of a generated one
+    #[arg(long)]
+    pub secret: Option<String>,
+}
+
+/// A limit as it is written on the command line, and as the admin plane takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitArg(pub Value);
 
 impl FromStr for LimitArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.parse()) {
-            ("unlimited", _) => Ok(Self(Limit::Unlimited)),
-            (_, Ok(limit)) if limit > 0 => Ok(Self(Limit::Of(limit))),
-            (_, Ok(_) | Err(_)) => Err("a whole number above 0, or `unlimited`".to_owned()),
+        match (text, text.parse::<u32>()) {
+            ("unlimited", _) => Ok(Self(json!("unlimited"))),
+            ("default", _) => Ok(Self(Value::Null)),
+            (_, Ok(limit)) if limit > 0 => Ok(Self(json!(limit))),
+            (_, Ok(_) | Err(_)) => Err("a whole number above 0, `unlimited` or `default`".to_owned()),
         }
     }
 }
 
-pub fn run(args: &Args, settings: &Settings) -> ExitCode {
-    let open = || Store::beside(&settings.database, settings.accounting.durability);
-    let existing = || Store::existing(&settings.database, settings.accounting.durability);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    In(Duration),
+    Never,
+}
+
+impl FromStr for Expiry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "never" => Ok(Self::Never),
+            _ => humantime::parse_duration(text).map(Self::In).map_err(|error| format!("{error}; or `never`")),
+        }
+    }
+}
+
+fn parse_state(text: &str) -> Result<KeyState, String> {
+    let known = KeyState::ALL.into_iter().find(|state| state.label() == text);
+    known.ok_or_else(|| "active, expired or revoked".to_owned())
+}
+
+pub fn run(args: &Args, common: &Common) -> ExitCode {
     let done = match &args.command {
-        Command::Add(add) => return self::add(add, settings, open),
-        Command::Ls(args) => existing().and_then(|store| list(args, &store)),
-        Command::Show(one) => existing().and_then(|store| with_one(one, &store, |key| Ok(show(key, one)))),
-        Command::Revoke(one) => existing().and_then(|store| with_one(one, &store, |key| revoke(key, one, &store))),
+        Command::Add(args) => add(args, common),
+        Command::Ls(args) => list(args, common),
+        Command::Show(one) => with_one(one, common, |_, key| shown(one, &key)),
+        Command::Limit(args) => with_one(&args.one, common, |plane, key| limit(args, plane, &key)),
+        Command::Rotate(args) => with_one(&args.one, common, |plane, key| rotate(args, plane, &key)),
+        Command::Revoke(one) => with_one(one, common, |plane, key| revoke(one, plane, &key)),
     };
-    done.unwrap_or_else(|error| print::failed(print::FAILED, &error))
+    done.unwrap_or_else(|failure| failure.reported())
 }
 
-fn add(args: &Add, settings: &Settings, open: impl Fn() -> Result<Store, StorageError>) -> ExitCode {
-    let secret = match args.secret.as_deref().map_or_else(KeySecret::generate, KeySecret::chosen) {
-        Ok(secret) => secret,
-        Err(error) => return print::failed(print::USAGE, &error),
-    };
-    if args.name.trim().is_empty() || args.user.as_deref().is_some_and(|user| user.trim().is_empty()) {
-        return print::failed(print::USAGE, &"a key and its user need names that are not empty");
+fn add(args: &Add, common: &Common) -> Result<ExitCode, Failure> {
+    if args.members.user.as_deref().is_some_and(|user| user.trim().is_empty()) || args.name.trim().is_empty() {
+        return Err(Failure::Invalid("a key and its user need names that are not empty".to_owned()));
     }
-    let regions = match limited_to(args, settings) {
-        Ok(regions) => regions,
-        Err(mistake) => return print::failed(print::USAGE, &mistake),
-    };
-    let new = NewKey {
-        name: args.name.clone(),
-        user: args.user.clone(),
-        secret,
-        models: args.models.as_ref().map(|models| models.iter().map(|model| model.trim().into()).collect()),
-        regions,
-        class: args.class,
-        limits: KeyLimits {
-            rpm: args.rpm.map_or(Limit::Inherit, |LimitArg(limit)| limit),
-            concurrency: args.concurrency.map_or(Limit::Inherit, |LimitArg(limit)| limit),
-        },
-        expires_at: args.expires.map(|from_now| later(wall_now(), from_now)),
-    };
-    let key = match open().and_then(|store| store.create_key(&new)) {
-        Ok(key) => key,
-        Err(error) if error.is_conflict() => {
-            return print::failed(print::FAILED, &"this secret is in use already; choose another one");
-        }
-        Err(error) => return print::failed(print::FAILED, &error),
-    };
+    let mut body = args.members.body();
+    body.insert("name".to_owned(), json!(args.name));
+    body.insert("secret".to_owned(), json!(args.secret));
+    let key = Plane::reach(&args.reach, common, Database::Made)?.make_key(&Value::Object(body))?;
+    warn(&key);
     if args.json {
-        let mut value = serde_json::json!(key);
-        value["secret"] = new.secret.text.clone().into();
-        print::json(&value);
-    } else {
-        print::out(&format!("{}\n", new.secret.text));
-        print::note(&format!("made {} `{}`; the secret above is shown only this once", key.id, key.name));
+        print::json(&key);
+        return Ok(ExitCode::SUCCESS);
     }
-    ExitCode::SUCCESS
+    print::out(&format!("{}\n", cell(&key["secret"])));
+    let (id, name) = (cell(&key["id"]), print::printable(&args.name));
+    print::note(&format!("made {id} `{name}`; the secret above is shown only this once"));
+    Ok(ExitCode::SUCCESS)
 }
 
-/// The regions that were named; what is odd about them is said.
-fn limited_to(args: &Add, settings: &Settings) -> Result<Regions, String> {
-    let Some(names) = &args.regions else { return Ok(Regions::default()) };
-    let named = names.iter().map(|name| regions::named(name, settings)).collect::<Result<Vec<_>, _>>()?;
-    for warning in named.iter().filter_map(|named| named.warning.as_ref()) {
-        print::note(&format!("warning: {warning}"));
-    }
-    Ok(Regions::only(named.into_iter().map(|named| named.code)))
-}
-
-fn list(args: &Ls, store: &Store) -> Result<ExitCode, StorageError> {
-    let mut keys = Vec::new();
-    let mut cursor = None;
-    loop {
-        let page = store.list_keys(cursor, PageSize::new(200))?;
-        keys.extend(page.data);
-        // A cursor that we made reads back.
-        cursor = page.next_cursor.and_then(|cursor| cursor.parse().ok());
-        if cursor.is_none() {
-            break;
-        }
-    }
+fn list(args: &Ls, common: &Common) -> Result<ExitCode, Failure> {
+    let wanted = Wanted { user: args.user.clone(), state: args.state, part: args.search.clone() };
+    let keys = Plane::reach(&args.reach, common, Database::Existing)?.keys(&wanted)?;
     if args.json {
         print::json(&keys);
         return Ok(ExitCode::SUCCESS);
     }
-    let now = wall_now();
-    let rows: Vec<Vec<String>> = keys
-        .iter()
-        .map(|key| {
-            vec![
-                key.id.to_string(),
-                key.name.clone(),
-                key.user.as_ref().map_or_else(|| "-".to_owned(), |user| user.name.clone()),
-                state(key, now).to_owned(),
-                shown_prefix(key),
-                models(key),
-                key.regions.to_string().replace(' ', ""),
-                key.class.to_string(),
-                limit(key.limits.rpm),
-                limit(key.limits.concurrency),
-                rfc3339(key.created_at),
-            ]
-        })
-        .collect();
-    print::table(
-        &["ID", "NAME", "USER", "STATE", "SECRET", "MODELS", "REGIONS", "CLASS", "RPM", "CONCURRENCY", "CREATED"],
-        &rows,
-    );
+    let rows: Vec<Vec<String>> = keys.iter().map(|key| COLUMNS.map(|(_, column)| column(key)).to_vec()).collect();
+    print::table(&COLUMNS.map(|(heading, _)| heading), &rows);
     if keys.is_empty() {
-        print::note("no keys yet; make one with `aoai-gateway keys add NAME`");
+        print::note("no keys; make one with `aoai-gateway keys add NAME`");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(key: &KeyRow, args: &One) -> ExitCode {
+/// One key, field by field.
+fn shown(args: &One, key: &Value) -> Result<ExitCode, Failure> {
     if args.json {
         print::json(key);
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
-    let rows = [
-        ("id", key.id.to_string()),
-        ("name", key.name.clone()),
-        ("user", key.user.as_ref().map_or_else(|| "-".to_owned(), |user| format!("{} ({})", user.name, user.id))),
-        ("state", state(key, wall_now()).to_owned()),
-        ("secret", shown_prefix(key)),
-        ("models", models(key)),
-        ("regions", key.regions.to_string().replace(' ', "")),
-        ("class", key.class.to_string()),
-        ("rpm", limit(key.limits.rpm)),
-        ("concurrency", limit(key.limits.concurrency)),
-        ("created", rfc3339(key.created_at)),
-        ("expires", key.expires_at.map_or_else(|| "never".to_owned(), rfc3339)),
-        ("revoked", key.revoked_at.map_or_else(|| "-".to_owned(), rfc3339)),
-    ];
-    print::table(&["FIELD", "VALUE"], &rows.map(|(name, value)| vec![name.to_owned(), value]));
-    ExitCode::SUCCESS
+    let columns = COLUMNS.iter().map(|(heading, column)| vec![heading.to_lowercase(), column(key)]);
+    let times = [("expires", "expires_at"), ("revoked", "revoked_at")];
+    let times = times.iter().map(|(name, member)| vec![(*name).to_owned(), cell(&key[*member])]);
+    print::table(&["FIELD", "VALUE"], &columns.chain(times).collect::<Vec<_>>());
+    Ok(ExitCode::SUCCESS)
 }
 
-fn revoke(key: &KeyRow, args: &One, store: &Store) -> Result<ExitCode, StorageError> {
-    let outcome = match store.revoke_key(key.id)? {
+fn limit(args: &Limit, plane: &Plane, key: &Value) -> Result<ExitCode, Failure> {
+    let mut patch = args.members.body();
+    if let Some(name) = &args.name {
+        patch.insert("name".to_owned(), json!(name));
+    }
+    if patch.is_empty() {
+        return Err(Failure::Invalid("nothing is to change; name something, as in `--rpm 60`".to_owned()));
+    }
+    let changed = plane.change_key(&cell(&key["id"]), &Value::Object(patch))?;
+    warn(&changed);
+    shown(&args.one, &changed)
+}
+
+fn rotate(args: &Rotate, plane: &Plane, key: &Value) -> Result<ExitCode, Failure> {
+    let rotated = plane.rotate_key(&cell(&key["id"]), args.grace, args.secret.as_deref())?;
+    if args.one.json {
+        print::json(&rotated);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print::out(&format!("{}\n", cell(&rotated["secret"])));
+    let old = match args.grace {
+        Duration::ZERO => "the old one has ended".to_owned(),
+        grace => format!("the old one is good for {}", humantime::format_duration(grace)),
+    };
+    let (id, name) = (cell(&key["id"]), cell(&key["name"]));
+    print::note(&format!("{id} `{name}` has the secret above, shown only this once; {old}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn revoke(args: &One, plane: &Plane, key: &Value) -> Result<ExitCode, Failure> {
+    let id = cell(&key["id"]);
+    let outcome = match plane.revoke_key(&id)? {
         Revoked::Now => "revoked",
         Revoked::Before => "was revoked before",
-        Revoked::NoSuchKey => return Ok(no_such_key(&args.key)),
+        Revoked::NoSuchKey => return Err(no_such_key(&args.key)),
     };
-    print::note(&format!("{} `{}` {outcome}", key.id, key.name));
+    print::note(&format!("{id} `{}` {outcome}", cell(&key["name"])));
     if args.json {
-        print::json(&store.key(key.id)?);
+        print::json(&plane.keys_called(&id)?.pop());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn with_one(
     args: &One,
-    store: &Store,
-    work: impl FnOnce(&KeyRow) -> Result<ExitCode, StorageError>,
-) -> Result<ExitCode, StorageError> {
-    let found = store.find_keys(&args.key)?;
-    match found.as_slice() {
-        [] => Ok(no_such_key(&args.key)),
-        [key] => work(key),
-        several => {
-            let ids: Vec<String> = several.iter().map(|key| key.id.to_string()).collect();
-            let error =
-                format!("{} keys are called `{}`: {}. Name one by its id", several.len(), args.key, ids.join(", "));
-            Ok(print::failed(print::FAILED, &error))
+    common: &Common,
+    work: impl FnOnce(&Plane, Value) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
+    let plane = Plane::reach(&args.reach, common, Database::Existing)?;
+    let mut found = plane.keys_called(&args.key)?;
+    match (found.pop(), found.len()) {
+        (None, _) => Err(no_such_key(&args.key)),
+        (Some(key), 0) => work(&plane, key),
+        (Some(last), _) => {
+            let ids: Vec<String> = found.iter().chain([&last]).map(|key| cell(&key["id"])).collect();
+            let (count, called, ids) = (ids.len(), print::printable(&args.key), ids.join(", "));
+            Err(Failure::Refused(format!("{count} keys are called `{called}`: {ids}. Name one by its id")))
         }
     }
 }
 
-fn no_such_key(text: &str) -> ExitCode {
-    print::failed(print::FAILED, &format!("there is no key `{text}`; `aoai-gateway keys ls` lists them all"))
+fn no_such_key(text: &str) -> Failure {
+    let text = print::printable(text);
+    Failure::Refused(format!("there is no key `{text}`; `aoai-gateway keys ls` lists them all"))
 }
 
-fn state(key: &KeyRow, now: WallTime) -> &'static str {
-    if key.revoked_at.is_some() {
-        "revoked"
-    } else if key.expires_at.is_some_and(|at| at <= now) {
-        "expired"
-    } else {
-        "active"
+impl Members {
+    /// What was named, as the admin plane takes it.
+    fn body(&self) -> Map<String, Value> {
+        let mut body = Map::new();
+        let list = |names: &Vec<String>| match names.as_slice() {
+            [all] if all == "all" => Value::Null,
+            names => names.iter().map(|name| name.trim()).collect(),
+        };
+        let mut limits = Map::new();
+        for (name, limit) in [("rpm", &self.rpm), ("concurrency", &self.concurrency)] {
+            limits.extend(limit.as_ref().map(|LimitArg(value)| (name.to_owned(), value.clone())));
+        }
+        let expires_at = self.expires.map(|expires| match expires {
+            Expiry::In(span) => json!(rfc3339(wall_now().after(span))),
+            Expiry::Never => Value::Null,
+        });
+        let members = [
+            ("user", self.user.as_ref().map(|user| json!(user))),
+            ("models", self.models.as_ref().map(list)),
+            ("regions", self.regions.as_ref().map(list)),
+            ("class", self.class.map(|class| json!(class.label()))),
+            ("limits", (!limits.is_empty()).then_some(Value::Object(limits))),
+            ("expires_at", expires_at),
+        ];
+        body.extend(members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        body
     }
 }
 
-fn shown_prefix(key: &KeyRow) -> String {
-    if key.prefix.is_empty() { "(chosen)".to_owned() } else { format!("{}…", key.prefix) }
-}
-
-fn models(key: &KeyRow) -> String {
-    key.models.as_ref().map_or_else(
-        || "all".to_owned(),
-        |models| models.iter().map(crate::domain::ids::ModelName::as_str).collect::<Vec<_>>().join(","),
-    )
-}
-
-fn limit(limit: Limit) -> String {
-    match limit {
-        Limit::Inherit => "default".to_owned(),
-        Limit::Unlimited => "unlimited".to_owned(),
-        Limit::Of(limit) => limit.to_string(),
+fn warn(key: &Value) {
+    for warning in key["warnings"].as_array().into_iter().flatten() {
+        print::note(&format!("warning: {}", cell(warning)));
     }
 }
 
-fn later(now: WallTime, duration: Duration) -> WallTime {
-    WallTime(now.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+type Column = (&'static str, fn(&Value) -> String);
+
+const COLUMNS: [Column; 11] = [
+    ("ID", |key| cell(&key["id"])),
+    ("NAME", |key| cell(&key["name"])),
+    ("USER", |key| cell(&key["user"]["name"])),
+    ("STATE", |key| state_of(key).to_owned()),
+    ("SECRET", |key| match key["prefix"].as_str() {
+        Some("") | None => "(chosen)".to_owned(),
+        Some(prefix) => format!("{prefix}…"),
+    }),
+    ("MODELS", |key| names(&key["models"])),
+    ("REGIONS", |key| names(&key["regions"])),
+    ("CLASS", |key| cell(&key["class"])),
+    ("RPM", |key| limited(&key["limits"]["rpm"])),
+    ("CONCURRENCY", |key| limited(&key["limits"]["concurrency"])),
+    ("CREATED", |key| cell(&key["created_at"])),
+];
+
+fn names(list: &Value) -> String {
+    let names = list.as_array().map(|list| list.iter().map(cell).collect::<Vec<_>>().join(","));
+    names.unwrap_or_else(|| "all".to_owned())
+}
+
+fn limited(limit: &Value) -> String {
+    if limit.is_null() { "default".to_owned() } else { cell(limit) }
+}
+
+fn cell(value: &Value) -> String {
+    print::cell(value)
 }

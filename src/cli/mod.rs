@@ -4,17 +4,20 @@
 
 pub mod admin_client;
 pub mod check;
+pub mod completions;
 pub mod config_show;
 pub mod demo;
 pub mod healthcheck;
 pub mod import;
 pub mod init;
 pub mod keys;
+pub mod plane;
 pub mod print;
 pub mod resources;
 pub mod serve;
 pub mod simulate;
 pub mod usage;
+pub mod users;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -74,8 +77,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Shows the settings in force.
     Config(config_show::ConfigArgs),
-    /// Makes, lists and revokes API keys.
-    Keys(keys::Args),
+    /// Makes, lists, limits, rotates and revokes API keys.
+    Keys(Box<keys::Args>),
+    /// Makes, lists, renames and deletes users.
+    Users(users::Args),
     /// Shows what was used.
     Usage(usage::Args),
     /// Shows, tests, drains and enables resources of a running gateway.
@@ -86,6 +91,8 @@ enum Command {
     Import(import::Args),
     /// Checks the ledger's invariants.
     Verify(verify::Args),
+    /// Prints what a shell needs to complete this command line.
+    Completions(completions::Args),
     /// Asks the gateway of this machine whether it answers (for containers).
     Healthcheck(healthcheck::Args),
 }
@@ -99,8 +106,10 @@ impl Cli {
             Command::Simulate(args) => simulate::run(*args),
             Command::Check(args) => check::run(args, &common.source()),
             Command::Config(args) => config_show::run(args, &common.source()),
-            Command::Keys(args) => common.with_settings(|loaded| keys::run(&args, &loaded.settings)),
-            Command::Usage(args) => common.with_settings(|loaded| usage::run(&args, &loaded.settings)),
+            Command::Keys(args) => keys::run(&args, &common),
+            Command::Usage(args) => usage::run(&args, &common),
+            Command::Users(args) => users::run(&args, &common),
+            Command::Completions(args) => completions::run(&args),
             Command::Resources(args) => resources::run(&args, &common),
             Command::Init(args) => init::run(&args, &common),
             Command::Import(args) => import::run(&args, &common),

@@ -38,22 +38,6 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) {
     out(&if io::stdout().is_terminal() { aligned(headings, rows) } else { tabbed(headings, rows) });
 }
 
-/// RFC 4180, with quotes where they are needed.
-pub fn csv(headings: &[&str], rows: &[Vec<String>]) {
-    let mut text = String::new();
-    let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
-    for row in std::iter::once(&headings).chain(rows) {
-        let cells: Vec<String> = row.iter().map(|cell| quoted(cell)).collect();
-        text.push_str(&cells.join(","));
-        text.push_str("\r\n");
-    }
-    out(&text);
-}
-
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
-}
-
 fn tabbed(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!("{}\n", headings.join("\t"));
     for row in rows {
@@ -80,8 +64,18 @@ fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// A JSON value as a cell; nothing is a dash.
+pub fn cell(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
 /// A name may hold anything; a terminal must not obey it.
-fn printable(cell: &str) -> String {
+pub fn printable(cell: &str) -> String {
     cell.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
@@ -94,11 +88,5 @@ mod tests {
         let rows = vec![vec!["a".to_owned(), "long\u{1b}[31m".to_owned()], vec!["bcd".to_owned(), "x".to_owned()]];
         assert_eq!(aligned(&["id", "name"], &rows), "id   name\na    long\u{fffd}[31m\nbcd  x\n");
         assert_eq!(tabbed(&["id", "name"], &rows), "id\tname\na\tlong\u{fffd}[31m\nbcd\tx\n");
-    }
-
-    #[test]
-    fn csv_cells_are_quoted_where_needed() {
-        assert_eq!(quoted("plain"), "plain");
-        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
     }
 }

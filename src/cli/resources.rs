@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::admin_client::{AdminClient, Failure, Reach};
+use super::admin_client::{AdminClient, Failure, Reach, segment};
 use super::{Common, print};
 
 #[derive(clap::Args, Clone, Debug)]
@@ -53,14 +53,11 @@ pub fn run(args: &Args, common: &Common) -> ExitCode {
         Command::Drain(one) => switch(one, common, "drain"),
         Command::Enable(one) => switch(one, common, "enable"),
     };
-    done.unwrap_or_else(|failure| match failure {
-        Failure::Settings(_) | Failure::Url(_) | Failure::NoKey => print::failed(print::USAGE, &failure),
-        Failure::Silent { .. } | Failure::Refused(_) => print::failed(print::FAILED, &failure),
-    })
+    done.unwrap_or_else(|failure| failure.reported())
 }
 
 fn list(args: &Ls, common: &Common) -> Result<ExitCode, Failure> {
-    let resources = AdminClient::new(&args.reach, common)?.list("/resources")?;
+    let resources = AdminClient::new(&args.reach, common)?.list("/resources", &[])?;
     if args.json {
         print::json(&resources);
         return Ok(ExitCode::SUCCESS);
@@ -88,22 +85,22 @@ const HEADINGS: [&str; 11] = [
 
 /// A row each deployment; a resource that has none in force gets a row of its own.
 fn rows(resource: &Value) -> Vec<Vec<String>> {
-    let name = text(&resource["name"]);
+    let name = print::cell(&resource["name"]);
     // The operator's word covers what the deployments are.
     let word = resource["health"].as_str().filter(|word| matches!(*word, "drained" | "disabled"));
     let deployments = resource["deployments"].as_array().map(Vec::as_slice).unwrap_or_default();
     if deployments.is_empty() {
         let mut row = vec!["-".to_owned(); HEADINGS.len()];
         row[0] = name;
-        row[3] = text(&resource["health"]);
+        row[3] = print::cell(&resource["health"]);
         return vec![row];
     }
     let row = |deployment: &Value| {
-        let cell = |name: &str| text(&deployment[name]);
+        let cell = |name: &str| print::cell(&deployment[name]);
         let share = deployment["share"].as_f64().map_or("-".to_owned(), |share| format!("{:.0}%", share * 100.0));
         let error = &deployment["last_error"];
         let error = match error["reason"].as_str() {
-            Some(reason) => format!("{reason} {} at {}", text(&error["status"]), text(&error["at"])),
+            Some(reason) => format!("{reason} {} at {}", print::cell(&error["status"]), print::cell(&error["at"])),
             None => "-".to_owned(),
         };
         vec![
@@ -125,14 +122,15 @@ fn rows(resource: &Value) -> Vec<Vec<String>> {
 
 /// Exit code 1 when a deployment does not answer well.
 fn test(one: &One, common: &Common) -> Result<ExitCode, Failure> {
-    let answer = AdminClient::new(&one.reach, common)?.post(&format!("/resources/{}/test", segment(&one.name)))?;
+    let answer =
+        AdminClient::new(&one.reach, common)?.post(&format!("/resources/{}/test", segment(&one.name)), &Value::Null)?;
     if one.json {
         print::json(&answer);
     } else {
         let results = answer["deployments"].as_array().map(Vec::as_slice).unwrap_or_default();
         let row = |result: &Value| {
             let ms = result["ms"].as_f64().map_or("-".to_owned(), |ms| format!("{ms:.0}"));
-            let cell = |name: &str| text(&result[name]);
+            let cell = |name: &str| print::cell(&result[name]);
             vec![cell("deployment"), cell("model"), cell("result"), cell("status"), ms, cell("meaning")]
         };
         let headings = ["DEPLOYMENT", "MODEL", "RESULT", "STATUS", "MS", "MEANING"];
@@ -143,32 +141,19 @@ fn test(one: &One, common: &Common) -> Result<ExitCode, Failure> {
 }
 
 fn switch(one: &One, common: &Common, verb: &str) -> Result<ExitCode, Failure> {
-    let resource = AdminClient::new(&one.reach, common)?.post(&format!("/resources/{}/{verb}", segment(&one.name)))?;
+    let resource = AdminClient::new(&one.reach, common)?
+        .post(&format!("/resources/{}/{verb}", segment(&one.name)), &Value::Null)?;
     if one.json {
         print::json(&resource);
         return Ok(ExitCode::SUCCESS);
     }
-    let name = text(&resource["name"]);
+    let name = print::cell(&resource["name"]);
     print::note(&match (resource["drained"] == true, resource["in_flight"].as_u64().unwrap_or(0)) {
         (true, 0) => format!("{name} is drained: nothing is in flight, and nothing new goes there"),
         (true, count) => format!("{name} gets nothing new; {count} in flight finish"),
         (false, _) => format!("{name} takes requests"),
     });
     Ok(ExitCode::SUCCESS)
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
-}
-
-/// A name of the settings needs no escaping; what else was typed must not become another path.
-fn segment(name: &str) -> String {
-    const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_');
-    percent_encoding::utf8_percent_encode(name, ESCAPED).to_string()
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
         tracing::warn!("{}", warning.in_one_line());
     }
     let ended = actix::System::new().block_on(async {
-        let followed = Followed { source, known: loaded.content_hash };
+        let followed = Followed { source, known: loaded.content_hash, origins: loaded.origins };
         let gateway = Gateway::build(loaded.settings, Some(followed)).await?;
         announce(&gateway, &common.settings);
         Ok::<_, StartError>(gateway.run_until_signalled().await)

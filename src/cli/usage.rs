@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::print;
+use super::admin_client::{Failure, Reach};
+use super::plane::{Database, Plane};
+use super::{Common, print};
 use crate::domain::time::{WallTime, wall_now};
-use crate::settings::model::Settings;
-use crate::storage::Store;
-use crate::storage::usage::{Bucket, GroupBy, UsageFilter, UsageView};
+use crate::http::admin::usage_table as table;
+use crate::storage::page::rfc3339;
+use crate::storage::usage::{Bucket, GroupBy, UsageFilter};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -23,6 +25,8 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub reach: Reach,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -42,7 +46,11 @@ pub enum Since {
     At(WallTime),
 }
 
-pub fn run(args: &Args, settings: &Settings) -> ExitCode {
+pub fn run(args: &Args, common: &Common) -> ExitCode {
+    done(args, common).unwrap_or_else(|failure| failure.reported())
+}
+
+fn done(args: &Args, common: &Common) -> Result<ExitCode, Failure> {
     let now = wall_now();
     let filter = UsageFilter {
         from: args.since.map_or_else(|| start_of_month(now), |since| since.before(now)),
@@ -55,60 +63,25 @@ pub fn run(args: &Args, settings: &Settings) -> ExitCode {
             resource: args.by.contains(&By::Resource),
         },
     };
-    let store = Store::existing(&settings.database, settings.accounting.durability);
-    let usage = match store.and_then(|store| store.usage(&filter)) {
-        Ok(usage) => usage,
-        Err(error) => return print::failed(print::FAILED, &error),
-    };
+    let plane = Plane::reach(&args.reach, common, Database::Existing)?;
+    let (from, to, group_by) = (rfc3339(filter.from), rfc3339(filter.to), filter.group_by.names().join(","));
+    let mut query = vec![("from", from.as_str()), ("to", to.as_str()), ("group_by", group_by.as_str())];
+    query.extend(filter.bucket.label().map(|bucket| ("bucket", bucket)));
+    let usage = plane.usage(&filter, &query)?;
     if args.json {
         print::json(&usage);
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
-    let (headings, rows) = columns(&usage, &filter);
+    let (headings, rows) = table::table(&usage, filter.bucket, filter.group_by);
     if args.csv {
-        print::csv(&headings, &rows);
+        print::out(&table::csv(&headings, &rows));
     } else {
         print::table(&headings, &rows);
     }
     if usage.is_empty() {
         print::note("nothing was used in this time");
     }
-    ExitCode::SUCCESS
-}
-
-/// Only the columns that were asked for, then the sums.
-fn columns(usage: &[UsageView], filter: &UsageFilter) -> (Vec<&'static str>, Vec<Vec<String>>) {
-    type Column = (&'static str, fn(&UsageView) -> String);
-    let mut columns: Vec<Column> = Vec::new();
-    if filter.bucket != Bucket::None {
-        columns.push(("start", |row| row.start.map(crate::storage::page::rfc3339).unwrap_or_default()));
-    }
-    if filter.group_by.key {
-        columns.push(("key", |row| row.key.map(|key| key.to_string()).unwrap_or_default()));
-        columns.push(("key_name", |row| row.key_name.clone().unwrap_or_default()));
-    }
-    if filter.group_by.user {
-        columns.push(("user", |row| row.user.map(|user| user.to_string()).unwrap_or_default()));
-        columns.push(("user_name", |row| row.user_name.clone().unwrap_or_default()));
-    }
-    if filter.group_by.model {
-        columns.push(("model", |row| row.model.clone().unwrap_or_default()));
-    }
-    if filter.group_by.resource {
-        columns.push(("resource", |row| row.resource.clone().unwrap_or_default()));
-    }
-    columns.push(("requests", |row| row.requests.to_string()));
-    columns.push(("input_tokens", |row| row.input_tokens.to_string()));
-    columns.push(("cached_input_tokens", |row| row.cached_input_tokens.to_string()));
-    columns.push(("output_tokens", |row| row.output_tokens.to_string()));
-    columns.push(("reasoning_tokens", |row| row.reasoning_tokens.to_string()));
-    columns.push(("cost_usd", |row| format!("{:.6}", row.cost_usd)));
-    columns.push(("errors", |row| row.errors.to_string()));
-    columns.push(("cancelled", |row| row.cancelled.to_string()));
-    columns.push(("estimated", |row| row.estimated.to_string()));
-    columns.push(("flat_cost", |row| row.flat_cost.to_string()));
-    let rows = usage.iter().map(|row| columns.iter().map(|(_, cell)| cell(row)).collect()).collect();
-    (columns.into_iter().map(|(heading, _)| heading).collect(), rows)
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The finest division of time that was asked for.

@@ -7,10 +7,11 @@
 use actix_web::dev::Payload;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 
 use super::refusals::Said;
 use super::users;
+use crate::domain::scope::Scope;
+use crate::domain::time;
 use crate::http::body::{self, BodyLimits};
 use crate::http::state::{Surface, Worker};
 use crate::storage::legacy::{Absent, Declared, LegacyUser, Origin, Standing};
@@ -31,8 +32,13 @@ pub(super) async fn add(request: &HttpRequest, payload: Payload, worker: &web::D
     let member = |name: &str| asked.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (admin, name, token) = (member("admin_token"), member("username"), member("token"));
     let house = worker.house.clone();
-    let is_house_admin =
-        worker.surface == Surface::All && !admin.is_empty() && bool::from(hash(&admin).ct_eq(&house.admin_key()));
+    // A wrong admin's token here is a wrong admin key there.
+    let address = request.peer_addr().map(|address| address.ip());
+    if address.is_some_and(|address| !house.guesses.wait(address, time::now()).is_zero()) {
+        return Said::line(401, "admin token not found").response();
+    }
+    let administrator = (worker.surface == Surface::All).then(|| house.admins.find(&admin, time::wall_now())).flatten();
+    let is_house_admin = administrator.is_some_and(|administrator| administrator.may(Scope::KeysWrite));
     let added = web::block({
         let (store, compat) = (house.store.clone(), house.settings().compat.clone());
         move || {
@@ -58,7 +64,12 @@ pub(super) async fn add(request: &HttpRequest, payload: Payload, worker: &web::D
             Ok(()) => Said::text(200, &json!({ "status": "ok" }).to_string()).response(),
             Err(error) => failed(&error),
         },
-        Ok(Ok(Some(said))) => said.response(),
+        Ok(Ok(Some(said))) => {
+            if let Some(address) = address.filter(|_| said.status == 401) {
+                house.guesses.failed(address, time::now());
+            }
+            said.response()
+        }
         Ok(Err(error)) => failed(&error),
         // The blocking pool is gone: the process is ending.
         Err(_) => Said::line(503, "the gateway is shutting down").response(),

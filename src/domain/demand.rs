@@ -15,10 +15,73 @@ pub enum Operation {
     Embeddings,
     /// Azure keeps the answer, and a later request may name it: see [`Demand::pin`].
     Responses,
+    /// An audio file is uploaded, and its text comes back.
+    Transcriptions,
+    Translations,
+    /// Images are uploaded, and others come back.
+    ImageEdits,
+    /// Files, batches, threads: what a resource keeps for its clients.
+    Object(Family),
+}
+
+/// A group of objects that resources keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    Files,
+    Uploads,
+    Batches,
+    VectorStores,
+    Assistants,
+    Threads,
+    Containers,
+    FineTuning,
+}
+
+impl Family {
+    pub const ALL: [Self; 8] = [
+        Self::Files,
+        Self::Uploads,
+        Self::Batches,
+        Self::VectorStores,
+        Self::Assistants,
+        Self::Threads,
+        Self::Containers,
+        Self::FineTuning,
+    ];
+
+    /// The path that it stands under.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Files => "/files",
+            Self::Uploads => "/uploads",
+            Self::Batches => "/batches",
+            Self::VectorStores => "/vector_stores",
+            Self::Assistants => "/assistants",
+            Self::Threads => "/threads",
+            Self::Containers => "/containers",
+            Self::FineTuning => "/fine_tuning/jobs",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Uploads => "uploads",
+            Self::Batches => "batches",
+            Self::VectorStores => "vector_stores",
+            Self::Assistants => "assistants",
+            Self::Threads => "threads",
+            Self::Containers => "containers",
+            Self::FineTuning => "fine_tuning.jobs",
+        }
+    }
 }
 
 impl Operation {
+    /// Those that take JSON.
     pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses];
+    /// Those that take a form with files in it.
+    pub const FORMS: [Self; 3] = [Self::Transcriptions, Self::Translations, Self::ImageEdits];
 
     /// The path below `/v1` or below `/openai/deployments/{deployment}`.
     pub fn path(self) -> &'static str {
@@ -27,6 +90,10 @@ impl Operation {
             Self::Completions => "/completions",
             Self::Embeddings => "/embeddings",
             Self::Responses => "/responses",
+            Self::Transcriptions => "/audio/transcriptions",
+            Self::Translations => "/audio/translations",
+            Self::ImageEdits => "/images/edits",
+            Self::Object(family) => family.path(),
         }
     }
 
@@ -37,6 +104,10 @@ impl Operation {
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
             Self::Responses => "responses",
+            Self::Transcriptions => "audio.transcriptions",
+            Self::Translations => "audio.translations",
+            Self::ImageEdits => "images.edits",
+            Self::Object(family) => family.label(),
         }
     }
 
@@ -44,7 +115,8 @@ impl Operation {
     pub fn has_output_tokens(self) -> bool {
         match self {
             Self::ChatCompletions | Self::Completions | Self::Responses => true,
-            Self::Embeddings => false,
+            Self::Transcriptions | Self::Translations | Self::ImageEdits => true,
+            Self::Embeddings | Self::Object(_) => false,
         }
     }
 }

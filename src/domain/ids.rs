@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::time::WallTime;
+
 /// Defines a cheap-to-clone text newtype; the four below differ in meaning only.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
@@ -118,8 +120,24 @@ id! {
     UserId, "user_"
 }
 id! {
+    /// A credential of the admin plane.
+    AdminKeyId, "adm_"
+}
+id! {
+    /// One change in the audit.
+    AuditId, "aud_"
+}
+id! {
     /// One admitted request: unique, unlike the `x-request-id` that a client may choose.
     RequestId, "req_"
+}
+
+impl AuditId {
+    /// Sorts before every id that is made at this moment or later.
+    pub fn before(at: WallTime) -> Self {
+        let milliseconds = u128::try_from(at.0.div_euclid(1000)).unwrap_or(0);
+        Self(Uuid::from_u128(milliseconds << 80))
+    }
 }
 
 /// The text is no id of the kind asked for.
@@ -139,5 +157,13 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!("user_0".parse::<KeyId>().is_err());
         assert!(id.to_string().parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn a_boundary_lies_between_the_ids_of_before_and_of_since() {
+        let now = crate::domain::time::wall_now();
+        let made = AuditId::generate();
+        assert!(AuditId::before(now) < made);
+        assert!(made < AuditId::before(now.after(std::time::Duration::from_secs(60))));
     }
 }

@@ -9,6 +9,7 @@ pub mod money;
 pub mod outbound;
 pub mod outcome;
 pub mod regions;
+pub mod scope;
 pub mod secret;
 pub mod sku;
 pub mod time;

@@ -28,11 +28,16 @@ pub struct RouteTable {
     by_deployment: HashMap<String, Arc<Route>>,
     /// Canonical, sorted.
     pub models: Vec<Arc<Route>>,
+    /// Every deployment there is, whatever it serves: for what is asked of a resource and not of a model.
+    pub estate: Arc<Route>,
     /// Deployments of earlier settings that had requests in flight when this was published.
     pub leaving: Vec<Weak<Deployment>>,
     /// How often prompts with a common beginning come; it outlives the table.
     pub heat: Arc<Heat>,
 }
+
+/// The name of the route to the whole estate; no model has it.
+pub const ESTATE: &str = "";
 
 /// A client-visible model.
 #[derive(Debug)]
@@ -62,10 +67,19 @@ impl RouteTable {
         heat: Arc<Heat>,
     ) -> Self {
         let mut tiers: BTreeMap<ModelName, BTreeMap<u32, Vec<Arc<Deployment>>>> = BTreeMap::new();
+        let mut all: BTreeMap<u32, Vec<Arc<Deployment>>> = BTreeMap::new();
         for deployment in deployments {
+            all.entry(deployment.priority).or_default().push(deployment.clone());
             tiers.entry(deployment.model.clone()).or_default().entry(deployment.priority).or_default().push(deployment);
         }
+        let estate = Arc::new(Route {
+            model: ModelName::from(ESTATE),
+            price: Price::default(),
+            settings: model::Model::default(),
+            tiers: all.into_iter().map(|(priority, deployments)| Tier::new(priority, deployments)).collect(),
+        });
         let mut table = Self {
+            estate,
             settings,
             by_name: HashMap::new(),
             by_deployment: HashMap::new(),
@@ -97,7 +111,12 @@ impl RouteTable {
         all.map(|deployment| deployment.gauges.in_flight()).sum()
     }
 
-    /// By model name or alias.
+    /// What serves a demand for that model, which may be the whole estate.
+    pub fn route(&self, model: &ModelName) -> Option<&Arc<Route>> {
+        if model.as_str() == ESTATE { Some(&self.estate) } else { self.model(model.as_str()) }
+    }
+
+    /// By model name or alias; never the estate.
     pub fn model(&self, name: &str) -> Option<&Arc<Route>> {
         self.by_name.get(name)
     }

@@ -29,7 +29,11 @@ pub(super) fn of(
 ) -> Option<Affinity> {
     match operation {
         Operation::ChatCompletions | Operation::Completions | Operation::Responses => {}
-        Operation::Embeddings => return None,
+        Operation::Embeddings
+        | Operation::Transcriptions
+        | Operation::Translations
+        | Operation::ImageEdits
+        | Operation::Object(_) => return None,
     }
     let prefix = peek.prefix.filter(|_| table.settings.routing.affinity == PromptAffinity::On)?;
     let session = || {

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
-use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
 use crate::domain::demand::Whose;
 use crate::domain::secret::Secret;
 use crate::domain::time;
-use crate::limits::{Caller, Callers, Guest, KeyHash};
+use crate::limits::{Caller, Callers, Guest};
 use crate::settings::model::Admission;
 use crate::storage::secret_key::hash;
 
@@ -17,9 +16,10 @@ use crate::storage::secret_key::hash;
 pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, ApiError> {
     let manners = callers.guests.manners();
     let key = if manners.is_lenient { presented_anyhow(headers) } else { presented(headers) };
-    let found = key.map(hash).and_then(|hash| callers.find(&hash));
+    let now = time::wall_now();
+    let found = key.map(hash).and_then(|hash| callers.find(&hash).or_else(|| callers.find_old(&hash, now)));
     match found {
-        Some(caller) if caller.has_expired(time::wall_now()) => Err(ApiError::invalid_key()),
+        Some(caller) if caller.has_expired(now) => Err(ApiError::invalid_key()),
         Some(caller) => Ok(caller),
         None => {
             let guest = guest(key, callers, manners.admission).ok_or_else(ApiError::invalid_key)?;
@@ -62,11 +62,6 @@ pub fn brings_any(headers: &HeaderMap) -> bool {
     presented_anyhow(headers).is_some()
 }
 
-/// Whether the request carries the admin key.
-pub fn is_admin(headers: &HeaderMap, admin_key: &KeyHash) -> bool {
-    presented(headers).is_some_and(|key| bool::from(hash(key).ct_eq(admin_key)))
-}
-
 /// Longer keys than this do not exist; none is hashed to find that out.
 const LONGEST_KEY: usize = 512;
 
@@ -81,7 +76,7 @@ fn presented_anyhow(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The key of `Authorization: Bearer KEY`, else of `api-key: KEY`.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+pub fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())

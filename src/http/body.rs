@@ -17,6 +17,8 @@ use futures_core::Stream;
 
 use super::alarm::Alarm;
 use crate::domain::time;
+use crate::openai::multipart::FormError;
+use crate::proxy::upload::Cut;
 
 /// Room taken at once for a body that announces its length; for more, its bytes must have begun to come.
 const TAKEN_ON_TRUST: usize = 256 * 1024;
@@ -53,6 +55,26 @@ pub enum BodyError {
         "The request body ended too early or its chunks are malformed. Check what stands between client and gateway."
     )]
     Broken,
+    /// 400
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// 507
+    #[error(
+        "The gateway has no room for a form whose `model` comes behind a long file. Put `model` before the file, or tell your admin."
+    )]
+    Disk,
+}
+
+impl From<Cut> for BodyError {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::TooLarge { limit } => Self::TooLarge { limit },
+            Cut::Slow => Self::Slow,
+            Cut::Broken => Self::Broken,
+            Cut::Form(error) => Self::Form(error),
+            Cut::Disk => Self::Disk,
+        }
+    }
 }
 
 /// Takes the payload by reference so that what is left of it is dropped with the request, after the answer.
@@ -85,7 +107,7 @@ pub async fn read(headers: &HeaderMap, payload: &mut Payload, limits: BodyLimits
 }
 
 /// What the head alone rules out; gives the announced length.
-fn admit(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, BodyError> {
+pub(super) fn admit(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, BodyError> {
     // Together with a Content-Length this makes actix read a body that has no end.
     let is = |value: &[u8], word: &str| value.trim_ascii().eq_ignore_ascii_case(word.as_bytes());
     if headers.get_all(UPGRADE).any(|value| value.as_bytes().split(|b| *b == b',').any(|item| is(item, "websocket"))) {

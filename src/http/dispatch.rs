@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
-use super::{admin, cors, inference, models, ops, responses};
+use super::{admin, cors, forms, inference, models, objects, openapi, ops, pages, responses};
 use crate::domain::demand::Operation;
 use crate::domain::ids::RequestId;
 use crate::limits::RequestFigures;
@@ -109,8 +109,11 @@ async fn handle(
     let is_get = method == Method::GET || method == Method::HEAD;
     let here = match worker.surface {
         Surface::All => true,
-        Surface::Public => !matches!(route, Route::Admin(_) | Route::Metrics),
-        Surface::Admin => !matches!(route, Route::Inference(_) | Route::Kept(_) | Route::Models | Route::Model(_)),
+        Surface::Public => !matches!(route, Route::Admin(_) | Route::Metrics | Route::OpenApi | Route::Docs),
+        Surface::Admin => !matches!(
+            route,
+            Route::Inference(_) | Route::Kept(_) | Route::Form(_) | Route::Object(..) | Route::Models | Route::Model(_)
+        ),
     };
     if !here {
         return Err(ApiError::unknown_path(request.path(), "The admin plane has a port of its own (`admin.listen`)."));
@@ -122,6 +125,13 @@ async fn handle(
         Route::Kept(kept) if responses::takes(kept.part, method) => {
             responses::serve(request, payload, worker, kept, label, told).await
         }
+        Route::Form(target) if method == Method::POST => {
+            forms::serve(request, payload, worker, target, label, told).await
+        }
+        Route::Object(place, dialect) => match objects::verb(method).and_then(|verb| place.action(verb)) {
+            Some(action) => objects::serve(request, payload, worker, (place, action, dialect), label, told).await,
+            None => Err(ApiError::wrong_method(place.allowed())),
+        },
         Route::Models if is_get => models::list(request, worker),
         Route::Model(id) if is_get => models::retrieve(request, worker, &id),
         Route::Admin(path) => Ok(admin::serve(request, payload, worker, &path, label).await),
@@ -129,15 +139,20 @@ async fn handle(
         Route::Health if is_get => Ok(ops::health()),
         Route::Ready if is_get => Ok(ops::ready(worker)),
         Route::Metrics if is_get => ops::metrics(worker),
+        Route::OpenApi if is_get => Ok(openapi::document()),
+        Route::Docs if is_get => Ok(pages::docs()),
         Route::Unknown(tip) => Err(ApiError::unknown_path(request.path(), tip)),
         Route::Inference(_)
         | Route::Kept(_)
+        | Route::Form(_)
         | Route::Models
         | Route::Model(_)
         | Route::Root
         | Route::Health
         | Route::Ready
-        | Route::Metrics => Err(ApiError::wrong_method(route.method())),
+        | Route::Metrics
+        | Route::OpenApi
+        | Route::Docs => Err(ApiError::wrong_method(route.method())),
     }
 }
 

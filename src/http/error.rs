@@ -12,6 +12,7 @@ use crate::accounting::recorder::LedgerFull;
 use crate::domain::regions::Regions;
 use crate::limits::Limited;
 use crate::openai::error::{ErrorBody, ErrorKind};
+use crate::openai::multipart::FormError;
 use crate::openai::request::PeekError;
 use crate::proxy::exchange::Unserved;
 
@@ -28,7 +29,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             body: ErrorBody { message: message.into(), kind, param: None, code },
@@ -38,7 +39,7 @@ impl ApiError {
         }
     }
 
-    fn invalid(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn invalid(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self::new(status, ErrorKind::InvalidRequest, code, message)
     }
 
@@ -59,7 +60,7 @@ impl ApiError {
         self.about("model")
     }
 
-    fn about(mut self, param: &'static str) -> Self {
+    pub(super) fn about(mut self, param: &'static str) -> Self {
         self.body.param = Some(param);
         self
     }
@@ -185,7 +186,7 @@ impl ApiError {
 }
 
 /// A client's own text inside a message: bounded, and without what could garble a log or a terminal.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(100).collect()
 }
 
@@ -198,6 +199,9 @@ impl From<BodyError> for ApiError {
             BodyError::Upgrade => (StatusCode::BAD_REQUEST, "unsupported_upgrade"),
             BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             BodyError::Broken => (StatusCode::BAD_REQUEST, "incomplete_body"),
+            BodyError::Form(FormError::Twice(_)) => (StatusCode::BAD_REQUEST, "duplicate_field"),
+            BodyError::Form(_) => (StatusCode::BAD_REQUEST, "invalid_form"),
+            BodyError::Disk => (StatusCode::INSUFFICIENT_STORAGE, "no_room_for_form"),
         };
         Self::invalid(status, code, error.to_string())
     }

@@ -17,7 +17,7 @@ use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
 use super::routes::{Dialect, Target};
 use super::state::Worker;
-use super::{affinity, auth, body, guests, models, responses};
+use super::{affinity, auth, body, guests, models, objects, responses};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, Operation, OutputCap};
 use crate::domain::ids::ModelName;
@@ -25,6 +25,7 @@ use crate::domain::sku::Skus;
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::{Caller, Limited};
+use crate::openai::objects::references;
 use crate::openai::request::{self, Peek};
 use crate::openai::tokens;
 use crate::proxy::attempt::Order;
@@ -53,9 +54,15 @@ pub async fn serve(
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
     let peek = peek(target.operation, &body).await?;
-    let route = find_model(&table, &caller, &target, &peek)?.clone();
+    let named = target.named.as_deref().or(peek.model.as_deref()).ok_or_else(ApiError::missing_model)?;
+    let route = find_model(&table, &caller, target.dialect, named)?.clone();
     let fallback = fallback(&table, &caller, &route);
     let pin = responses::resource_of(&peek.state, worker, &table, &caller, &route, &fallback).await?;
+    let pin = if target.operation == Operation::Responses && references::may_name(&body) {
+        objects::resolve::home_of_response(worker, &table, &caller, (&body, &route), pin).await?
+    } else {
+        pin
+    };
     let input_tokens = tokens::rough_input(&body);
     let demand = Demand {
         operation: target.operation,
@@ -110,9 +117,15 @@ pub async fn serve(
 }
 
 /// A long body is scanned elsewhere: other requests of this thread do not wait for it.
-async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, ApiError> {
+pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, ApiError> {
     let read = match operation {
-        Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => request::peek,
+        Operation::ChatCompletions
+        | Operation::Completions
+        | Operation::Embeddings
+        | Operation::Transcriptions
+        | Operation::Translations
+        | Operation::ImageEdits
+        | Operation::Object(_) => request::peek,
         Operation::Responses => request::peek_response,
     };
     if body.len() <= request::OFF_THREAD_BYTES {
@@ -150,14 +163,13 @@ pub(super) fn asked_version(request: &HttpRequest, dialect: Dialect) -> Result<O
 }
 
 /// The route of the model that the path or the body names, if the caller may use it.
-fn find_model<'t>(
+pub(super) fn find_model<'t>(
     table: &'t RouteTable,
     caller: &Caller,
-    target: &Target,
-    peek: &Peek,
+    dialect: Dialect,
+    name: &str,
 ) -> Result<&'t Arc<Route>, ApiError> {
-    let name = target.named.as_deref().or(peek.model.as_deref()).ok_or_else(ApiError::missing_model)?;
-    let route = match target.dialect {
+    let route = match dialect {
         Dialect::OpenAi => table.model(name),
         Dialect::AzureDated | Dialect::AzureV1 => table.model_or_deployment(name),
     };
@@ -172,7 +184,7 @@ fn find_model<'t>(
 }
 
 /// The models that may answer instead: those of the settings that the key may use.
-fn fallback(table: &RouteTable, caller: &Caller, route: &Route) -> SmallVec<[ModelName; 2]> {
+pub(super) fn fallback(table: &RouteTable, caller: &Caller, route: &Route) -> SmallVec<[ModelName; 2]> {
     let names = route.settings.fallback.iter().filter(|name| {
         table.model(name.as_str()).is_some_and(|route| models::may_use(caller, route, route.model.as_str()))
     });
@@ -183,7 +195,7 @@ fn output_cap(route: &Route, peek: &Peek, has_output: bool) -> u32 {
     if has_output { peek.max_tokens.unwrap_or(route.settings.max_output).saturating_mul(peek.choices) } else { 0 }
 }
 
-fn respond(served: Served, settings: &Settings, key: &str) -> HttpResponse {
+pub(super) fn respond(served: Served, settings: &Settings, key: &str) -> HttpResponse {
     let Served { status, headers, body, deployment: route, timing, attempts } = served;
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
     for (name, value) in headers.iter().filter(|(name, _)| headers::passes_back(name)) {

@@ -4,6 +4,7 @@
 //! `routes` and adds what every answer carries; `error` alone turns refusals into statuses.
 
 pub mod admin;
+pub mod admins;
 mod affinity;
 pub mod alarm;
 pub mod auth;
@@ -12,13 +13,20 @@ pub mod connection;
 pub mod cors;
 pub mod dispatch;
 pub mod error;
+pub mod events;
+mod forms;
+pub mod guesses;
 mod guests;
 pub mod inference;
 pub mod listener;
 pub mod models;
+mod objects;
+pub mod openapi;
 pub mod ops;
+pub mod pages;
 pub mod phase;
 pub mod pins;
 mod responses;
 pub mod routes;
 pub mod state;
+mod upload;

@@ -102,6 +102,8 @@ mod tests {
             model: "gpt-4o-mini".into(),
             created_at: WallTime(0),
             expires_at: WallTime(1),
+            kind: String::new(),
+            purpose: String::new(),
         })
     }
 

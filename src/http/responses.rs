@@ -32,7 +32,7 @@ const ENDPOINT: &str = "responses.kept";
 /// Each may be a look into the database.
 const MOST_REFERENCES: usize = 2_000;
 /// An operator comes back to it, nobody knows when.
-const SWITCHED_OFF: Duration = Duration::from_secs(60);
+pub(super) const SWITCHED_OFF: Duration = Duration::from_secs(60);
 
 /// The resource that a new response must be made by, if it goes on from another. Refuses what this version does not serve.
 pub(super) async fn resource_of(

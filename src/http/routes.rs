@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::demand::Operation;
+use crate::openai::objects::Place;
 
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub enum Route {
     Inference(Target),
     /// What an upstream keeps of an earlier response.
     Kept(Kept),
+    /// An inference endpoint that takes a form with files.
+    Form(Target),
+    /// Files, batches, threads: what upstreams keep for their clients.
+    Object(Place, Dialect),
     Models,
     Model(String),
     /// `/admin/v1/…`, the rest of the path.
@@ -23,6 +28,10 @@ pub enum Route {
     Health,
     Ready,
     Metrics,
+    /// The OpenAPI document.
+    OpenApi,
+    /// Its page for people.
+    Docs,
     /// Nothing; with a tip for the client.
     Unknown(&'static str),
 }
@@ -82,14 +91,23 @@ impl Route {
     /// Browsers may call these from other origins; the admin plane never.
     pub fn is_data_plane(&self) -> bool {
         match self {
-            Self::Inference(_) | Self::Kept(_) | Self::Models | Self::Model(_) | Self::Unknown(_) => true,
-            Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => false,
+            Self::Inference(_)
+            | Self::Kept(_)
+            | Self::Form(_)
+            | Self::Object(..)
+            | Self::Models
+            | Self::Model(_)
+            | Self::Unknown(_) => true,
+            Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Docs => {
+                false
+            }
         }
     }
 
     pub fn operation(&self) -> Option<Operation> {
         match self {
-            Self::Inference(target) => Some(target.operation),
+            Self::Inference(target) | Self::Form(target) => Some(target.operation),
+            Self::Object(place, _) => Some(Operation::Object(place.family)),
             Self::Kept(_)
             | Self::Models
             | Self::Model(_)
@@ -98,6 +116,8 @@ impl Route {
             | Self::Health
             | Self::Ready
             | Self::Metrics
+            | Self::OpenApi
+            | Self::Docs
             | Self::Unknown(_) => None,
         }
     }
@@ -105,11 +125,19 @@ impl Route {
     /// What another method is answered with.
     pub fn method(&self) -> &'static str {
         match self {
-            Self::Inference(_) => "POST",
+            Self::Inference(_) | Self::Form(_) => "POST",
+            Self::Object(place, _) => place.allowed(),
             Self::Kept(Kept { part: Part::Response, .. }) => "GET, DELETE",
             Self::Kept(Kept { part: Part::Cancel, .. }) => "POST",
             Self::Kept(Kept { part: Part::InputItems, .. }) => "GET",
-            Self::Models | Self::Model(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics => "GET",
+            Self::Models
+            | Self::Model(_)
+            | Self::Root
+            | Self::Health
+            | Self::Ready
+            | Self::Metrics
+            | Self::OpenApi
+            | Self::Docs => "GET",
             Self::Admin(_) | Self::Unknown(_) => "",
         }
     }
@@ -123,6 +151,8 @@ pub fn find(path: &str) -> Route {
         "/healthz" => return Route::Health,
         "/readyz" => return Route::Ready,
         "/metrics" => return Route::Metrics,
+        "/openapi.json" => return Route::OpenApi,
+        "/docs" => return Route::Docs,
         _ => {}
     }
     if let Some(rest) = path.strip_prefix("/admin/v1/") {
@@ -139,9 +169,9 @@ pub fn find(path: &str) -> Route {
     }
     if let Some(rest) = path.strip_prefix("/openai/deployments/")
         && let Some((named, operation)) = rest.split_once('/')
-        && let Some(operation) = operation_at(operation)
+        && let Some(route) = infers(operation, Some(decoded(named)), Dialect::AzureDated)
     {
-        return Route::Inference(Target { operation, named: Some(decoded(named)), dialect: Dialect::AzureDated });
+        return route;
     }
     if let Some(rest) = path.strip_prefix("/openai") {
         return plain(rest, Dialect::AzureDated);
@@ -152,14 +182,17 @@ pub fn find(path: &str) -> Route {
 /// The paths that name their model in the body.
 fn plain(rest: &str, dialect: Dialect) -> Route {
     let rest = rest.strip_prefix('/').unwrap_or(rest);
-    if let Some(operation) = operation_at(rest) {
-        return Route::Inference(Target { operation, named: None, dialect });
+    if let Some(route) = infers(rest, None, dialect) {
+        return route;
     }
     match rest.split_once('/') {
         None if rest == "models" => Route::Models,
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
-        _ => Route::Unknown("This version serves chat/completions, completions, embeddings, responses and models."),
+        _ => match Place::find(rest, decoded) {
+            Some(place) => Route::Object(place, dialect),
+            None => Route::Unknown("GET /v1/models answers if the base URL is right; the README lists what is served."),
+        },
     }
 }
 
@@ -172,8 +205,14 @@ fn kept_at(path: &str, dialect: Dialect) -> Option<Route> {
     Some(Route::Kept(Kept { id: decoded(id), part, dialect }))
 }
 
-fn operation_at(path: &str) -> Option<Operation> {
-    Operation::ALL.into_iter().find(|operation| operation.path().trim_start_matches('/') == path)
+/// The inference endpoint at a path, whatever it takes.
+fn infers(path: &str, named: Option<String>, dialect: Dialect) -> Option<Route> {
+    let at = |operation: &Operation| operation.path().trim_start_matches('/') == path;
+    if let Some(operation) = Operation::ALL.into_iter().find(at) {
+        return Some(Route::Inference(Target { operation, named, dialect }));
+    }
+    let operation = Operation::FORMS.into_iter().find(at)?;
+    Some(Route::Form(Target { operation, named, dialect }))
 }
 
 fn decoded(segment: &str) -> String {
@@ -234,9 +273,28 @@ mod tests {
     }
 
     #[test]
+    fn objects_and_forms_in_both_dialects() {
+        for (path, dialect) in [
+            ("/v1/files/file-1", Dialect::OpenAi),
+            ("/openai/v1/files/file-1", Dialect::AzureV1),
+            ("/openai/files/file-1", Dialect::AzureDated),
+        ] {
+            let Route::Object(place, found) = find(path) else { panic!("{path}") };
+            assert_eq!((found, place.segments[1].as_str()), (dialect, "file-1"));
+        }
+        let form = |named: Option<&str>, dialect| {
+            Route::Form(Target { operation: Operation::Transcriptions, named: named.map(str::to_owned), dialect })
+        };
+        assert_eq!(find("/v1/audio/transcriptions"), form(None, Dialect::OpenAi));
+        assert_eq!(find("/openai/deployments/w/audio/transcriptions"), form(Some("w"), Dialect::AzureDated));
+        assert_eq!(find("/v1/vector_stores/vs/files").method(), "GET, POST");
+    }
+
+    #[test]
     fn mistakes_get_a_tip() {
         assert!(matches!(find("/v1/v1/chat/completions"), Route::Unknown(tip) if tip.contains("twice")));
-        assert!(matches!(find("/v1/audio/speech"), Route::Unknown(_)));
+        assert!(matches!(find("/v1/evals"), Route::Unknown(_)));
+        assert!(matches!(find("/v1/threads/../messages"), Route::Unknown(_)));
         assert!(matches!(find("/v1x"), Route::Unknown(_)));
         for path in ["/v1/responses/", "/v1/responses/compact", "/v1/responses/resp_1/output", "/v1/responses/a/"] {
             assert!(matches!(find(path), Route::Unknown(_)), "{path}");

@@ -1,18 +1,23 @@
 //! What handlers are given: the house that all workers share, and what each worker has for itself.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use actix::Addr;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::admins::Admins;
+use super::events::Events;
+use super::guesses::Guesses;
 use super::pins::Pins;
 use crate::accounting::Books;
 use crate::accounting::recorder::Recorder;
 use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
-use crate::limits::{Callers, KeyHash, Manners};
+use crate::limits::{Callers, Manners};
 use crate::metrics::Metrics;
+use crate::proxy::unseen::Accounted;
 use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
 use crate::settings::{self, Settings};
@@ -25,8 +30,12 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     pub store: Store,
     pub pool: Addr<Pool>,
-    /// Replaced by a reload.
-    pub admin_key: RwLock<KeyHash>,
+    /// Who may use the admin plane.
+    pub admins: Admins,
+    /// Wrong admin keys, by where they come from.
+    pub guesses: Guesses,
+    /// For those who watch.
+    pub events: Events,
     pub condition: Condition,
     pub started: WallTime,
     /// In force; replaced by a reload.
@@ -38,6 +47,10 @@ pub struct House {
     pub decisions: Decisions,
     /// Where responses are kept that were asked for lately.
     pub pins: Pins,
+    /// Where each value in force comes from; what is not here is a default.
+    pub origins: RwLock<Arc<BTreeMap<String, settings::Origin>>>,
+    /// Work that was told afterwards and is in the ledger.
+    pub accounted: Arc<Accounted>,
     /// Where the settings come from; none when there is no settings directory.
     pub settings_source: OnceLock<settings::Source>,
     /// Asks the reloader; none when there is no settings directory.
@@ -68,23 +81,23 @@ impl House {
         answered.await.ok()
     }
 
-    /// Reads the keys off the worker's thread and replaces the table in memory.
+    /// Reads the keys, the admins' too, off the worker's thread and replaces the tables in memory.
     pub async fn reload_callers(&self) -> Result<(), StorageError> {
         let (store, callers, defaults) = (self.store.clone(), self.callers.clone(), self.settings().default_limits);
-        match actix_web::web::block(move || callers.load(&store, defaults)).await {
-            Ok(loaded) => loaded,
+        let read = move || {
+            callers.load(&store, defaults)?;
+            store.load_admin_keys()
+        };
+        match actix_web::web::block(read).await {
+            Ok(loaded) => loaded.map(|rows| self.admins.replace(rows)),
             // The blocking pool is gone: the process is ending.
             Err(_) => Ok(()),
         }
     }
 
-    pub fn admin_key(&self) -> KeyHash {
-        *self.admin_key.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub fn replace_settings(&self, settings: Arc<Settings>) {
         if let Some(key) = &settings.admin.key {
-            *self.admin_key.write().unwrap_or_else(PoisonError::into_inner) = secret_key::hash(key.expose());
+            self.admins.replace_first(secret_key::hash(key.expose()));
         }
         self.callers.guests.behave(Manners::of(&settings.compat));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;

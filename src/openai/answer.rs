@@ -60,7 +60,13 @@ const TEXT_MEMBERS: [&[u8]; 4] = [b"content", b"arguments", b"text", b"refusal"]
 impl StreamWatch {
     pub fn of(operation: Operation) -> Self {
         let speaks = match operation {
-            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => Speaks::Completions,
+            Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::Embeddings
+            | Operation::Transcriptions
+            | Operation::Translations
+            | Operation::ImageEdits
+            | Operation::Object(_) => Speaks::Completions,
             Operation::Responses => Speaks::Responses,
         };
         Self { speaks, ..Self::default() }

@@ -62,8 +62,9 @@ impl ErrorBody {
         let json = self.to_json();
         match operation {
             Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => format!("data: {json}\n\n"),
+            Operation::Object(_) => format!("event: error\ndata: {json}\n\n"),
             // Events of that API have names and types.
-            Operation::Responses => {
+            Operation::Responses | Operation::Transcriptions | Operation::Translations | Operation::ImageEdits => {
                 let members = json.strip_prefix('{').unwrap_or_default();
                 format!("event: error\ndata: {{\"type\":\"error\",{members}\n\n")
             }

@@ -6,6 +6,8 @@ pub mod answer;
 pub mod error;
 pub mod json;
 pub mod kept;
+pub mod multipart;
+pub mod objects;
 pub mod prefix;
 pub mod probe;
 pub mod request;

@@ -379,7 +379,7 @@ pub fn outcome_of(error: &UpstreamError) -> Outcome {
 }
 
 impl Failure {
-    fn before_sending(outcome: Outcome, detail: &str) -> Self {
+    pub(super) fn before_sending(outcome: Outcome, detail: &str) -> Self {
         let figures = Figures::default();
         Self { outcome, status: None, charge: Charge::None, figures, upstream_id: None, detail: detail.to_owned() }
     }

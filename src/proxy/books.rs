@@ -21,9 +21,10 @@ use crate::fleet::routes::Route;
 use crate::limits::Permit;
 use crate::metrics::Metrics;
 use crate::openai::kept::{self, Made};
+use crate::openai::objects::Named;
 use crate::openai::request::State;
-use crate::storage::ledger::{AttemptRecord, Progress, RequestState, Settlement};
-use crate::storage::pins::{Pin, RETENTION};
+use crate::storage::ledger::{AttemptRecord, Intent, Progress, RequestState, Settlement};
+use crate::storage::pins::{FOR_EVER, Pin, RETENTION};
 
 /// The status noted for a client that left before it had one (nginx's convention).
 pub const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -154,8 +155,32 @@ impl Books {
                 model: deployment.model.clone(),
                 created_at,
                 expires_at: created_at.after(RETENTION),
+                kind: String::new(),
+                purpose: String::new(),
             }));
         }
+    }
+
+    /// Files that an object, new to its owner, is at the deployment's resource; as with `pin`, for what comes next to wait
+    /// for.
+    pub fn pin_object(&mut self, object: &Named, purpose: String, deployment: &Deployment) {
+        let Some(entry) = self.entry.as_mut().filter(|_| kept::is_id(&object.id)) else { return };
+        entry.pin(Box::new(Pin {
+            id: object.id.clone(),
+            key_id: entry.intent().key_id,
+            resource: deployment.resource.clone(),
+            deployment: deployment.name.clone(),
+            model: deployment.model.clone(),
+            created_at: time::wall_now(),
+            expires_at: FOR_EVER,
+            kind: object.kind.label().to_owned(),
+            purpose,
+        }));
+    }
+
+    /// Whose the request is, and when it began.
+    pub fn intent(&self) -> Option<&Arc<Intent>> {
+        self.entry.as_ref().map(OpenEntry::intent)
     }
 
     pub fn metrics(&self) -> &Metrics {

@@ -42,7 +42,8 @@ pub fn upstream_id(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether an upstream response header reaches the client. Azure's own rate limits describe one member of the pool.
 pub fn passes_back(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "content-type" | UPSTREAM_ID | "x-ms-region") || name.as_str().starts_with("openai-")
+    matches!(name.as_str(), "content-type" | "content-disposition" | UPSTREAM_ID | "x-ms-region")
+        || name.as_str().starts_with("openai-")
 }
 
 /// The header's text, when it is text.

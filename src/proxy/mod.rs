@@ -3,12 +3,15 @@
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `hedge` two side by side, `relay` the streamed
 //! rest of an answer, `books` what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how
 //! quickly a stream came, `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the
-//! settings say. `kept` asks a resource for what it keeps of an earlier answer.
+//! settings say. `kept` asks a resource for what it keeps of an earlier answer. `errand` sends requests about objects, and
+//! forms, to where they belong: `upload` is a form on its way, `passage` an answer that passes as it comes, `unseen` work
+//! whose tokens are told afterwards.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
 pub mod attempt;
 pub mod books;
+pub mod errand;
 pub mod estimate;
 pub mod exchange;
 pub mod headers;
@@ -16,8 +19,11 @@ mod hedge;
 mod in_band;
 pub mod kept;
 mod pace;
+mod passage;
 pub mod pipe;
 pub mod relay;
 pub mod spill;
 pub mod typewriter;
+pub mod unseen;
+pub mod upload;
 pub mod whereabouts;

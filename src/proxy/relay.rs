@@ -295,7 +295,7 @@ async fn drain(mut body: UpstreamBody) {
     let _ = tokio::time::timeout(TAIL_PATIENCE, reading).await;
 }
 
-fn stream_cut() -> ErrorBody {
+pub(super) fn stream_cut() -> ErrorBody {
     ErrorBody {
         message:
             "The upstream broke off in the middle of this answer; what was sent is incomplete. Send the request again."

@@ -65,7 +65,7 @@ pub(super) fn hedge<'t>(
     rng: &mut fastrand::Rng,
     budget: &mut RetryBudget,
 ) -> Result<Offer<'t>, Refusal> {
-    let route = table.model(demand.model.as_str()).filter(|_| budget.allows());
+    let route = table.route(&demand.model).filter(|_| budget.allows());
     let offer = route.and_then(|route| choose(route, ask, Trust::Spare, rng));
     let offer = offer.ok_or(Refusal::Exhausted { retry_after: SOON })?;
     budget.spend();

@@ -4,10 +4,12 @@
 //! `server.shutdown_grace`; streams that are still going then end with an error event; the ledger writes everything;
 //! the process ends. A dead actor ends the process the same way, with exit code 70.
 
+mod announcements;
 mod reload;
 mod retention;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,9 @@ use crate::domain::regions::Regions;
 use crate::domain::time;
 use crate::fleet::pool::{Inspect, Pool, Reload};
 use crate::fleet::routes::{Publish, RouteTable};
+use crate::http::admins::Admins;
+use crate::http::events::Events;
+use crate::http::guesses::Guesses;
 use crate::http::listener::{self, Edge};
 use crate::http::pins::Pins;
 use crate::http::state::{Condition, House, Surface, Worker};
@@ -32,7 +37,7 @@ use crate::proxy::pipe;
 use crate::router::RouterHandle;
 use crate::router::decisions::Decisions;
 use crate::settings::model::{AdminListen, Settings};
-use crate::settings::{ContentHash, Source};
+use crate::settings::{ContentHash, Origin, Source};
 use crate::storage::keys::{KeyLimits, NewKey};
 use crate::storage::secret_key::{KeySecret, UnusableSecret};
 use crate::storage::{Bound, StorageError, Store};
@@ -48,6 +53,7 @@ pub struct Gateway {
     fleet: Arbiter,
     reloader: reload::Reloader,
     retention: retention::Retention,
+    announcements: announcements::Announcements,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
     grace: Duration,
@@ -66,6 +72,8 @@ pub struct Followed {
     pub source: Source,
     /// What the gateway was built with: a change between that load and the watcher's start is not missed.
     pub known: ContentHash,
+    /// Where each value comes from.
+    pub origins: BTreeMap<String, Origin>,
 }
 
 /// Why a gateway did not start.
@@ -117,6 +125,9 @@ impl Gateway {
         let callers = Arc::new(Callers::default());
         callers.guests.behave(Manners::of(&settings.compat));
         callers.load(&store, settings.default_limits)?;
+        let admins = Admins::new(admin_key);
+        admins.replace(store.load_admin_keys()?);
+        let origins = followed.as_ref().map(|followed| followed.origins.clone()).unwrap_or_default();
 
         let fleet = Arbiter::new();
         let pool = {
@@ -136,9 +147,11 @@ impl Gateway {
         let house = Arc::new(House {
             callers,
             metrics,
-            store,
+            store: store.clone(),
             pool,
-            admin_key: std::sync::RwLock::new(admin_key),
+            admins,
+            guesses: Guesses::default(),
+            events: Events::default(),
             condition: Condition::default(),
             started: time::wall_now(),
             settings: std::sync::RwLock::new(settings.clone()),
@@ -146,6 +159,8 @@ impl Gateway {
             waiting: Arc::default(),
             decisions: Decisions::default(),
             pins: Pins::default(),
+            origins: std::sync::RwLock::new(Arc::new(origins)),
+            accounted: Arc::default(),
             settings_source: std::sync::OnceLock::new(),
             reloads: std::sync::OnceLock::new(),
         });
@@ -158,8 +173,12 @@ impl Gateway {
         for (address, surface) in surfaces {
             listeners.push(listen(address, surface, &settings, &parts)?);
         }
+        if let Some(admin) = listeners.last() {
+            store.note_serving_address(&format!("http://{}", reachable(admin.address)))?;
+        }
         let reloader = reload::Reloader::start(house.clone(), followed);
         let retention = retention::Retention::start(house.store.clone());
+        let announcements = announcements::Announcements::start(house.clone());
         Ok(Self {
             house,
             alarm,
@@ -167,6 +186,7 @@ impl Gateway {
             fleet,
             reloader,
             retention,
+            announcements,
             listeners,
             generated_admin_key,
             grace: settings.server.shutdown_grace,
@@ -213,6 +233,7 @@ impl Gateway {
 
     async fn shut_down(self, ended: Ended) -> Ended {
         self.house.condition.drain();
+        self.house.events.close();
         let in_flight = self.house.callers.in_flight();
         tracing::info!(in_flight, "shutting down");
         let cut = {
@@ -226,6 +247,7 @@ impl Gateway {
         cut.abort();
         drop(self.reloader);
         drop(self.retention);
+        drop(self.announcements);
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.
         let settled = async {
@@ -245,6 +267,16 @@ impl Gateway {
         tracing::info!("stopped");
         ended
     }
+}
+
+/// From this machine.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 async fn current_table(pool: &Addr<Pool>) -> Result<Arc<RouteTable>, StartError> {

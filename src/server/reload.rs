@@ -1,8 +1,9 @@
 //! What changes while the gateway runs: settings, and keys made or revoked by other processes.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Followed, StartError};
@@ -28,7 +29,7 @@ pub struct Reloader {
 impl Reloader {
     pub fn start(house: Arc<House>, followed: Option<Followed>) -> Self {
         let mut tasks = vec![actix::spawn(follow_keys(house.clone())), actix::spawn(users::follow(house.clone()))];
-        let watcher = followed.map(|Followed { source, known }| {
+        let watcher = followed.map(|Followed { source, known, origins: _ }| {
             let (sender, changes) = mpsc::unbounded_channel();
             let (wish, wishes) = mpsc::unbounded_channel();
             // Set once, here.
@@ -125,6 +126,8 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
         return changes;
     };
     house.replace_settings(settings.clone());
+    *house.origins.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded.origins);
+    house.events.tell("settings.reloaded", time::wall_now(), || json!({ "changes": changes }));
     if before.default_limits != settings.default_limits {
         reload_callers(house).await;
     }
@@ -150,6 +153,7 @@ fn refuse(house: &House, errors: &SettingsErrors) -> Reloaded {
     }
     tracing::error!("the previous settings stay in force; `aoai-gateway check` shows the places");
     house.metrics.reload_successful.set(0);
+    house.events.tell("settings.refused", time::wall_now(), || json!({ "mistakes": lines }));
     house.condition.settings_refused(lines);
     Reloaded::Refused { problems: errors.mistakes() }
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::key_path::KeyPath;
+use super::layers::Origin;
 use super::model::{
     Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, PromptAffinity,
     Resource, Routing, Server, Settings,
@@ -30,6 +31,32 @@ pub struct Entry {
     pub value: String,
     /// So that a rotated secret is a change.
     secret: Option<Secret>,
+}
+
+impl Entry {
+    /// The value as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        fn of(value: &toml_edit::Value) -> serde_json::Value {
+            match value {
+                toml_edit::Value::String(text) => text.value().as_str().into(),
+                toml_edit::Value::Integer(number) => (*number.value()).into(),
+                toml_edit::Value::Float(number) => (*number.value()).into(),
+                toml_edit::Value::Boolean(truth) => (*truth.value()).into(),
+                toml_edit::Value::Datetime(time) => time.value().to_string().into(),
+                toml_edit::Value::Array(list) => list.iter().map(of).collect(),
+                toml_edit::Value::InlineTable(table) => {
+                    table.iter().map(|(name, value)| (name.to_owned(), of(value))).collect()
+                }
+            }
+        }
+        self.value.parse().as_ref().map_or_else(|_| self.value.as_str().into(), of)
+    }
+
+    /// Where the value comes from; none: it is a default.
+    pub fn origin<'o>(&self, origins: &'o BTreeMap<String, Origin>) -> Option<&'o Origin> {
+        // A deployment may be written as its model alone.
+        origins.get(&self.key).or_else(|| origins.get(self.key.strip_suffix(".model")?))
+    }
 }
 
 /// Settings that are read once, when the process starts.
@@ -146,6 +173,7 @@ impl List {
             listen,
             workers,
             body_limit,
+            upload_limit,
             head_timeout,
             body_idle_timeout,
             body_timeout,
@@ -159,6 +187,7 @@ impl List {
         self.text(&["server", "listen"], &listen.to_string());
         self.plain(&["server", "workers"], workers);
         self.text(&["server", "body_limit"], &values::size_text(*body_limit));
+        self.text(&["server", "upload_limit"], &values::size_text(*upload_limit));
         self.duration(&["server", "head_timeout"], *head_timeout);
         self.duration(&["server", "body_idle_timeout"], *body_idle_timeout);
         self.duration(&["server", "body_timeout"], *body_timeout);

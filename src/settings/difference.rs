@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::diff::{entries, needs_restart};
 use super::model::{Model, Settings};
@@ -17,7 +18,7 @@ pub struct Difference {
     pub needs_restart: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Changes {
     pub added: Vec<String>,
     pub changed: Vec<String>,

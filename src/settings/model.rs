@@ -35,7 +35,10 @@ pub struct Server {
     pub listen: SocketAddr,
     /// HTTP workers; 0 = one per core.
     pub workers: usize,
+    /// Of JSON.
     pub body_limit: usize,
+    /// Of a form with files in it, which is passed on as it comes.
+    pub upload_limit: usize,
     /// A request's head must be complete within this, also the second one of a connection.
     pub head_timeout: Duration,
     pub body_idle_timeout: Duration,

@@ -59,6 +59,7 @@ pub(super) fn server(section: Section<'_>) -> Server {
         listen: listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8080))),
         workers: section.integer("workers", 0, 1024).unwrap_or(0) as usize,
         body_limit: body_limit(&section).unwrap_or(32 << 20),
+        upload_limit: upload_limit(&section).unwrap_or(512 << 20),
         head_timeout: timeout(&section, "head_timeout").unwrap_or(seconds(10)),
         body_idle_timeout: timeout(&section, "body_idle_timeout").unwrap_or(seconds(30)),
         body_timeout: timeout(&section, "body_timeout").unwrap_or(seconds(120)),
@@ -81,6 +82,14 @@ fn body_limit(section: &Section<'_>) -> Option<usize> {
     let in_bounds = |size: &u64| (1 << 10..=1 << 30).contains(size);
     section
         .parsed("body_limit", expected, |text| values::size(text).filter(in_bounds))
+        .and_then(|size| usize::try_from(size).ok())
+}
+
+fn upload_limit(section: &Section<'_>) -> Option<usize> {
+    let expected = "a size from \"1KiB\" to \"16GiB\" such as \"512MiB\"";
+    let in_bounds = |size: &u64| (1 << 10..=16 << 30).contains(size);
+    section
+        .parsed("upload_limit", expected, |text| values::size(text).filter(in_bounds))
         .and_then(|size| usize::try_from(size).ok())
 }
 

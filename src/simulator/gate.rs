@@ -67,6 +67,8 @@ fn takes_key_as_bearer(route: &Route) -> bool {
     match route {
         Route::Inference { family, .. }
         | Route::Kept { family, .. }
+        | Route::Form { family, .. }
+        | Route::Object { family, .. }
         | Route::Models(family)
         | Route::Model(family, _) => *family == Family::V1,
         Route::UnsupportedVersion { .. } => true,

@@ -33,6 +33,8 @@ pub(super) fn reply(shared: &Arc<Shared>, request: &Request, route: Route) -> Re
         Route::UnknownVersion { deployment, .. } => deployment.clone(),
         Route::UnsupportedVersion { .. }
         | Route::Kept { .. }
+        | Route::Form { .. }
+        | Route::Object { .. }
         | Route::Models(_)
         | Route::Model(..)
         | Route::Plane(_)
@@ -75,6 +77,8 @@ impl Call<'_> {
             Route::UnsupportedVersion { .. } => Err(Box::new(errors::version_not_supported(self.ids, self.shared))),
             Route::UnknownVersion { .. }
             | Route::Kept { .. }
+            | Route::Form { .. }
+            | Route::Object { .. }
             | Route::Models(_)
             | Route::Model(..)
             | Route::Plane(_)

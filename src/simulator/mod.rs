@@ -13,6 +13,7 @@
 
 mod admission;
 mod answer;
+mod audio;
 mod bucket;
 mod chat;
 mod completions;
@@ -22,6 +23,7 @@ mod embeddings;
 mod errors;
 mod events;
 mod faults;
+mod form;
 mod gate;
 mod generation;
 mod headers;
@@ -31,6 +33,7 @@ mod journal;
 mod kept;
 mod knobs;
 mod models;
+mod objects;
 mod parameters;
 mod plane;
 mod prompt;

@@ -8,7 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
-const MAX_BODY: usize = 64 * 1024 * 1024;
+/// What Azure takes of a file, and some more.
+const MAX_BODY: usize = 640 * 1024 * 1024;
 
 /// One request as it arrived.
 #[derive(Debug)]

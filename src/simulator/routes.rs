@@ -24,6 +24,17 @@ pub(super) enum Route {
         id: String,
         part: KeptPart,
     },
+    /// Audio or images in a form; `deployment` as for inference.
+    Form {
+        family: Family,
+        kind: FormKind,
+        deployment: Option<String>,
+    },
+    /// Files, batches, threads and their like, the path below the family's own.
+    Object {
+        family: Family,
+        segments: Vec<String>,
+    },
     Models(Family),
     Model(Family, String),
     /// The simulator's own control plane: the rest of the path.
@@ -78,6 +89,13 @@ pub(super) enum Operation {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FormKind {
+    Transcriptions,
+    Translations,
+    ImageEdits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeptPart {
     Response,
     Deletion,
@@ -125,6 +143,12 @@ pub(super) fn route(method: &str, path: &str, version: Option<&str>) -> Route {
             Some(part) if v1_version(version) => Route::Kept { family: Family::V1, id: decode(id), part },
             Some(_) | None => Route::Unknown,
         },
+        ("POST", ["openai", "v1", rest @ ..]) if form(rest).is_some() && v1_version(version) => {
+            form(rest).map_or(Route::Unknown, |kind| Route::Form { family: Family::V1, kind, deployment: None })
+        }
+        (_, ["openai", "v1", rest @ ..]) if in_v1(rest) && v1_version(version) => {
+            Route::Object { family: Family::V1, segments: rest.iter().map(|segment| decode(segment)).collect() }
+        }
         ("POST", ["openai", "v1", rest @ ..]) => match operation(rest) {
             Some(operation) if v1_version(version) => {
                 Route::Inference { family: Family::V1, operation, deployment: None }
@@ -145,12 +169,19 @@ pub(super) fn route(method: &str, path: &str, version: Option<&str>) -> Route {
         ("GET", ["openai", "v1", "models"]) => Route::Models(Family::V1),
         ("GET", ["openai", "v1", "models", id]) => Route::Model(Family::V1, decode(id)),
         ("POST", ["openai", "deployments", deployment, rest @ ..]) => {
+            if let (Some(kind), Some(family)) = (form(rest), dated(version, Operation::Chat)) {
+                return Route::Form { family, kind, deployment: Some(decode(deployment)) };
+            }
             let (Some(operation), deployment) = (operation(rest), decode(deployment)) else { return Route::Unknown };
             match dated(version, operation) {
                 Some(family) => Route::Inference { family, operation, deployment: Some(deployment) },
                 None => Route::UnknownVersion { operation, deployment },
             }
         }
+        (_, ["openai", rest @ ..]) if in_dated(rest, version) => Route::Object {
+            family: Family::Dated(version.unwrap_or_default().to_owned()),
+            segments: rest.iter().map(|segment| decode(segment)).collect(),
+        },
         ("GET", ["openai", "models"]) => dated(version, Operation::Embeddings).map_or(Route::Unknown, Route::Models),
         ("GET", ["openai", "models", id]) => match dated(version, Operation::Embeddings) {
             Some(family) => Route::Model(family, decode(id)),
@@ -167,6 +198,34 @@ fn operation(segments: &[&str]) -> Option<Operation> {
         ["embeddings"] => Some(Operation::Embeddings),
         ["responses"] => Some(Operation::Responses),
         _ => None,
+    }
+}
+
+fn form(segments: &[&str]) -> Option<FormKind> {
+    match segments {
+        ["audio", "transcriptions"] => Some(FormKind::Transcriptions),
+        ["audio", "translations"] => Some(FormKind::Translations),
+        ["images", "edits"] => Some(FormKind::ImageEdits),
+        _ => None,
+    }
+}
+
+/// Whether the v1 family has such objects.
+fn in_v1(segments: &[&str]) -> bool {
+    matches!(segments.first(), Some(&("files" | "batches" | "vector_stores" | "containers" | "fine_tuning")))
+}
+
+/// Whether this dated version has them.
+fn in_dated(segments: &[&str], version: Option<&str>) -> bool {
+    let Some(version) = version.filter(|version| VERSIONS.contains(version)) else { return false };
+    match segments.first() {
+        Some(&("files" | "fine_tuning")) => true,
+        Some(&"batches") => version >= "2024-07-01-preview",
+        Some(&"uploads") => version >= "2024-08-01-preview",
+        Some(&("assistants" | "threads" | "vector_stores")) => {
+            version >= "2024-05-01-preview" && version.ends_with("-preview")
+        }
+        Some(_) | None => false,
     }
 }
 

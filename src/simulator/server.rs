@@ -20,7 +20,7 @@ use super::request::Request;
 use super::resource::SimulatedResource;
 use super::routes::{self, Family, Route};
 use super::state::Shared;
-use super::{connection, gate, identity, inference, kept, plane};
+use super::{audio, connection, gate, identity, inference, kept, objects, plane};
 use crate::domain::time;
 
 /// A running resource. Dropping it stops it; [`Simulator::stop`] also waits until it has stopped.
@@ -121,6 +121,8 @@ pub(super) fn react(shared: &Arc<Shared>, request: &Request) -> Reply {
             inference::reply(shared, request, route)
         }
         Route::Kept { ref id, part, .. } => kept::reply(shared, request, &route, id, part),
+        Route::Form { kind, ref deployment, .. } => audio::reply(shared, request, &route, kind, deployment.as_deref()),
+        Route::Object { ref segments, .. } => objects::reply(shared, request, &route, segments),
         Route::Models(_) | Route::Model(..) | Route::Unknown => resource_itself(shared, request, &route),
     }
 }
@@ -149,6 +151,8 @@ fn resource_itself(shared: &Shared, request: &Request, route: &Route) -> Reply {
         | Route::UnknownVersion { .. }
         | Route::UnsupportedVersion { .. }
         | Route::Kept { .. }
+        | Route::Form { .. }
+        | Route::Object { .. }
         | Route::Plane(_)
         | Route::Unknown => errors::resource_not_found(&ids, shared),
     })

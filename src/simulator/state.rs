@@ -15,6 +15,7 @@ use super::journal::Journal;
 use super::kept::Shelf;
 use super::knobs::Knobs;
 use super::models::{self, Model};
+use super::objects::Cabinet;
 use super::prompt_cache::PromptCache;
 use super::resource::{SimulatedDeployment, SimulatedResource, Sku};
 use crate::domain::time::Timestamp;
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) journal: Arc<Journal>,
     pub(super) tokens: Tokens,
     pub(super) shelf: Shelf,
+    pub(super) cabinet: Cabinet,
     /// Connections accepted so far.
     pub(super) connections: AtomicU64,
     /// `azureml-model-session`
@@ -50,6 +52,7 @@ impl Shared {
             journal: Journal::new(file),
             tokens: Tokens::default(),
             shelf: Shelf::default(),
+            cabinet: Cabinet::default(),
             connections: AtomicU64::new(0),
             session: format!("d20260330170902-{:012x}", random.u64(..) >> 16),
             fingerprint: format!("fp_{:010x}", random.u64(..) >> 24),

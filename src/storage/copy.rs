@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 
 use super::connection::StoreConnection;
-use super::schema::{keys, users};
+use super::schema::{admin_keys, keys, old_secrets, users};
 use super::store::Reader;
 use super::{StorageError, Store, meta};
 
@@ -41,11 +41,34 @@ struct Key {
     class: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = old_secrets, treat_none_as_default_value = false)]
+struct OldSecret {
+    hash: Vec<u8>,
+    key_id: Vec<u8>,
+    expires_at: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = admin_keys, treat_none_as_default_value = false)]
+struct AdminKey {
+    id: Vec<u8>,
+    name: String,
+    hash: Vec<u8>,
+    scopes: String,
+    created_at: i64,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+}
+
 #[derive(Default, PartialEq)]
 struct Content {
     users: HashMap<Vec<u8>, User>,
     keys: HashMap<Vec<u8>, Key>,
     admin_key: Option<String>,
+    /// Few, and in the order of their primary keys.
+    old_secrets: Vec<OldSecret>,
+    admin_keys: Vec<AdminKey>,
 }
 
 impl Content {
@@ -56,6 +79,8 @@ impl Content {
             users: users.into_iter().map(|row| (row.id.clone(), row)).collect(),
             keys: keys.into_iter().map(|row| (row.id.clone(), row)).collect(),
             admin_key: meta::get(connection, meta::ADMIN_KEY_HASH)?,
+            old_secrets: old_secrets::table.select(OldSecret::as_select()).order(old_secrets::hash).load(connection)?,
+            admin_keys: admin_keys::table.select(AdminKey::as_select()).order(admin_keys::id).load(connection)?,
         })
     }
 }
@@ -72,6 +97,8 @@ impl Store {
             return Ok(());
         }
         self.write_file(|file| {
+            diesel::delete(old_secrets::table).execute(file)?;
+            diesel::delete(admin_keys::table).execute(file)?;
             // Names and hashes may have moved from one row to another: everything that differs goes first.
             let stale = |id: &&Vec<u8>| present.keys.get(*id) != wanted.keys.get(*id);
             for id in present.keys.keys().filter(stale) {
@@ -96,6 +123,8 @@ impl Store {
                     diesel::update(keys::table.find(id)).set(keys::user_id.eq(&key.user_id)).execute(file)?;
                 }
             }
+            diesel::insert_into(old_secrets::table).values(&wanted.old_secrets).execute(file)?;
+            diesel::insert_into(admin_keys::table).values(&wanted.admin_keys).execute(file)?;
             if let Some(hash) = &wanted.admin_key {
                 meta::set_in_file(file, meta::ADMIN_KEY_HASH, hash)?;
             }

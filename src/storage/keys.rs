@@ -5,22 +5,27 @@
 
 use diesel::prelude::*;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::audit::{self, By, Change};
 use super::connection::StoreConnection;
+use super::key_changes::KeyFilter;
 use super::page::{Cursor, Page, PageSize, wall_text, wall_text_opt};
 use super::schema::{keys, users};
 use super::secret_key::{self, KeySecret};
-use super::{StorageError, Store, meta};
+use super::{StorageError, Store, key_changes, meta};
 use crate::domain::class::Class;
 use crate::domain::ids::{KeyId, ModelName, UserId};
 use crate::domain::regions::{RegionCode, Regions};
 use crate::domain::time::{WallTime, wall_now};
 
 /// A key as the gateway's table and the lists need it. Serialises without its hash.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Key)]
 pub struct KeyRow {
     #[serde(serialize_with = "super::page::display")]
+    #[schema(value_type = String)]
     pub id: KeyId,
     pub name: String,
     pub user: Option<KeyUser>,
@@ -30,33 +35,42 @@ pub struct KeyRow {
     pub prefix: String,
     /// None: every model.
     #[serde(serialize_with = "names")]
+    #[schema(value_type = Option<Vec<String>>)]
     pub models: Option<Vec<ModelName>>,
     /// Null where it is served from everywhere.
     #[serde(serialize_with = "region_codes")]
+    #[schema(value_type = Option<Vec<String>>)]
     pub regions: Regions,
     #[serde(serialize_with = "super::page::display")]
+    #[schema(value_type = String)]
     pub class: Class,
     pub limits: KeyLimits,
     #[serde(serialize_with = "wall_text_opt")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<WallTime>,
     #[serde(serialize_with = "wall_text_opt")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub revoked_at: Option<WallTime>,
     #[serde(serialize_with = "wall_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: WallTime,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct KeyUser {
     #[serde(serialize_with = "super::page::display")]
+    #[schema(value_type = String)]
     pub id: UserId,
     pub name: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KeyLimits {
-    /// Requests per minute.
+    /// Requests per minute: a number, "unlimited", or null for the settings' default.
+    #[schema(value_type = Option<Value>)]
     pub rpm: Limit,
-    /// Requests at the same time.
+    /// Requests at the same time, likewise.
+    #[schema(value_type = Option<Value>)]
     pub concurrency: Limit,
 }
 
@@ -92,7 +106,7 @@ pub enum Revoked {
     NoSuchKey,
 }
 
-type Columns = (
+pub(super) type Columns = (
     Vec<u8>,
     String,
     Vec<u8>,
@@ -129,6 +143,8 @@ macro_rules! select_rows {
     };
 }
 
+pub(super) use select_rows;
+
 impl Store {
     /// Every key, revoked and expired ones too: what the gateway's in-memory table is made of.
     pub fn load_all(&self) -> Result<Vec<KeyRow>, StorageError> {
@@ -138,13 +154,7 @@ impl Store {
 
     /// Newest first.
     pub fn list_keys(&self, cursor: Option<Cursor>, size: PageSize) -> Result<Page<KeyRow>, StorageError> {
-        let mut query = select_rows!().order(keys::id.desc()).limit(size.with_one_more()).into_boxed();
-        if let Some(cursor) = &cursor {
-            query = query.filter(keys::id.lt(cursor.bytes()));
-        }
-        let rows: Vec<Columns> = query.load(&mut *self.reader()?)?;
-        let rows = rows.into_iter().map(KeyRow::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page::cut(rows, size, |row| Cursor::after(row.id.0)))
+        self.keys_page(&KeyFilter::default(), cursor, size)
     }
 
     pub fn key(&self, id: KeyId) -> Result<Option<KeyRow>, StorageError> {
@@ -168,6 +178,10 @@ impl Store {
 
     /// A conflict (`StorageError::is_conflict`) means that the secret is in use.
     pub fn create_key(&self, new: &NewKey) -> Result<KeyRow, StorageError> {
+        self.create_key_by(new, &By::local())
+    }
+
+    pub fn create_key_by(&self, new: &NewKey, by: &By) -> Result<KeyRow, StorageError> {
         let id = KeyId::generate();
         let now = wall_now();
         let hash = secret_key::hash(&new.secret.text);
@@ -175,7 +189,8 @@ impl Store {
         let models = new.models.as_ref().map(|models| list(models.iter().map(ModelName::as_str).collect()));
         let regions = new.regions.named().map(|codes| list(codes.iter().map(RegionCode::as_str).collect()));
         self.write(|connection| {
-            let user = new.user.as_deref().map(|name| find_or_create_user(connection, name, now)).transpose()?;
+            key_changes::refuse_old(connection, &hash)?;
+            let user = new.user.as_deref().map(|name| find_or_create_user(connection, name, by)).transpose()?;
             diesel::insert_into(keys::table)
                 .values((
                     keys::id.eq(id.0.as_bytes().as_slice()),
@@ -193,7 +208,7 @@ impl Store {
                 ))
                 .execute(connection)?;
             meta::raise_keys_version(connection)?;
-            Ok(KeyRow {
+            let row = KeyRow {
                 id,
                 name: new.name.clone(),
                 user,
@@ -206,50 +221,34 @@ impl Store {
                 expires_at: new.expires_at,
                 revoked_at: None,
                 created_at: now,
-            })
+            };
+            let (target, after) = (id.to_string(), audit::shown(&row));
+            audit::note(connection, by, Change { action: "key.created", target, before: None, after })?;
+            Ok(row)
         })
     }
 
     /// Doing it twice is fine; the first time counts.
     pub fn revoke_key(&self, id: KeyId) -> Result<Revoked, StorageError> {
-        self.write(|connection| {
-            let key = keys::table.find(id.0.as_bytes().as_slice());
-            let before: Option<Option<i64>> = key.select(keys::revoked_at).first(connection).optional()?;
-            match before {
-                None => Ok(Revoked::NoSuchKey),
-                Some(Some(_)) => Ok(Revoked::Before),
-                Some(None) => {
-                    diesel::update(key).set(keys::revoked_at.eq(wall_now().0)).execute(connection)?;
-                    meta::raise_keys_version(connection)?;
-                    Ok(Revoked::Now)
-                }
-            }
-        })
+        self.revoke_key_by(id, &By::local())
     }
 }
 
 pub(super) fn find_or_create_user(
     connection: &mut StoreConnection,
     name: &str,
-    now: WallTime,
+    by: &By,
 ) -> Result<KeyUser, StorageError> {
-    let found: Option<Vec<u8>> =
-        users::table.filter(users::name.eq(name)).select(users::id).first(connection).optional()?;
-    let id = match found {
-        Some(id) => UserId(read_id(&id, "users.id")?),
-        None => {
-            let id = UserId::generate();
-            diesel::insert_into(users::table)
-                .values((users::id.eq(id.0.as_bytes().as_slice()), users::name.eq(name), users::created_at.eq(now.0)))
-                .execute(connection)?;
-            id
-        }
-    };
-    Ok(KeyUser { id, name: name.to_owned() })
+    let theirs = users::table.filter(users::name.eq(name).and(users::deleted_at.is_null()));
+    let found: Option<Vec<u8>> = theirs.select(users::id).first(connection).optional()?;
+    match found {
+        Some(id) => Ok(KeyUser { id: UserId(read_id(&id, "users.id")?), name: name.to_owned() }),
+        None => super::users::insert(connection, name, by),
+    }
 }
 
 impl KeyRow {
-    fn read(columns: Columns) -> Result<Self, StorageError> {
+    pub(super) fn read(columns: Columns) -> Result<Self, StorageError> {
         let (
             id,
             name,
@@ -293,7 +292,7 @@ impl KeyRow {
 }
 
 impl Limit {
-    fn column(self) -> Option<i64> {
+    pub(super) fn column(self) -> Option<i64> {
         match self {
             Self::Inherit => None,
             Self::Unlimited => Some(-1),

@@ -10,6 +10,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable};
 
+use super::audit::By;
 use super::connection::StoreConnection;
 use super::keys::find_or_create_user;
 use super::schema::{keys, legacy_users, usage_hourly};
@@ -267,7 +268,7 @@ fn known(connection: &mut StoreConnection, name: &str) -> Result<Option<Known>, 
 
 fn create(connection: &mut StoreConnection, user: &Declared, models: Option<String>) -> Result<Vec<u8>, StorageError> {
     let now = user.created_at.unwrap_or_else(wall_now);
-    let owner = find_or_create_user(connection, &user.name, now)?;
+    let owner = find_or_create_user(connection, &user.name, &By::local())?;
     let id = KeyId::generate().0.as_bytes().to_vec();
     diesel::insert_into(keys::table)
         .values((

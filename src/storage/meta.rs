@@ -13,6 +13,8 @@ pub(super) const KEYS_VERSION: &str = "keys_version";
 pub(super) const STARTED_AT: &str = "started_at";
 /// Who the gateway on this file is to the shared database: a UUID and the epoch.
 pub(super) const REPLICA: &str = "replica";
+/// Where the serving process's admin plane listens.
+const SERVING_AT: &str = "serving_at";
 /// SHA-256 of the generated admin key, in hex.
 pub(super) const ADMIN_KEY_HASH: &str = "admin_key_hash";
 
@@ -46,6 +48,15 @@ impl Store {
             place: "meta.keys_version",
             cause: format!("`{text}`: {error}"),
         })
+    }
+
+    /// For commands beside the gateway: where its admin plane is, as a URL.
+    pub fn note_serving_address(&self, url: &str) -> Result<(), StorageError> {
+        self.write_file(|file| set_in_file(file, SERVING_AT, url))
+    }
+
+    pub fn serving_address(&self) -> Result<Option<String>, StorageError> {
+        get(&mut *self.file_reader()?, SERVING_AT)
     }
 
     /// SHA-256 of the admin key that was generated at the first start, if one was.

@@ -3,11 +3,15 @@
 //! Everything here blocks: callers on a worker thread go through a blocking pool, and the ledger has a thread of its
 //! own. Only bound parameters: no statement is ever put together from text that came from outside.
 
+pub mod admin_keys;
+pub mod audit;
 mod connection;
 mod copy;
 mod error;
 mod group;
+pub mod idempotency;
 mod journal;
+pub mod key_changes;
 pub mod keys;
 pub mod ledger;
 pub mod legacy;
@@ -15,6 +19,7 @@ pub mod legacy_file;
 mod lock;
 mod meta;
 mod migrations;
+pub mod objects;
 pub mod oneapi_file;
 pub mod page;
 pub mod pins;
@@ -29,7 +34,9 @@ mod schema;
 pub mod secret_key;
 mod statement;
 mod store;
+mod text;
 pub mod usage;
+pub mod users;
 pub mod verify;
 
 #[cfg(test)]

@@ -29,12 +29,19 @@ pub struct Pin {
     pub model: ModelName,
     pub created_at: WallTime,
     pub expires_at: WallTime,
+    /// Of an object, `openai::objects::Kind::label`; empty for responses and what belongs to them.
+    pub kind: String,
+    /// Of a file; empty otherwise.
+    pub purpose: String,
 }
+
+/// Of what is kept until somebody deletes it.
+pub const FOR_EVER: WallTime = WallTime(i64::MAX);
 
 statement! {
     /// A pin; the first one of an id stands.
     pub(super) struct FilePin<'a> {
-        "INSERT INTO pins (id, key_id, resource, deployment, model, created_at, expires_at) VALUES ("
+        "INSERT INTO pins (id, key_id, resource, deployment, model, created_at, expires_at, kind, purpose) VALUES ("
         id: &'a str => Text,
         ", " key_id: &'a [u8] => Binary,
         ", " resource: &'a str => Text,
@@ -42,6 +49,8 @@ statement! {
         ", " model: &'a str => Text,
         ", " created_at: i64 => BigInt,
         ", " expires_at: i64 => BigInt,
+        ", " kind: &'a str => Text,
+        ", " purpose: &'a str => Text,
     }
     ") ON CONFLICT (id) DO NOTHING"
 }
@@ -56,6 +65,8 @@ impl<'a> FilePin<'a> {
             model: pin.model.as_str(),
             created_at: pin.created_at.0,
             expires_at: pin.expires_at.0,
+            kind: &pin.kind,
+            purpose: &pin.purpose,
         }
     }
 }
@@ -105,10 +116,16 @@ impl Store {
 }
 
 fn read(connection: &mut StoreConnection, id: &str, now: WallTime) -> Result<Option<Pin>, StorageError> {
-    type Row = (String, Vec<u8>, String, String, String, i64, i64);
     let row: Option<Row> = pins::table.find(id).filter(pins::expires_at.gt(now.0)).first(connection).optional()?;
-    let Some((id, key_id, resource, deployment, model, created_at, expires_at)) = row else { return Ok(None) };
-    Ok(Some(Pin {
+    row.map(pin).transpose()
+}
+
+/// In the order of the table.
+pub(super) type Row = (String, Vec<u8>, String, String, String, i64, i64, String, String);
+
+pub(super) fn pin(row: Row) -> Result<Pin, StorageError> {
+    let (id, key_id, resource, deployment, model, created_at, expires_at, kind, purpose) = row;
+    Ok(Pin {
         id,
         key_id: KeyId(read_id(&key_id, "pins.key_id")?),
         resource: resource.into(),
@@ -116,7 +133,9 @@ fn read(connection: &mut StoreConnection, id: &str, now: WallTime) -> Result<Opt
         model: model.into(),
         created_at: WallTime(created_at),
         expires_at: WallTime(expires_at),
-    }))
+        kind,
+        purpose,
+    })
 }
 
 #[cfg(test)]
@@ -137,6 +156,8 @@ mod tests {
             model: "gpt-4o-mini".into(),
             created_at: NOW,
             expires_at: NOW.after(RETENTION),
+            kind: String::new(),
+            purpose: String::new(),
         }
     }
 

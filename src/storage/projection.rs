@@ -56,6 +56,8 @@ struct PinRow {
     model: String,
     created_at: i64,
     expires_at: i64,
+    kind: String,
+    purpose: String,
 }
 
 /// What is sent at once.

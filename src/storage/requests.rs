@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::connection::StoreConnection;
 use super::keys::read_id;
@@ -15,15 +16,19 @@ use crate::domain::time::WallTime;
 use crate::storage::ledger::RequestState;
 
 /// One request, its attempts in order.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Request)]
 pub struct RequestView {
     #[serde(serialize_with = "display")]
+    #[schema(value_type = String)]
     pub id: RequestId,
     /// The `x-request-id`.
     pub request_id: String,
     #[serde(serialize_with = "display")]
+    #[schema(value_type = String)]
     pub key_id: KeyId,
     #[serde(serialize_with = "display_opt")]
+    #[schema(value_type = Option<String>)]
     pub user_id: Option<UserId>,
     pub endpoint: String,
     pub model: String,
@@ -39,13 +44,15 @@ pub struct RequestView {
     /// The last attempt was at capacity that is paid for at a flat rate, and so costs nothing.
     pub flat_cost: bool,
     #[serde(serialize_with = "wall_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: WallTime,
     pub ttfb_ms: Option<f64>,
     pub duration_ms: Option<f64>,
     pub attempts: Vec<AttemptView>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Attempt)]
 pub struct AttemptView {
     pub resource: String,
     pub deployment: String,

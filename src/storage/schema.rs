@@ -12,6 +12,7 @@ diesel::table! {
         id -> Binary,
         name -> Text,
         created_at -> BigInt,
+        deleted_at -> Nullable<BigInt>,
     }
 }
 
@@ -110,6 +111,54 @@ diesel::table! {
         resource -> Text,
         deployment -> Text,
         model -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        kind -> Text,
+        purpose -> Text,
+    }
+}
+
+diesel::table! {
+    admin_keys (id) {
+        id -> Binary,
+        name -> Text,
+        hash -> Binary,
+        scopes -> Text,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    old_secrets (hash) {
+        hash -> Binary,
+        key_id -> Binary,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit (id) {
+        id -> Binary,
+        at -> BigInt,
+        actor -> Text,
+        actor_name -> Text,
+        address -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        action -> Text,
+        target -> Text,
+        before -> Nullable<Text>,
+        after -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    idempotency (id) {
+        id -> Binary,
+        fingerprint -> Binary,
+        status -> Nullable<Integer>,
+        answer -> Nullable<Binary>,
         created_at -> BigInt,
         expires_at -> BigInt,
     }

@@ -249,6 +249,19 @@ mod tests {
             "attempts",
             debug_query::<Sqlite, _>(&schema::attempts::table.select(schema::attempts::all_columns)).to_string(),
         );
+        check(
+            "admin_keys",
+            debug_query::<Sqlite, _>(&schema::admin_keys::table.select(schema::admin_keys::all_columns)).to_string(),
+        );
+        check(
+            "old_secrets",
+            debug_query::<Sqlite, _>(&schema::old_secrets::table.select(schema::old_secrets::all_columns)).to_string(),
+        );
+        check("audit", debug_query::<Sqlite, _>(&schema::audit::table.select(schema::audit::all_columns)).to_string());
+        check(
+            "idempotency",
+            debug_query::<Sqlite, _>(&schema::idempotency::table.select(schema::idempotency::all_columns)).to_string(),
+        );
         check("pins", debug_query::<Sqlite, _>(&schema::pins::table.select(schema::pins::all_columns)).to_string());
         check(
             "legacy_users",

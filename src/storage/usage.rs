@@ -6,6 +6,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, Text};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::connection::StoreConnection;
 use super::keys::read_id;
@@ -45,15 +46,40 @@ pub struct GroupBy {
     pub resource: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+impl Bucket {
+    /// As the admin plane names it.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Hour => Some("1h"),
+            Self::Day => Some("1d"),
+            Self::Month => Some("1mo"),
+        }
+    }
+}
+
+impl GroupBy {
+    /// What the sums are divided by.
+    pub fn names(self) -> Vec<&'static str> {
+        let Self { key, user, model, resource } = self;
+        let named = [(key, "key"), (user, "user"), (model, "model"), (resource, "resource")];
+        named.into_iter().filter_map(|(divides, name)| divides.then_some(name)).collect()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Usage)]
 pub struct UsageView {
     /// The start of the bucket.
     #[serde(serialize_with = "wall_text_opt", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub start: Option<WallTime>,
     #[serde(serialize_with = "display_opt")]
+    #[schema(value_type = Option<String>)]
     pub key: Option<KeyId>,
     pub key_name: Option<String>,
     #[serde(serialize_with = "display_opt")]
+    #[schema(value_type = Option<String>)]
     pub user: Option<UserId>,
     pub user_name: Option<String>,
     pub model: Option<String>,

@@ -26,7 +26,8 @@ use tokio::time::Sleep;
 pub use super::body::UpstreamBody;
 pub use super::error::UpstreamError;
 use super::error::{Fault, Stale};
-use super::outgoing::{Outgoing, Pieces};
+use super::outgoing::{Outgoing, Pace, Pieces, Uploading};
+pub use super::outgoing::{SenderGone, Upload};
 use super::tls;
 use super::transport::{Reuse, Route, Transport};
 use crate::azure::endpoint::Endpoint;
@@ -120,7 +121,7 @@ impl UpstreamClient {
         let mut reuse = Reuse::Allowed;
         loop {
             let sending = start(&frozen, body.clone());
-            let response = match exchange(&route, sending, connect_timeout, reuse, &mut timer).await {
+            let response = match exchange(&route, sending, connect_timeout, reuse, &mut timer, None).await {
                 Ok(response) => response,
                 Err(Failure { stale: Stale::Perhaps, .. })
                     if reuse == Reuse::Allowed && time::now().since(started) < STALE_LIMIT =>
@@ -131,6 +132,22 @@ impl UpstreamClient {
                 Err(failure) => return Err(failure.error),
             };
             return Ok(open(response, idle_timeout, timer));
+        }
+    }
+
+    /// As `send`, with a body that comes in meanwhile instead of the request's own. It can be sent once, so no connection is
+    /// used for it that the upstream may have closed. `head_timeout` counts from when the upstream last took some of it.
+    pub async fn upload(&self, request: UpstreamRequest, upload: Upload) -> Result<UpstreamResponse, UpstreamError> {
+        let UpstreamRequest { connect_timeout, head_timeout, idle_timeout, .. } = request;
+        let route = self.transport.route(&request.endpoint).map_err(UpstreamError::Connect)?;
+        let frozen = self.freeze(&route, request.method, request.path_and_query, request.headers)?;
+        let mut timer = Box::pin(tokio::time::sleep(head_timeout));
+        let pace = Pace::begin();
+        let sending = frozen.send_body(Uploading::new(upload, pace.clone()));
+        let patience = Some((&*pace, head_timeout));
+        match exchange(&route, sending, connect_timeout, Reuse::Refused, &mut timer, patience).await {
+            Ok(response) => Ok(open(response, idle_timeout, timer)),
+            Err(failure) => Err(failure.error),
         }
     }
 
@@ -185,6 +202,7 @@ async fn exchange(
     connect_timeout: Duration,
     reuse: Reuse,
     timer: &mut Pin<Box<Sleep>>,
+    upload: Option<(&Pace, Duration)>,
 ) -> Result<ClientResponse, Failure> {
     let mut dialling = None;
     let outcome = poll_fn(|cx| {
@@ -198,8 +216,13 @@ async fn exchange(
         if let Poll::Ready(outcome) = polled {
             return Poll::Ready(Some(outcome));
         }
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(None)
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            match upload.map(|(pace, patience)| pace.left(patience)) {
+                Some(left) if !left.is_zero() => timer.set(tokio::time::sleep(left)),
+                Some(_) | None => return Poll::Ready(None),
+            }
+        }
     });
     match outcome.await {
         Some(Ok(response)) => Ok(response),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should say where")]
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and start real processes")]
 
+mod admin;
 mod affinity;
 mod chat;
 mod classes;
@@ -19,6 +20,7 @@ mod init;
 mod keys;
 mod ledger;
 mod live;
+pub mod objects;
 mod operating;
 mod ops;
 mod provisioned;
@@ -34,6 +36,7 @@ mod sdk;
 mod settings;
 mod simulator;
 mod tidy;
+mod uploads;
 mod upstream;
 mod upstream_connections;
 mod waiting;

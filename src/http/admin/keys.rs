@@ -1,45 +1,73 @@
-//! `/admin/v1/keys`: make, list, show, revoke.
+//! `/admin/v1/keys`: make, list, show, change, give another secret, revoke. What their bodies may say is in `key_body`.
 
-use actix_web::http::header::{HOST, LOCATION};
-use actix_web::{HttpRequest, HttpResponse};
-use serde_json::{Map, Value, json};
+use std::time::Duration;
 
-use super::Query;
-use super::problem::{FieldError, Problem, did_you_mean};
+use actix_web::HttpResponse;
+use actix_web::http::header::LOCATION;
+use serde_json::{Value, json};
+
+use super::call::{Call, printable};
+use super::key_body;
+use super::members::{self, Reader};
+use super::problem::{FieldError, Problem};
 use super::queries::{blocking, page};
-use crate::domain::class::{Class, UnknownClass};
-use crate::domain::ids::{KeyId, ModelName};
-use crate::domain::regions::Regions;
-use crate::domain::time::WallTime;
-use crate::http::state::House;
-use crate::settings::Settings;
-use crate::settings::regions;
-use crate::storage::keys::{KeyLimits, Limit, NewKey, Revoked};
+use super::share::share;
+use crate::domain::ids::{KeyId, UserId};
+use crate::storage::StorageError;
+use crate::storage::key_changes::{Changed, KeyFilter, KeyState, Owner, Rotated};
+use crate::storage::keys::{KeyRow, NewKey, Revoked};
 use crate::storage::secret_key::KeySecret;
 
-pub(super) async fn list(house: &House, query: &Query) -> Result<HttpResponse, Problem> {
-    query.only(&["limit", "cursor"])?;
-    let (cursor, size) = page(query)?;
-    let store = house.store.clone();
-    Ok(HttpResponse::Ok().json(blocking(move || store.list_keys(cursor, size)).await?))
-}
+/// What may be said of a rotation.
+pub(super) const ROTATION: [&str; 2] = ["grace", "secret"];
+/// An old secret that is good for longer is a second key.
+const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Each time somebody else was quicker.
+const PATCH_TRIES: usize = 5;
 
-pub(super) async fn show(house: &House, id: &str) -> Result<HttpResponse, Problem> {
-    let id = parse_id(id)?;
-    let store = house.store.clone();
-    match blocking(move || store.key(id)).await? {
-        Some(key) => Ok(HttpResponse::Ok().json(key)),
-        None => Err(no_such_key(id)),
+pub(super) async fn list(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    let (cursor, size) = page(&call.query)?;
+    let state = call.query.get("state").map(|text| {
+        let known = KeyState::ALL.into_iter().find(|state| state.label() == text);
+        known.ok_or_else(|| Problem::parameter("state", "active, expired or revoked"))
+    });
+    let part = call.query.get("q").filter(|part| !part.is_empty()).map(str::to_owned);
+    if part.as_ref().is_some_and(|part| part.len() > 200) {
+        return Err(Problem::parameter("q", "at most 200 characters"));
+    }
+    let (state, store) = (state.transpose()?, call.house().store.clone());
+    let owner = call.query.get("user").map(str::to_owned);
+    let found = blocking(move || {
+        let user = match &owner {
+            None => None,
+            Some(text) => match text.parse::<UserId>() {
+                Ok(id) => Some(id),
+                // Nobody of that name has no key.
+                Err(_) => match store.user_named(text)? {
+                    Some(user) => Some(user.id),
+                    None => return Ok(None),
+                },
+            },
+        };
+        store.keys_page(&KeyFilter { user, state, part }, cursor, size).map(Some)
+    });
+    match found.await? {
+        Some(page) => Ok(HttpResponse::Ok().json(page)),
+        None => Ok(HttpResponse::Ok().json(json!({ "data": [], "has_more": false, "next_cursor": null }))),
     }
 }
 
+pub(super) async fn show(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(existing(call, parse_id(call.id)?).await?))
+}
+
 /// The row stays, because requests go on naming the key. It is refused from the answer on.
-pub(super) async fn revoke(house: &House, id: &str) -> Result<HttpResponse, Problem> {
-    let id = parse_id(id)?;
-    let store = house.store.clone();
-    match blocking(move || store.revoke_key(id)).await? {
+pub(super) async fn revoke(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    let id = parse_id(call.id)?;
+    let (store, by) = (call.house().store.clone(), call.by());
+    match blocking(move || store.revoke_key_by(id, &by)).await? {
         Revoked::Now | Revoked::Before => {
-            house.reload_callers().await?;
+            call.house().reload_callers().await?;
             Ok(HttpResponse::NoContent().finish())
         }
         Revoked::NoSuchKey => Err(no_such_key(id)),
@@ -47,190 +75,119 @@ pub(super) async fn revoke(house: &House, id: &str) -> Result<HttpResponse, Prob
 }
 
 /// 201 with the secret, which is shown this once.
-pub(super) async fn create(house: &House, body: &[u8], request: &HttpRequest) -> Result<HttpResponse, Problem> {
-    let (new, warnings) = read_new_key(body, &house.settings())?;
-    let secret = new.secret.text.clone();
-    let store = house.store.clone();
-    let created = actix_web::web::block(move || store.create_key(&new)).await.map_err(|_| Problem::shutting_down())?;
-    let key = created.map_err(|error| match error.is_conflict() {
-        true => Problem::conflict("this secret is in use already; choose another, or leave `secret` out"),
-        false => error.into(),
-    })?;
-    house.reload_callers().await?;
+pub(super) async fn create(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    let ((spec, secret), warnings) = key_body::new_key(&call.body, &call.house().settings())?;
+    let user = match spec.user {
+        None => None,
+        Some(Owner::Named(name)) => Some(name),
+        Some(Owner::Known(id)) => {
+            let store = call.house().store.clone();
+            Some(blocking(move || store.user(id)).await?.ok_or_else(no_such_user)?.name)
+        }
+    };
+    let new = NewKey {
+        name: spec.name,
+        user,
+        secret: secret.clone(),
+        models: spec.models,
+        regions: spec.regions,
+        class: spec.class,
+        limits: spec.limits,
+        expires_at: spec.expires_at,
+    };
+    let (store, by) = (call.house().store.clone(), call.by());
+    let created = actix_web::web::block(move || store.create_key_by(&new, &by)).await;
+    let key = created.map_err(|_| Problem::shutting_down())?.map_err(secret_taken)?;
+    call.house().reload_callers().await?;
     let location = format!("/admin/v1/keys/{}", key.id);
-    let mut answer = serde_json::to_value(&key).map_err(|_| Problem::shutting_down())?;
-    answer["secret"] = json!(secret);
-    answer["share"] = share(&secret, request);
+    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(with_secret(&key, &secret, warnings, call)?))
+}
+
+pub(super) async fn change(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    let id = parse_id(call.id)?;
+    for _ in 0..PATCH_TRIES {
+        let key = existing(call, id).await?;
+        if key.revoked_at.is_some() {
+            return Err(Problem::conflict("the key is revoked and stays as it is; make a new one"));
+        }
+        let (spec, warnings) = key_body::changed_key(&key, &call.body, &call.house().settings())?;
+        let (store, by) = (call.house().store.clone(), call.by());
+        match blocking(move || store.change_key(&key, &spec, &by)).await? {
+            Changed::Done(key) => {
+                call.house().reload_callers().await?;
+                let mut answer = serde_json::to_value(&*key).map_err(|_| Problem::shutting_down())?;
+                warn(&mut answer, warnings);
+                return Ok(HttpResponse::Ok().json(answer));
+            }
+            Changed::NoSuchUser => return Err(no_such_user()),
+            Changed::Raced => {}
+        }
+    }
+    Err(Problem::conflict("others change this key at the same time; try again"))
+}
+
+/// 200 with the new secret, which is shown this once.
+pub(super) async fn rotate(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    let id = parse_id(call.id)?;
+    let members = members::object(if call.body.trim_ascii().is_empty() { b"{}" } else { &call.body })?;
+    let mut reader = Reader::default();
+    reader.only(&members, "", &ROTATION);
+    let grace = match reader.text(&members, "grace").map(|text| humantime::parse_duration(&text)) {
+        None => Duration::ZERO,
+        Some(Ok(grace)) if grace <= LONGEST_GRACE => grace,
+        Some(Ok(_) | Err(_)) => {
+            reader.wrong("/grace", "expected a duration from 0s to 30d such as \"24h\"");
+            Duration::ZERO
+        }
+    };
+    let secret = key_body::secret(&mut reader, &members)?;
+    let (secret, warnings) = reader.done(secret)?;
+    let (store, by, new) = (call.house().store.clone(), call.by(), secret.clone());
+    let rotated = actix_web::web::block(move || store.rotate_key(id, &new, grace, &by)).await;
+    match rotated.map_err(|_| Problem::shutting_down())?.map_err(secret_taken)? {
+        Rotated::Done(key) => {
+            call.house().reload_callers().await?;
+            Ok(HttpResponse::Ok().json(with_secret(&key, &secret, warnings, call)?))
+        }
+        Rotated::Revoked => Err(Problem::conflict("the key is revoked and gets no new secret; make a new key")),
+        Rotated::NoSuchKey => Err(no_such_key(id)),
+    }
+}
+
+async fn existing(call: &Call<'_>, id: KeyId) -> Result<KeyRow, Problem> {
+    let store = call.house().store.clone();
+    blocking(move || store.key(id)).await?.ok_or_else(|| no_such_key(id))
+}
+
+fn with_secret(key: &KeyRow, secret: &KeySecret, warnings: Vec<String>, call: &Call<'_>) -> Result<Value, Problem> {
+    let mut answer = serde_json::to_value(key).map_err(|_| Problem::shutting_down())?;
+    answer["secret"] = json!(secret.text);
+    answer["share"] = share(&secret.text, call.request);
+    warn(&mut answer, warnings);
+    Ok(answer)
+}
+
+fn warn(answer: &mut Value, warnings: Vec<String>) {
     if !warnings.is_empty() {
         answer["warnings"] = json!(warnings);
     }
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(answer))
 }
 
-/// What to hand to the key's owner. The link's place of ChatGPT-Next-Web is not known here, so it is relative to it.
-fn share(secret: &str, request: &HttpRequest) -> Value {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    let scheme = request
-        .headers()
-        .get("x-forwarded-proto")
-        .and_then(|scheme| scheme.to_str().ok())
-        .filter(|scheme| *scheme == "https");
-    let base = format!("{}://{host}", scheme.unwrap_or("http"));
-    let settings = json!({ "key": secret, "url": base }).to_string();
-    let link = percent_encoding::utf8_percent_encode(&settings, percent_encoding::NON_ALPHANUMERIC);
-    json!({
-        "nextchat": format!("/#/?settings={link}"),
-        "env": format!("OPENAI_BASE_URL={base}/v1\nOPENAI_API_KEY={secret}"),
-    })
+fn secret_taken(error: StorageError) -> Problem {
+    match error.is_conflict() {
+        true => Problem::conflict("this secret is in use already; choose another, or leave `secret` out"),
+        false => error.into(),
+    }
 }
 
 fn parse_id(id: &str) -> Result<KeyId, Problem> {
-    id.parse()
-        .map_err(|_| Problem::not_found(format!("`{}` is no key's id; they begin with key_", super::printable(id))))
+    id.parse().map_err(|_| Problem::not_found(format!("`{}` is no key's id; they begin with key_", printable(id))))
 }
 
 fn no_such_key(id: KeyId) -> Problem {
     Problem::not_found(format!("there is no key {id}"))
 }
 
-/// Reads the body member by member, so that every mistake is named in one answer. With the key come warnings.
-fn read_new_key(body: &[u8], settings: &Settings) -> Result<(NewKey, Vec<String>), Problem> {
-    const FIELDS: [&str; 8] = ["name", "user", "secret", "models", "regions", "class", "limits", "expires_at"];
-    let value: Value =
-        serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
-    let Value::Object(members) = value else { return Err(Problem::bad_request("the body must be a JSON object")) };
-    let mut reader = Reader { errors: Vec::new(), warnings: Vec::new() };
-    reader.only(&members, "", &FIELDS);
-    let name = reader.text(&members, "name");
-    if name.as_deref().is_none_or(|name| name.trim().is_empty() || name.len() > 200) {
-        reader.wrong("/name", "expected a name of 1 to 200 characters");
-    }
-    let user = reader.text(&members, "user");
-    let secret = match reader.text(&members, "secret").map(|text| KeySecret::chosen(&text)) {
-        None => KeySecret::generate().map_err(|error| Problem::bad_request(error.to_string()))?,
-        Some(Ok(secret)) => secret,
-        Some(Err(error)) => {
-            reader.wrong("/secret", &error.to_string());
-            KeySecret::generate().map_err(|error| Problem::bad_request(error.to_string()))?
-        }
-    };
-    let models = reader.models(&members);
-    let regions = reader.regions(&members, settings);
-    let class = match reader.text(&members, "class").map(|text| text.parse()) {
-        None => Class::default(),
-        Some(Ok(class)) => class,
-        Some(Err(UnknownClass)) => {
-            reader.wrong("/class", &UnknownClass.to_string());
-            Class::default()
-        }
-    };
-    let limits = reader.limits(&members);
-    let expires_at = reader.text(&members, "expires_at").and_then(|text| match text.parse::<jiff::Timestamp>() {
-        Ok(at) => Some(WallTime(at.as_microsecond())),
-        Err(_) => {
-            reader.wrong("/expires_at", "expected a time such as 2027-06-30T00:00:00Z");
-            None
-        }
-    });
-    match reader.errors.is_empty() {
-        true => {
-            let name = name.unwrap_or_default();
-            Ok((NewKey { name, user, secret, models, regions, class, limits, expires_at }, reader.warnings))
-        }
-        false => Err(Problem::invalid(reader.errors)),
-    }
-}
-
-struct Reader {
-    errors: Vec<FieldError>,
-    warnings: Vec<String>,
-}
-
-impl Reader {
-    fn wrong(&mut self, pointer: &str, detail: &str) {
-        self.errors.push(FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() });
-    }
-
-    fn only(&mut self, members: &Map<String, Value>, at: &str, allowed: &[&str]) {
-        for name in members.keys().filter(|name| !allowed.contains(&name.as_str())) {
-            self.wrong(
-                &format!("{at}/{}", super::printable(name)),
-                &format!("unknown field; {}", did_you_mean(name, allowed)),
-            );
-        }
-    }
-
-    fn text(&mut self, members: &Map<String, Value>, name: &str) -> Option<String> {
-        match members.get(name)? {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                self.wrong(&format!("/{name}"), "expected a string");
-                None
-            }
-        }
-    }
-
-    fn models(&mut self, members: &Map<String, Value>) -> Option<Vec<ModelName>> {
-        let value = members.get("models").filter(|value| !value.is_null())?;
-        let names =
-            value.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(ModelName::from)).collect());
-        if names.is_none() {
-            self.wrong("/models", "expected a list of model names, or nothing for every model");
-        }
-        names
-    }
-
-    fn regions(&mut self, members: &Map<String, Value>, settings: &Settings) -> Regions {
-        let Some(value) = members.get("regions").filter(|value| !value.is_null()) else { return Regions::default() };
-        let names: Option<Vec<&str>> = value
-            .as_array()
-            .and_then(|names| names.iter().map(Value::as_str).collect())
-            .filter(|names: &Vec<_>| !names.is_empty());
-        let Some(names) = names else {
-            self.wrong(
-                "/regions",
-                "expected a list of regions such as [\"swedencentral\"], or nothing for every region",
-            );
-            return Regions::default();
-        };
-        let mut codes = Vec::new();
-        for (index, name) in names.into_iter().enumerate() {
-            match regions::named(name, settings) {
-                Ok(named) => {
-                    codes.push(named.code);
-                    self.warnings.extend(named.warning);
-                }
-                Err(mistake) => self.wrong(&format!("/regions/{index}"), &mistake),
-            }
-        }
-        Regions::only(codes)
-    }
-
-    fn limits(&mut self, members: &Map<String, Value>) -> KeyLimits {
-        let Some(value) = members.get("limits").filter(|value| !value.is_null()) else { return KeyLimits::default() };
-        let Value::Object(limits) = value else {
-            self.wrong("/limits", "expected an object such as {\"rpm\": 60, \"concurrency\": 4}");
-            return KeyLimits::default();
-        };
-        self.only(limits, "/limits", &["rpm", "concurrency"]);
-        KeyLimits { rpm: self.limit(limits, "rpm"), concurrency: self.limit(limits, "concurrency") }
-    }
-
-    fn limit(&mut self, limits: &Map<String, Value>, name: &str) -> Limit {
-        match limits.get(name) {
-            None | Some(Value::Null) => Limit::Inherit,
-            Some(Value::String(text)) if text == "unlimited" => Limit::Unlimited,
-            Some(value) => match value.as_u64().and_then(|limit| u32::try_from(limit).ok()) {
-                Some(limit) => Limit::Of(limit),
-                None => {
-                    self.wrong(
-                        &format!("/limits/{name}"),
-                        "expected a whole number, \"unlimited\", or null for the default",
-                    );
-                    Limit::Inherit
-                }
-            },
-        }
-    }
+fn no_such_user() -> Problem {
+    Problem::invalid(vec![FieldError { pointer: "/user".to_owned(), detail: "there is no user of this id".to_owned() }])
 }

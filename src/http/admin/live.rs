@@ -1,6 +1,7 @@
 //! What a deployment is doing now, in the words of the admin plane. Read from its gauges when someone asks.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::balance::health::State;
 use crate::balance::share::FULL;
@@ -33,7 +34,8 @@ impl Moment {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Deployment)]
 pub(super) struct DeploymentView {
     pub name: String,
     pub model: String,
@@ -122,7 +124,8 @@ pub(super) fn condition(deployment: &Deployment, moment: Moment) -> (&'static st
     }
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = LastError)]
 pub(super) struct ErrorView {
     pub reason: &'static str,
     pub status: Option<u16>,

@@ -1,26 +1,44 @@
-//! The admin plane, `/admin/v1`: one admin key, JSON, problems after RFC 9457.
+//! The admin plane, `/admin/v1`: admin keys with scopes, JSON, problems after RFC 9457.
 //!
-//! Everything that touches the database happens on the blocking pool, never on a worker's thread.
+//! Whoever asks is known before anything else is looked at, and may what the route in the table asks for. Everything
+//! that touches the database happens on the blocking pool, never on a worker's thread.
 
+mod admin_keys;
+mod audit;
+mod call;
 mod decisions;
+mod events;
+mod idempotency;
+pub mod key_body;
 mod keys;
 mod live;
+pub mod members;
 mod models;
 mod probe;
-mod problem;
+pub mod problem;
 mod queries;
 mod resources;
+pub mod routes;
+pub mod schemas;
 mod settings;
+mod share;
+pub mod usage_table;
+mod users;
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::dev::Payload;
-use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::admins::Administrator;
 use super::dispatch::RequestLabel;
 use super::state::Worker;
 use super::{auth, body};
-use crate::fleet::gauges::Flow;
+use crate::domain::time;
+use crate::storage::secret_key;
+use call::{Call, Query, page_of_names, printable};
 use problem::Problem;
+use routes::Found;
 
 /// Bodies of the admin plane are a few members long.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -46,52 +64,50 @@ async fn answer(
     path: &str,
     label: &RequestLabel,
 ) -> Result<HttpResponse, Problem> {
-    if !auth::is_admin(request.headers(), &worker.house.admin_key()) {
-        return Err(Problem::unauthenticated());
+    let (who, credential) = identified(request, worker)?;
+    let (route, id) = match routes::find(request.method().as_str(), path) {
+        Found::Route(route, id) => (route, id),
+        Found::OtherMethods(allowed) => return Err(Problem::wrong_method(allowed)),
+        Found::Nothing => {
+            return Err(Problem::not_found(format!("there is nothing at /admin/v1/{}", printable(path))));
+        }
+    };
+    if !who.may(route.scope) {
+        return Err(Problem::forbidden(route.scope));
     }
     let query = Query::parse(request.query_string());
-    let mut segments = path.trim_end_matches('/').split('/');
-    let place = (segments.next().unwrap_or_default(), segments.next(), segments.next());
-    if segments.next().is_some() {
-        return Err(nothing_at(path));
-    }
-    let house = &worker.house;
-    match (request.method().clone(), place) {
-        (Method::GET, ("keys", None, None)) => keys::list(house, &query).await,
-        (Method::POST, ("keys", None, None)) => {
-            let body = read_body(request, &mut payload, worker).await?;
-            keys::create(house, &body, request).await
-        }
-        (Method::GET, ("keys", Some(id), None)) => keys::show(house, id).await,
-        (Method::DELETE, ("keys", Some(id), None)) => keys::revoke(house, id).await,
-        (Method::GET, ("usage", None, None)) => queries::usage(house, &query).await,
-        (Method::GET, ("requests", None, None)) => queries::requests(house, &query).await,
-        (Method::GET, ("requests", Some(id), None)) => queries::request(house, id).await,
-        (Method::GET, ("models", None, None)) => models::list(worker, &query).await,
-        (Method::GET, ("resources", None, None)) => resources::list(worker, &query).await,
-        (Method::GET, ("resources", Some(name), None)) => resources::show(worker, name).await,
-        (Method::POST, ("resources", Some(name), Some("drain"))) => {
-            resources::switch(worker, name, Flow::Drained).await
-        }
-        (Method::POST, ("resources", Some(name), Some("enable"))) => resources::switch(worker, name, Flow::Open).await,
-        (Method::POST, ("resources", Some(name), Some("test"))) => probe::test(worker, name, label).await,
-        (Method::POST, ("settings", Some("reload"), None)) => settings::reload(house).await,
-        (Method::POST, ("settings", Some("check"), None)) => {
-            let body = read_body(request, &mut payload, worker).await?;
-            settings::check(house, &body).await
-        }
-        (_, ("keys", None, None)) => Err(Problem::wrong_method("GET, POST")),
-        (_, ("keys", Some(_), None)) => Err(Problem::wrong_method("GET, DELETE")),
-        (_, ("usage" | "requests" | "models", ..)) => Err(Problem::wrong_method("GET")),
-        (_, ("resources", None | Some(_), None)) => Err(Problem::wrong_method("GET")),
-        (_, ("resources", Some(_), Some("drain" | "enable" | "test"))) => Err(Problem::wrong_method("POST")),
-        (_, ("settings", Some("reload" | "check"), None)) => Err(Problem::wrong_method("POST")),
-        _ => Err(nothing_at(path)),
+    query.only(route.query)?;
+    let body = match route.verb.has_body() {
+        true => read_body(request, &mut payload, worker).await?,
+        false => bytes::Bytes::new(),
+    };
+    let call = Call { request, worker, label, who, query, id, body };
+    match idempotency::key_of(&call)? {
+        Some(key) if route.verb == routes::Verb::Post => idempotency::once(call, route, key, credential).await,
+        Some(_) | None => route.answer(call).await,
     }
 }
 
-fn nothing_at(path: &str) -> Problem {
-    Problem::not_found(format!("there is nothing at /admin/v1/{}", printable(path)))
+/// Who asks, by the key they send, which comes back with them.
+fn identified<'a>(request: &'a HttpRequest, worker: &Worker) -> Result<(Administrator, &'a str), Problem> {
+    let house = &worker.house;
+    let address = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+    let key = auth::presented(request.headers()).ok_or_else(Problem::unauthenticated)?;
+    let now = time::now();
+    let wait = house.guesses.wait(address, now);
+    if !wait.is_zero() {
+        return Err(Problem::throttled(wait));
+    }
+    match house.admins.find(key, time::wall_now()) {
+        Some(who) => Ok((who, key)),
+        None => {
+            // A caller's key at the wrong door is a mistake, not a guess.
+            if house.callers.find(&secret_key::hash(key)).is_none() {
+                house.guesses.failed(address, now);
+            }
+            Err(Problem::unauthenticated())
+        }
+    }
 }
 
 async fn read_body(request: &HttpRequest, payload: &mut Payload, worker: &Worker) -> Result<bytes::Bytes, Problem> {
@@ -102,53 +118,4 @@ async fn read_body(request: &HttpRequest, payload: &mut Payload, worker: &Worker
         total: settings.server.body_timeout,
     };
     body::read(request.headers(), payload, limits).await.map_err(|error| Problem::bad_request(error.to_string()))
-}
-
-/// One page of a list by name, and the cursor to the next.
-fn page_of_names<T>(
-    mut names: Vec<T>,
-    text: impl Fn(&T) -> &str,
-    query: &Query,
-) -> Result<(Vec<T>, Option<String>), Problem> {
-    let size = queries::limit(query)?;
-    if let Some(cursor) = query.get("cursor") {
-        names.retain(|name| text(name) > cursor);
-    }
-    let more = names.len() > size;
-    names.truncate(size);
-    let next = names.last().filter(|_| more).map(|name| text(name).to_owned());
-    Ok((names, next))
-}
-
-fn printable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(100).collect()
-}
-
-/// The query string's pairs, decoded.
-pub(super) struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(text: &str) -> Self {
-        let decode = |part: &str| {
-            let spaced = part.replace('+', " ");
-            percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-        };
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
-        });
-        Self(pairs.collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    /// Refuses what would be ignored silently.
-    fn only(&self, allowed: &[&str]) -> Result<(), Problem> {
-        match self.0.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
-            None => Ok(()),
-            Some((name, _)) => Err(Problem::unknown_parameter(name, allowed)),
-        }
-    }
 }

@@ -12,7 +12,6 @@ use crate::http::state::Worker;
 
 /// By name. `cursor` is the last name of the page before.
 pub(super) async fn list(worker: &Worker, query: &Query) -> Result<HttpResponse, Problem> {
-    query.only(&["limit", "cursor"])?;
     let table = worker.router.table();
     let moment = Moment::present();
     let served = table.models.iter().map(|route| route.model.as_str());

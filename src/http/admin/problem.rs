@@ -1,10 +1,14 @@
 //! Problems of the admin plane, after RFC 9457: what is wrong, where (a JSON pointer), and what was expected.
 
+use std::fmt;
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::{Value, json};
 
+use crate::domain::scope::Scope;
 use crate::storage::StorageError;
 
 #[derive(Debug)]
@@ -14,31 +18,60 @@ pub(super) struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     /// What a 405 must name.
-    allow: Option<&'static str>,
+    allow: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 /// One wrong member.
-#[derive(Debug)]
-pub(super) struct FieldError {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
     /// RFC 6901; empty for the body as a whole.
     pub pointer: String,
     pub detail: String,
 }
 
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.pointer, self.detail)
+    }
+}
+
 impl Problem {
     fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), errors: Vec::new(), allow: None }
+        Self { status, title, detail: detail.into(), errors: Vec::new(), allow: None, retry_after: None }
     }
 
     pub(super) fn unauthenticated() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthenticated", "send the admin key as `Authorization: Bearer KEY`")
     }
 
+    /// A key that is good for less.
+    pub(super) fn forbidden(needed: Scope) -> Self {
+        let detail = format!("this admin key lacks the scope `{needed}`; use one that has it");
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", detail)
+    }
+
+    /// Too many wrong admin keys came from where this comes from.
+    pub(super) fn throttled(wait: Duration) -> Self {
+        let detail = "too many wrong admin keys came from your address; wait before the next try";
+        Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", detail) }
+    }
+
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
+    }
+
+    /// An Idempotency-Key that was used for another request.
+    pub(super) fn key_mismatch() -> Self {
+        let detail = "this Idempotency-Key was used for another request; take a new one for each thing you do";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Idempotency-Key mismatch", detail)
+    }
+
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "Not found", detail)
     }
 
-    pub(super) fn wrong_method(allowed: &'static str) -> Self {
+    pub(super) fn wrong_method(allowed: String) -> Self {
         let detail = format!("this path takes {allowed}");
         Self { allow: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail) }
     }
@@ -73,7 +106,7 @@ impl Problem {
 
     pub(super) fn unknown_parameter(name: &str, allowed: &[&str]) -> Self {
         let detail = format!("unknown query parameter; {}", did_you_mean(name, allowed));
-        Self::invalid(vec![FieldError { pointer: format!("?{}", super::printable(name)), detail }])
+        Self::invalid(vec![FieldError { pointer: format!("?{}", super::call::printable(name)), detail }])
     }
 
     pub(super) fn parameter(name: &str, expected: &str) -> Self {
@@ -97,7 +130,13 @@ impl Problem {
         let mut response = HttpResponseBuilder::new(self.status);
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
         if let Some(allowed) = self.allow {
-            response.insert_header((ALLOW, HeaderValue::from_static(allowed)));
+            response.insert_header((ALLOW, allowed));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
+        if let Some(wait) = self.retry_after {
+            response.insert_header((RETRY_AFTER, wait.as_secs_f64().ceil().to_string()));
         }
         response.body(body.to_string())
     }
@@ -115,7 +154,7 @@ impl From<StorageError> for Problem {
 }
 
 /// For a name that is not among those allowed.
-pub(super) fn did_you_mean(name: &str, allowed: &[&str]) -> String {
+pub fn did_you_mean(name: &str, allowed: &[&str]) -> String {
     let close = allowed.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
     match close {
         Some(close) if strsim::jaro_winkler(name, close) > 0.8 => format!("did you mean `{close}`?"),

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use serde_json::json;
 
 use super::problem::Problem;
-use super::{Query, decisions};
+use super::{Query, decisions, usage_table};
 use crate::domain::time::{self, WallTime};
 use crate::http::state::House;
 use crate::storage::StorageError;
@@ -39,7 +39,6 @@ pub(super) fn limit(query: &Query) -> Result<usize, Problem> {
 
 /// Without `from`: the current month in UTC.
 pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, Problem> {
-    query.only(&["from", "to", "bucket", "group_by", "format"])?;
     let now = time::wall_now();
     let from = moment(query, "from")?.unwrap_or_else(|| start_of_month(now));
     let to = moment(query, "to")?.unwrap_or(now);
@@ -60,16 +59,23 @@ pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, 
             _ => return Err(Problem::parameter("group_by", "some of key, user, model, resource, separated by commas")),
         }
     }
-    if !matches!(query.get("format"), None | Some("json")) {
-        return Err(Problem::parameter("format", "json; `aoai-gateway usage --csv` writes CSV"));
-    }
+    let as_csv = match query.get("format") {
+        None | Some("json") => false,
+        Some("csv") => true,
+        Some(_) => return Err(Problem::parameter("format", "json or csv")),
+    };
     let (store, filter) = (house.store.clone(), UsageFilter { from, to, bucket, group_by });
     let data = blocking(move || store.usage(&filter)).await?;
+    if as_csv {
+        let rows: Vec<_> = data.iter().map(|row| json!(row)).collect();
+        let (headings, rows) = usage_table::table(&rows, bucket, group_by);
+        let text = usage_table::csv(&headings, &rows);
+        return Ok(HttpResponse::Ok().content_type("text/csv; charset=utf-8").body(text));
+    }
     Ok(HttpResponse::Ok().json(json!({ "data": data, "has_more": false, "next_cursor": null })))
 }
 
 pub(super) async fn requests(house: &House, query: &Query) -> Result<HttpResponse, Problem> {
-    query.only(&["limit", "cursor", "key", "user", "request_id", "model", "state", "from", "to"])?;
     let (cursor, size) = page(query)?;
     let id =
         |name: &'static str, text: &str| Problem::parameter(name, &format!("an id, not `{}`", super::printable(text)));
@@ -110,7 +116,7 @@ pub(super) async fn request(house: &House, id: &str) -> Result<HttpResponse, Pro
 }
 
 /// A time, or a date that stands for its first moment in UTC.
-fn moment(query: &Query, name: &str) -> Result<Option<WallTime>, Problem> {
+pub(super) fn moment(query: &Query, name: &str) -> Result<Option<WallTime>, Problem> {
     let Some(text) = query.get(name) else { return Ok(None) };
     let time = text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let date = text.parse::<jiff::civil::Date>().ok()?;

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Query;
+use super::call::Call;
 use super::live::{self, DeploymentView, ErrorView, Moment};
 use super::problem::Problem;
+use super::queries::blocking;
 use crate::domain::ids::ResourceName;
 use crate::fleet::gauges::Flow;
 use crate::fleet::pool::{Inspect, Switch, Switched};
@@ -18,7 +21,8 @@ use crate::fleet::routes::{Publish, RouteTable};
 use crate::http::state::Worker;
 use crate::settings::model::Resource;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Resource)]
 pub(super) struct ResourceView {
     name: String,
     endpoint: String,
@@ -44,7 +48,6 @@ pub(super) struct ResourceView {
 
 /// By name. `cursor` is the last name of the page before.
 pub(super) async fn list(worker: &Worker, query: &Query) -> Result<HttpResponse, Problem> {
-    query.only(&["limit", "cursor"])?;
     let table = table(worker).await?;
     let moment = Moment::present();
     let names: Vec<_> = table.settings.resources.keys().collect();
@@ -68,13 +71,22 @@ async fn table(worker: &Worker) -> Result<Arc<RouteTable>, Problem> {
 }
 
 /// Answers with the resource as it is then; `in_flight` says what is still to finish.
-pub(super) async fn switch(worker: &Worker, name: &str, flow: Flow) -> Result<HttpResponse, Problem> {
+pub(super) async fn switch(call: &Call<'_>, flow: Flow) -> Result<HttpResponse, Problem> {
+    let (worker, name) = (call.worker, call.id);
     if !table(worker).await?.settings.resources.contains_key(name) {
         return Err(no_such_resource(name));
     }
     let switched = worker.house.pool.send(Switch { resource: ResourceName::from(name), flow }).await;
     match switched.map_err(|_| Problem::shutting_down())? {
-        Switched::Done => show(worker, name).await,
+        Switched::Done => {
+            let action = match flow {
+                Flow::Drained => "resource.drain",
+                Flow::Open => "resource.enable",
+            };
+            let (store, by, target) = (worker.house.store.clone(), call.by(), name.to_owned());
+            blocking(move || store.note_change(&by, action, &target, serde_json::json!({}))).await?;
+            show(worker, name).await
+        }
         Switched::NotInForce => Err(not_enabled(name)),
     }
 }

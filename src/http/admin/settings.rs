@@ -1,16 +1,46 @@
-//! `POST /admin/v1/settings/reload`: what SIGHUP and a changed file do, with an answer. `…/check`: the same up to the
-//! point where something would change.
+//! `GET /admin/v1/settings`: what is in force. `…/reload`: what SIGHUP and a changed file do, with an answer. `…/check`:
+//! the same up to the point where something would change.
+
+use std::sync::PoisonError;
 
 use actix_web::HttpResponse;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::call::Call;
 use super::problem::Problem;
+use super::queries::blocking;
 use crate::http::state::{House, Reloaded};
 use crate::settings::{self, Difference};
 
-pub(super) async fn reload(house: &House) -> Result<HttpResponse, Problem> {
-    match house.reload_settings().await {
-        Some(Reloaded::InForce { changes }) => Ok(HttpResponse::Ok().json(json!({ "changes": changes }))),
+/// Secrets are masked where the values are listed, not here.
+pub(super) async fn show(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    let house = call.house();
+    let origins = house.origins.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let data: Vec<Value> = settings::entries(&house.settings())
+        .into_iter()
+        .map(|entry| {
+            json!({
+                "key": entry.key,
+                "value": entry.json(),
+                "origin": entry.origin(&origins).map_or("default".to_owned(), ToString::to_string),
+                "needs_restart": settings::needs_restart(&entry.key),
+            })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({
+        "data": data,
+        // Those on disk, where they are not the ones in force.
+        "refused": house.condition.refused_settings(),
+    })))
+}
+
+pub(super) async fn reload(call: &Call<'_>) -> Result<HttpResponse, Problem> {
+    match call.house().reload_settings().await {
+        Some(Reloaded::InForce { changes }) => {
+            let (store, by, after) = (call.house().store.clone(), call.by(), json!({ "changes": changes }));
+            blocking(move || store.note_change(&by, "settings.reload", "settings", after)).await?;
+            Ok(HttpResponse::Ok().json(json!({ "changes": changes })))
+        }
         Some(Reloaded::Refused { problems }) => Err(Problem::settings(problems)),
         None => Err(nothing_to_load()),
     }

@@ -143,7 +143,8 @@ async fn echo(
                 BodyError::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 BodyError::Expectation => StatusCode::EXPECTATION_FAILED,
                 BodyError::Slow => StatusCode::REQUEST_TIMEOUT,
-                BodyError::Upgrade | BodyError::Broken => StatusCode::BAD_REQUEST,
+                BodyError::Upgrade | BodyError::Broken | BodyError::Form(_) => StatusCode::BAD_REQUEST,
+                BodyError::Disk => StatusCode::INSUFFICIENT_STORAGE,
             };
             notes.note("body refused");
             HttpResponse::build(status).body(error.to_string())

@@ -34,6 +34,8 @@ fn pin(id: &str, resource: &str, key: &str) -> Pin {
         model: MODEL.into(),
         created_at: now,
         expires_at: now.after(Duration::from_secs(3600)),
+        kind: String::new(),
+        purpose: String::new(),
     }
 }
 

@@ -1,0 +1,148 @@
+//! The inference endpoints that take a form: audio to text, and images to images.
+//!
+//! Which model is wanted is known from the path, or read from the form while its file passes by; see
+//! [`crate::proxy::upload`] for what that costs.
+
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::dispatch::{RequestLabel, Told};
+use super::error::ApiError;
+use super::routes::{Dialect, Target};
+use super::state::Worker;
+use super::{auth, body, inference, upload};
+use crate::azure::endpoint::{ApiVersion, Kind};
+use crate::domain::demand::{Demand, Operation};
+use crate::domain::time;
+use crate::fleet::routes::{Route, RouteTable};
+use crate::proxy::books::{Books, Opening};
+use crate::proxy::errand::{self, Cargo, Errand, Means, Undone};
+use crate::proxy::unseen::Unseen;
+use crate::proxy::upload::Watched;
+use crate::storage::ledger::Intent;
+
+/// Azure's own for audio, and room for the other parts.
+const AUDIO_LIMIT: usize = (25 << 20) + (64 << 10);
+
+pub async fn serve(
+    request: &HttpRequest,
+    mut payload: Payload,
+    worker: &Worker,
+    target: Target,
+    label: &RequestLabel,
+    told: &mut Told,
+) -> Result<HttpResponse, ApiError> {
+    let started = time::now();
+    let table = worker.router.table();
+    let caller = auth::caller(request.headers(), &worker.house.callers)?;
+    let (callers_key, whose) = auth::brought(request.headers(), &caller);
+    let permit = caller.admit().map_err(|limited| inference::refuse(worker, limited))?;
+    told.figures = permit.figures;
+    let asked_version = inference::asked_version(request, target.dialect)?;
+    let limits = body::BodyLimits { bytes: limit(&table, target.operation), ..inference::body_limits(&table) };
+    let find = |name: &str| inference::find_model(&table, &caller, target.dialect, name).cloned();
+    let by_path = target.named.as_deref().map(find).transpose()?;
+    // Where the path alone decides, the form is not looked into.
+    let watched = match &by_path {
+        Some(route) if goes_by_path(route, target.dialect) => Watched::Nothing,
+        Some(_) | None => Watched::Model,
+    };
+    let form = upload::begin(request.headers(), &mut payload, limits, watched)?;
+    let named = match watched {
+        Watched::Model => form.model().await.map_err(body::BodyError::from)?,
+        Watched::Nothing | Watched::Without(_) => None,
+    };
+    let route = match by_path {
+        Some(route) => route,
+        None => find(named.as_deref().filter(|name| !name.is_empty()).ok_or_else(ApiError::missing_model)?)?,
+    };
+    let grant = &caller.grant;
+    let demand = Demand {
+        fallback: inference::fallback(&table, &caller, &route),
+        regions: grant.regions.clone(),
+        class: grant.class,
+        batch_share: table.settings.routing.batch_share,
+        whose,
+        ..Demand::new(target.operation, route.model.clone())
+    };
+    let entry = worker.recorder.admit(Intent {
+        id: label.id(),
+        request_id: label.as_str().to_owned(),
+        key_id: grant.key_id,
+        user_id: grant.user_id,
+        operation: target.operation,
+        model: route.model.clone(),
+        stream: false,
+        started_at: time::wall_now(),
+        input_tokens: 0,
+    })?;
+    let books = Books::open(Opening { entry, route, metrics: worker.house.metrics.clone(), permit, started });
+    told.in_books = true;
+    let errand = Errand {
+        demand,
+        method: request.method().clone(),
+        target: errand::Target::Form,
+        cargo: Cargo::Form(form),
+        content_type: request.headers().get(CONTENT_TYPE).cloned(),
+        accept: request.headers().get(ACCEPT).cloned(),
+        beta: None,
+        request_id: label.text.clone(),
+        asked_version,
+        callers_key,
+    };
+    let served = errand::run(errand, books, means(worker, &table, started, grant.key_id)).await;
+    let served = served.map_err(|undone| refusal(undone).within(&grant.regions))?;
+    Ok(inference::respond(served, &table.settings, &grant.name))
+}
+
+/// What errands are run with.
+pub(super) fn means(
+    worker: &Worker,
+    table: &Arc<RouteTable>,
+    started: time::Timestamp,
+    caller: crate::domain::ids::KeyId,
+) -> Means {
+    Means {
+        router: worker.router.clone(),
+        client: worker.client.clone(),
+        routing: table.settings.routing.clone(),
+        unseen: Unseen {
+            recorder: worker.recorder.clone(),
+            accounted: worker.house.accounted.clone(),
+            table: table.clone(),
+        },
+        started,
+        caller,
+    }
+}
+
+pub(super) fn refusal(undone: Undone) -> ApiError {
+    match undone {
+        Undone::Unserved(unserved) => unserved.into(),
+        Undone::Client(cut) => body::BodyError::from(cut).into(),
+    }
+}
+
+fn limit(table: &RouteTable, operation: Operation) -> usize {
+    let most = table.settings.server.upload_limit;
+    match operation {
+        Operation::Transcriptions | Operation::Translations => most.min(AUDIO_LIMIT),
+        Operation::ImageEdits
+        | Operation::ChatCompletions
+        | Operation::Completions
+        | Operation::Embeddings
+        | Operation::Responses
+        | Operation::Object(_) => most,
+    }
+}
+
+/// Whether every deployment that may answer is named by the path alone.
+fn goes_by_path(route: &Route, dialect: Dialect) -> bool {
+    let by_path = |version: &ApiVersion| matches!(version, ApiVersion::Dated(_));
+    dialect == Dialect::AzureDated
+        && route.settings.fallback.is_empty()
+        && route.deployments().all(|deployment| deployment.kind == Kind::Azure && by_path(&deployment.api_version))
+}

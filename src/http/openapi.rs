@@ -1,0 +1,294 @@
+//! `/openapi.json`: the admin plane from its table of routes, and the data plane in outline. What OpenAI's and Azure's
+//! bodies look like is their documentation's to say.
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use bytes::Bytes;
+use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required};
+
+use super::admin::routes::{AdminRoute, Gives, ROUTES, Verb};
+use super::admin::schemas;
+use crate::domain::demand::Operation as Inference;
+
+/// What each parameter of a query string means, wherever it occurs.
+const PARAMETERS: [(&str, &str); 19] = [
+    ("limit", "Rows on a page, 1 to 200; 50 unless said."),
+    ("cursor", "`next_cursor` of the page before."),
+    ("user", "Of this user: an id, or for keys also a name."),
+    (
+        "state",
+        "Of keys `active`, `expired`, `revoked`; of requests `open`, `settled`, `cancelled`, `failed`, `recovered`.",
+    ),
+    ("q", "A part of the name, in any case; for keys also of the public beginning of the secret."),
+    ("keys", "`revoke` ends the user's keys too."),
+    ("key", "Of this key, by id."),
+    ("model", "Of this model."),
+    ("request_id", "With this `x-request-id`, or of this id."),
+    ("from", "From this date or time on."),
+    ("to", "Before this date or time."),
+    ("bucket", "Sums for each `1h`, `1d` or `1mo`, in UTC."),
+    ("group_by", "Sums for each of `key`, `user`, `model`, `resource`, separated by commas."),
+    ("format", "`json` or `csv`."),
+    ("actor", "By this admin key, by id; `admin` is the first one, `local` a command at the database file."),
+    ("action", "Of this kind, such as `key.created`."),
+    ("target", "Of this id or name."),
+    ("id", "The id."),
+    ("name", "The resource's name in the settings."),
+];
+
+pub fn document() -> HttpResponse {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(build().to_json().unwrap_or_default()));
+    HttpResponse::Ok().content_type("application/json").body(TEXT.clone())
+}
+
+fn build() -> OpenApi {
+    let mut paths = Paths::new();
+    for route in ROUTES {
+        paths.add_path_operation(format!("/admin/v1{}", route.path), vec![method(route.verb)], admin(route));
+    }
+    for operation in Inference::ALL {
+        let path = operation.path();
+        let summary = format!("{}, in OpenAI's dialect; in Azure's below /openai", operation.label());
+        paths.add_path_operation(format!("/v1{path}"), vec![HttpMethod::Post], plain("data plane", &summary, "key"));
+    }
+    for (path, summary) in [
+        ("/v1/models", "Lists the models that the key may use"),
+        ("/v1/models/{id}", "Shows one of them"),
+        ("/v1/responses/{id}", "Shows a stored response of the key"),
+        ("/v1/responses/{id}/input_items", "Lists what a stored response answers"),
+    ] {
+        paths.add_path_operation(path, vec![HttpMethod::Get], plain("data plane", summary, "key"));
+    }
+    let delete = plain("data plane", "Deletes a stored response of the key", "key");
+    paths.add_path_operation("/v1/responses/{id}", vec![HttpMethod::Delete], delete);
+    let cancel = plain("data plane", "Cancels a response that runs in the background", "key");
+    paths.add_path_operation("/v1/responses/{id}/cancel", vec![HttpMethod::Post], cancel);
+    for (path, summary) in [
+        ("/healthz", "Whether the process answers"),
+        ("/readyz", "Whether requests are likely to be served"),
+        ("/metrics", "Metrics for Prometheus"),
+        ("/openapi.json", "This document"),
+    ] {
+        paths.add_path_operation(path, vec![HttpMethod::Get], plain("operations", summary, ""));
+    }
+    let mut components = ComponentsBuilder::new();
+    for (name, schema) in schemas::all() {
+        components = components.schema(name, schema);
+    }
+    for (name, what) in [("admin", "An admin key with the scope that the operation names."), ("key", "A caller's key.")]
+    {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
+        components = components.security_scheme(name, SecurityScheme::Http(bearer));
+    }
+    let about = "Lists are pages: `data`, `has_more`, `next_cursor`. Times are RFC 3339 in UTC, money is decimal dollars. \
+                 A POST with an `Idempotency-Key` does its work once, and answers a repetition within 24 hours with the \
+                 same answer, the secret included; `idempotent-replayed: true` tells them apart.";
+    let info = InfoBuilder::new().title("aoai-gateway").version(env!("CARGO_PKG_VERSION")).description(Some(about));
+    let tags = ["keys", "users", "usage", "estate", "administration", "data plane", "operations"];
+    OpenApiBuilder::new()
+        .info(info.build())
+        .paths(paths)
+        .components(Some(components.build()))
+        .tags(Some(tags.map(|tag| TagBuilder::new().name(tag).build())))
+        .build()
+}
+
+fn method(verb: Verb) -> HttpMethod {
+    match verb {
+        Verb::Get => HttpMethod::Get,
+        Verb::Post => HttpMethod::Post,
+        Verb::Put => HttpMethod::Put,
+        Verb::Patch => HttpMethod::Patch,
+        Verb::Delete => HttpMethod::Delete,
+    }
+}
+
+fn admin(route: &AdminRoute) -> Operation {
+    let first = route.path.split('/').nth(1).unwrap_or_default();
+    let tag = match first {
+        "keys" => "keys",
+        "users" => "users",
+        "usage" | "requests" => "usage",
+        "resources" | "models" => "estate",
+        _ => "administration",
+    };
+    let mut operation = OperationBuilder::new()
+        .tag(tag)
+        .operation_id(Some(operation_id(route)))
+        .summary(Some(route.summary))
+        .description(Some(format!("Scope: `{}`.", route.scope)))
+        .security(SecurityRequirement::new::<_, [&str; 0], &str>("admin", []));
+    for hole in holes(route.path) {
+        operation = operation.parameter(parameter(hole, ParameterIn::Path));
+    }
+    for name in route.query {
+        operation = operation.parameter(parameter(name, ParameterIn::Query));
+    }
+    if route.verb == Verb::Post {
+        let what = "Makes a repetition do nothing and answer the same, for 24 hours.";
+        let key = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
+        operation = operation.parameter(key.description(Some(what)).schema(Some(text())));
+    }
+    if let Some(schema) = route.takes {
+        let body = RequestBodyBuilder::new().required(Some(Required::True));
+        operation = operation.request_body(Some(body.content("application/json", content(reference(schema))).build()));
+    }
+    let (status, response) = match route.gives {
+        Gives::One(schema) => ("200", json("It is done", reference(schema))),
+        Gives::Created(schema) => ("201", json("It is made; `Location` names it", reference(schema))),
+        Gives::Page(schema) => ("200", json("A page", RefOr::T(page(schema)))),
+        Gives::Nothing => ("204", ResponseBuilder::new().description("It is done").build()),
+        Gives::Events => {
+            let body = ContentBuilder::new().schema(Some(text())).build();
+            ("200", ResponseBuilder::new().description("Events").content("text/event-stream", body).build())
+        }
+    };
+    let problem = |what: &str| {
+        let body = content(reference("Problem"));
+        ResponseBuilder::new().description(what).content("application/problem+json", body).build()
+    };
+    operation = operation.response(status, response);
+    operation = operation.response("401", problem("No admin key, or a wrong one"));
+    operation = operation.response("403", problem("An admin key without the scope"));
+    operation.response("default", problem("What is wrong, and what to do")).build()
+}
+
+/// A path that is not of the admin plane; without `credential` it needs none.
+fn plain(tag: &str, summary: &str, credential: &str) -> Operation {
+    let response = ResponseBuilder::new().description("All is well").build();
+    let mut operation = OperationBuilder::new().tag(tag).summary(Some(summary)).response("200", response);
+    if !credential.is_empty() {
+        operation = operation.security(SecurityRequirement::new::<_, [&str; 0], &str>(credential, []));
+    }
+    if summary.contains("stored") || summary.contains("one of them") || summary.contains("background") {
+        operation = operation.parameter(parameter("id", ParameterIn::Path));
+    }
+    operation.build()
+}
+
+/// `get-keys-id-quota`: unique, because path and method are.
+fn operation_id(route: &AdminRoute) -> String {
+    let words = route.path.split(['/', '{', '}']).filter(|word| !word.is_empty());
+    std::iter::once(route.verb.label().to_ascii_lowercase())
+        .chain(words.map(str::to_owned))
+        .collect::<Vec<_>>()
+        .join("-")
+}
+
+fn holes(path: &'static str) -> impl Iterator<Item = &'static str> {
+    path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn parameter(name: &str, place: ParameterIn) -> Parameter {
+    let meaning = PARAMETERS.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning);
+    let required = if place == ParameterIn::Path { Required::True } else { Required::False };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .required(required)
+        .description(meaning)
+        .schema(Some(text()))
+        .build()
+}
+
+fn text() -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).build().into()
+}
+
+fn reference(schema: &str) -> RefOr<Schema> {
+    Ref::from_schema_name(schema).into()
+}
+
+fn content(schema: RefOr<Schema>) -> utoipa::openapi::Content {
+    ContentBuilder::new().schema(Some(schema)).build()
+}
+
+fn json(what: &str, schema: RefOr<Schema>) -> Response {
+    ResponseBuilder::new().description(what).content("application/json", content(schema)).build()
+}
+
+fn page(schema: &str) -> Schema {
+    ObjectBuilder::new()
+        .property("data", ArrayBuilder::new().items(reference(schema)))
+        .property("has_more", ObjectBuilder::new().schema_type(Type::Boolean))
+        .property("next_cursor", ObjectBuilder::new().schema_type(Type::String))
+        .required("data")
+        .required("has_more")
+        .build()
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                members.values().for_each(|member| references(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere_and_every_parameter_is_explained() {
+        let document = serde_json::to_value(build()).unwrap();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 30);
+        for reference in found {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
+        }
+        for route in ROUTES {
+            for name in route.query.iter().copied().chain(holes(route.path)) {
+                assert!(
+                    PARAMETERS.iter().any(|(known, _)| *known == name),
+                    "{name} of {} is not explained",
+                    route.path
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_described_that_does_not_exist() {
+        let document = serde_json::to_value(build()).unwrap();
+        for path in document["paths"].as_object().unwrap().keys() {
+            let found = crate::http::routes::find(&path.replace("{id}", "x"));
+            assert!(!matches!(found, crate::http::routes::Route::Unknown(_)), "there is nothing at {path}");
+        }
+    }
+
+    #[test]
+    fn every_route_is_in_it_and_nothing_else_is() {
+        let document = serde_json::to_value(build()).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let described: usize = paths
+            .iter()
+            .filter(|(path, _)| path.starts_with("/admin/"))
+            .map(|(_, item)| item.as_object().unwrap().len())
+            .sum();
+        assert_eq!(described, ROUTES.len());
+        let mut ids = std::collections::BTreeSet::new();
+        for route in ROUTES {
+            let operation = &paths[&format!("/admin/v1{}", route.path)][route.verb.label().to_ascii_lowercase()];
+            assert_eq!(operation["summary"], route.summary);
+            assert!(operation["description"].as_str().unwrap().contains(route.scope.label()));
+            assert!(ids.insert(operation["operationId"].to_string()), "{} comes twice", operation["operationId"]);
+            let holes = route.path.matches('{').count();
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            assert_eq!(parameters.iter().filter(|one| one["in"] == "path").count(), holes);
+        }
+    }
+}
