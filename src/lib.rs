@@ -16,6 +16,9 @@
 //!    settlement committed before the last byte.
 //!    What the upstream keeps of an answer (a stored response) is filed with its place before the client learns the id
 //!    ([`storage::pins`]); what refers to it later may go to that resource only ([`domain::demand::Demand::pin`]).
+//!    Files, batches, threads and forms take a shorter way, [`proxy::errand`]: what they are is known by
+//!    [`openai::objects`], where they go by the ids that they name; nothing of a long form is gathered
+//!    ([`proxy::upload`]).
 //! 7. The lease tells the deployment's owner ([`fleet::resource`]) how it went; nobody waits for that.
 //!
 //! # Floors

@@ -79,13 +79,16 @@ pub struct RequestFigures {
 /// One admitted request; dropped, its place is free again.
 #[derive(Debug)]
 pub struct Permit {
-    in_flight: Arc<AtomicU32>,
+    /// None for a request inside a session, whose place it shares.
+    in_flight: Option<Arc<AtomicU32>>,
     pub figures: Option<RequestFigures>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.in_flight.fetch_sub(1, Relaxed);
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -102,12 +105,27 @@ impl Caller {
     pub fn admit(&self) -> Result<Permit, Limited> {
         let before = self.in_flight.fetch_add(1, Relaxed);
         // From here on the permit gives the place back, also on the way out with a refusal.
-        let mut permit = Permit { in_flight: self.in_flight.clone(), figures: None };
+        let mut permit = Permit { in_flight: Some(self.in_flight.clone()), figures: None };
         if let Some(most) = self.grant.limits.concurrency
             && before >= most
         {
             return Err(Limited::Concurrency { most });
         }
+        permit.figures = self.take_request()?;
+        Ok(permit)
+    }
+
+    /// Takes one request of a session that has been admitted: it has its place already.
+    pub fn admit_within(&self) -> Result<Permit, Limited> {
+        Ok(Permit { in_flight: None, figures: self.take_request()? })
+    }
+
+    /// For what a session's upstream has begun without being asked; it is under way whatever the limits say.
+    pub fn admit_begun(&self) -> Permit {
+        Permit { in_flight: None, figures: None }
+    }
+
+    fn take_request(&self) -> Result<Option<RequestFigures>, Limited> {
         if self.grant.limits.rpm == Some(0) {
             return Err(Limited::Requests { retry_after: Duration::from_secs(60), rpm: 0 });
         }
@@ -118,9 +136,9 @@ impl Caller {
             })?;
             let (remaining, quota) = (snapshot.remaining_burst_capacity(), snapshot.quota());
             let used = quota.burst_size().get().saturating_sub(remaining);
-            permit.figures = Some(RequestFigures { limit: rpm, remaining, reset: quota.replenish_interval() * used });
+            return Ok(Some(RequestFigures { limit: rpm, remaining, reset: quota.replenish_interval() * used }));
         }
-        Ok(permit)
+        Ok(None)
     }
 
     /// Whether the key may use a model known by any of `names`.

@@ -73,21 +73,22 @@ mod tests {
     #[test]
     fn each_api_is_asked_for_where_it_exists() {
         let dated = |text: &str| ApiVersion::Dated(text.to_owned());
-        let (stable, preview) = (dated("2024-10-21"), dated("2025-03-01-preview"));
+        let (stable, preview, oldest) = (dated("2024-10-21"), dated("2025-03-01-preview"), dated("2023-05-15"));
+        let v1 = ApiVersion::V1;
         let ask = |kind, version: &ApiVersion, family: Family| {
             let segments: Vec<_> = family.path().split('/').skip(1).map(str::to_owned).collect();
             path(kind, version, None, family, &segments, "")
         };
-        let azure = |version, family| ask(Kind::Azure, version, family);
+        let azure = |version: &ApiVersion, family| ask(Kind::Azure, version, family);
         assert_eq!(azure(&stable, Family::Files), "/openai/files?api-version=2024-10-21");
         assert_eq!(azure(&stable, Family::Assistants), "/openai/assistants?api-version=2025-04-01-preview");
         assert_eq!(azure(&preview, Family::Threads), "/openai/threads?api-version=2025-03-01-preview");
         assert_eq!(azure(&stable, Family::VectorStores), "/openai/v1/vector_stores");
-        assert_eq!(azure(&ApiVersion::V1, Family::Batches), "/openai/v1/batches");
-        assert_eq!(azure(&ApiVersion::V1, Family::Uploads), "/openai/uploads?api-version=2025-04-01-preview");
-        assert_eq!(azure(&dated("2023-05-15"), Family::Batches), "/openai/v1/batches");
+        assert_eq!(azure(&v1, Family::Batches), "/openai/v1/batches");
+        assert_eq!(azure(&v1, Family::Uploads), "/openai/uploads?api-version=2025-04-01-preview");
+        assert_eq!(azure(&oldest, Family::Batches), "/openai/v1/batches");
         assert_eq!(azure(&preview, Family::Containers), "/openai/v1/containers");
-        assert_eq!(ask(Kind::OpenAi, &ApiVersion::V1, Family::FineTuning), "/fine_tuning/jobs");
+        assert_eq!(ask(Kind::OpenAi, &v1, Family::FineTuning), "/fine_tuning/jobs");
     }
 
     #[test]

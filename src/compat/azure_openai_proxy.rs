@@ -109,6 +109,11 @@ fn from_file(look: &Look<'_>, file: &Yaml, draft: &mut Draft) {
         mappings.push(Mapping::new(model.text, deployment, at));
     }
     if homes.iter().any(|home| home.key.is_some()) {
+        for home in homes.iter().filter(|home| home.key.is_none()) {
+            let message = "this entry has no api_key and others have one: it is not served, as callers bring none";
+            let tip = "add its api_key, or take the others' out so that callers bring theirs";
+            draft.note(Problem::warning("", home.endpoint.place.clone(), message).tip(tip));
+        }
         draft.decide(&["compat", "callers"], "anyone");
         draft.tell("ANYONE may call, as the file has the keys (compat.callers = \"keys\" closes that)");
     } else {

@@ -11,10 +11,10 @@ use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
 
 use super::refusals::{self, Said, Words};
 use super::{management, models};
+use crate::http::cors;
 use crate::http::dispatch::{self, RequestLabel};
 use crate::http::error::ApiError;
 use crate::http::state::{Surface, Worker};
-use crate::http::{auth, cors};
 use crate::settings::model::{Compat, Profile};
 
 /// What actix calls for every request.
@@ -39,9 +39,8 @@ pub async fn entry(mut request: ServiceRequest) -> Result<ServiceResponse, Error
     let response = match own(&request, payload, &worker, compat).await {
         Own::Answer(response) => finish(&request, response, &table.settings.server.cors_origins),
         Own::None(payload) => {
-            let is_empty = request.headers().get(CONTENT_LENGTH).is_none_or(|length| length == "0");
             let response = dispatch::dispatch(request.clone(), payload, worker).await;
-            said(&request, response, compat, is_empty)
+            said(&request, response, compat)
         }
     };
     Ok(ServiceResponse::new(request, response))
@@ -78,16 +77,15 @@ fn finish(request: &HttpRequest, mut response: HttpResponse, origins: &[String])
 }
 
 /// A refusal in the older proxy's words, if it had any.
-fn said(request: &HttpRequest, response: HttpResponse, compat: &Compat, is_empty: bool) -> HttpResponse {
+fn said(request: &HttpRequest, response: HttpResponse, compat: &Compat) -> HttpResponse {
     let path = single_slash(request.path());
     if path.starts_with("/openai") || path.starts_with("/admin") {
         return response;
     }
-    let brings_key = auth::brings_any(request.headers());
     let said = response
         .extensions()
         .get::<ApiError>()
-        .and_then(|error| refusals::say(compat.profile?, &Words::of(error, compat, brings_key, is_empty)));
+        .and_then(|error| refusals::say(compat.profile?, &Words::of(error, compat, request.headers())));
     let Some(said) = said else { return response };
     let mut reworded = said.response();
     keep_headers(response.headers(), reworded.headers_mut());

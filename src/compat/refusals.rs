@@ -3,10 +3,13 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+};
 use serde_json::json;
 
 use super::{azure_openai_proxy, azure_proxy, cf_worker, chat_azure, chatazure};
+use crate::http::auth;
 use crate::http::error::ApiError;
 use crate::settings::model::{Admission, Compat, Profile};
 
@@ -82,14 +85,15 @@ pub fn say(profile: Profile, words: &Words<'_>) -> Option<Said> {
 }
 
 impl<'a> Words<'a> {
-    pub fn of(error: &'a ApiError, compat: &Compat, brings_key: bool, is_empty: bool) -> Self {
+    pub fn of(error: &'a ApiError, compat: &Compat, request: &HeaderMap) -> Self {
+        let has_no_length = request.get(CONTENT_LENGTH).is_none_or(|length| length == "0");
         Self {
             code: error.body.code,
             message: &error.body.message,
             model: error.model.as_deref(),
-            brings_key,
+            brings_key: auth::brings_any(request),
             takes_azure_keys: compat.callers == Admission::AzureKeys,
-            is_empty,
+            is_empty: has_no_length && !request.contains_key(TRANSFER_ENCODING),
         }
     }
 }

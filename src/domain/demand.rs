@@ -22,6 +22,10 @@ pub enum Operation {
     ImageEdits,
     /// Files, batches, threads: what a resource keeps for its clients.
     Object(Family),
+    /// A session over a WebSocket, and the handshake that opens it.
+    Realtime,
+    /// One response inside such a session.
+    RealtimeResponse,
 }
 
 /// A group of objects that resources keep.
@@ -94,6 +98,7 @@ impl Operation {
             Self::Translations => "/audio/translations",
             Self::ImageEdits => "/images/edits",
             Self::Object(family) => family.path(),
+            Self::Realtime | Self::RealtimeResponse => "/realtime",
         }
     }
 
@@ -108,15 +113,17 @@ impl Operation {
             Self::Translations => "audio.translations",
             Self::ImageEdits => "images.edits",
             Self::Object(family) => family.label(),
+            Self::Realtime => "realtime",
+            Self::RealtimeResponse => "realtime.response",
         }
     }
 
     /// Embeddings answer with vectors only: they produce no output tokens.
     pub fn has_output_tokens(self) -> bool {
         match self {
-            Self::ChatCompletions | Self::Completions | Self::Responses => true,
+            Self::ChatCompletions | Self::Completions | Self::Responses | Self::RealtimeResponse => true,
             Self::Transcriptions | Self::Translations | Self::ImageEdits => true,
-            Self::Embeddings | Self::Object(_) => false,
+            Self::Embeddings | Self::Object(_) | Self::Realtime => false,
         }
     }
 }
@@ -167,15 +174,6 @@ pub enum Whose {
     Ours,
     /// The caller's.
     Callers,
-    /// As the resource wants it.
-    Either,
-}
-
-impl Whose {
-    /// Whether a resource that is called with `wanted` can be called.
-    pub fn suits(self, wanted: Self) -> bool {
-        self == wanted || self == Self::Either
-    }
 }
 
 /// Where a demand's `output_tokens` come from.

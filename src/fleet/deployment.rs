@@ -115,7 +115,7 @@ impl Deployment {
     pub fn may_serve(&self, demand: &Demand) -> bool {
         demand.regions.allow(self.place.as_ref())
             && demand.skus.allow(self.sku)
-            && demand.whose.suits(self.credential.whose())
+            && demand.whose == self.credential.whose()
             && demand.may_go_to(&self.resource)
     }
 

@@ -207,6 +207,13 @@ impl Gauges {
         }
     }
 
+    /// What was taken to find out whether it works has found that out, and is kept.
+    pub(super) fn end_probe(&self, taken: &mut Taken) {
+        if std::mem::take(&mut taken.probe) {
+            self.probing.store(false, Relaxed);
+        }
+    }
+
     /// A 429 closes the way for everyone at once, before the owner has heard of it.
     pub(super) fn close_until(&self, quiet_until: Timestamp) {
         self.quiet_until.fetch_max(quiet_until.0, Relaxed);

@@ -59,6 +59,24 @@ impl Lease {
         let _ = self.deployment.owner.paced.try_send(paced);
     }
 
+    /// The deployment has answered, and the lease goes on: a session that it has opened is no probe any more. What
+    /// becomes of the session is told by settling.
+    pub fn proven(&mut self, speed: Speed) {
+        let Some(taken) = &mut self.taken else { return };
+        let (now, gauges) = (time::now(), &self.deployment.gauges);
+        let is_due = gauges.wants_report(now);
+        gauges.count_answer();
+        gauges.end_probe(taken);
+        if is_due {
+            let report = Report { outcome: Outcome::Served, began: self.began, now };
+            let settled = Settled { deployment: self.deployment.id, report, speed: Some(speed) };
+            // A retired resource's actor is gone; nothing is left to be told.
+            if let Err(error) = self.deployment.owner.settled.try_send(settled) {
+                tracing::debug!(resource = %self.deployment.resource, %error, "a deployment's owner did not take a report");
+            }
+        }
+    }
+
     /// Azure refused the request before it counted it; before the lease is settled.
     pub fn uncounted(&self) {
         self.deployment.quota.give_back(&self.ticket, time::now());

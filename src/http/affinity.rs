@@ -33,7 +33,9 @@ pub(super) fn of(
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
-        | Operation::Object(_) => return None,
+        | Operation::Object(_)
+        | Operation::Realtime
+        | Operation::RealtimeResponse => return None,
     }
     let prefix = peek.prefix.filter(|_| table.settings.routing.affinity == PromptAffinity::On)?;
     let session = || {

@@ -8,7 +8,7 @@ use super::error::ApiError;
 use crate::domain::demand::Whose;
 use crate::domain::secret::Secret;
 use crate::domain::time;
-use crate::limits::{Caller, Callers, Guest};
+use crate::limits::{Caller, Callers, Guest, KeyHash};
 use crate::settings::model::Admission;
 use crate::storage::secret_key::hash;
 
@@ -28,6 +28,18 @@ pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, Api
     }
 }
 
+/// Who has this key of ours, which may have come another way, and what it is known by. Callers who bring a key of
+/// Azure's are refused: it could not be passed on from there.
+pub fn caller_with(key: Option<&str>, callers: &Callers) -> Result<(KeyHash, Arc<Caller>), ApiError> {
+    let key = key.filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).ok_or_else(ApiError::invalid_key)?;
+    let (hash, now) = (hash(key), time::wall_now());
+    let caller = callers.find(&hash).or_else(|| callers.find_old(&hash, now)).ok_or_else(ApiError::invalid_key)?;
+    if caller.has_expired(now) || caller.grant.whose == Whose::Callers {
+        return Err(ApiError::invalid_key());
+    }
+    Ok((hash, caller))
+}
+
 /// Who calls without a key of ours, where such are let in.
 fn guest(key: Option<&str>, callers: &Callers, admission: Admission) -> Option<Arc<Guest>> {
     match admission {
@@ -41,19 +53,19 @@ fn guest(key: Option<&str>, callers: &Callers, admission: Admission) -> Option<A
 pub fn brought(headers: &HeaderMap, caller: &Caller) -> (Option<Secret>, Whose) {
     match caller.grant.whose {
         Whose::Ours => (None, Whose::Ours),
-        whose @ (Whose::Callers | Whose::Either) => match presented_anyhow(headers) {
-            Some(key) => (Some(Secret::new(key)), whose),
-            None => (None, Whose::Ours),
-        },
+        Whose::Callers => (presented_anyhow(headers).map(Secret::new), Whose::Callers),
     }
 }
 
 /// The guest behind a request that was served, if it is to be given a row of its own.
 pub fn new_guest(headers: &HeaderMap, caller: &Caller, callers: &Callers) -> Option<Arc<Guest>> {
-    if caller.grant.whose == Whose::Ours {
-        return None;
-    }
-    let guest = guest(presented_anyhow(headers), callers, callers.guests.manners().admission)?;
+    let guest = match (callers.guests.manners().admission, caller.grant.whose) {
+        (Admission::Keys, _) | (Admission::AzureKeys, Whose::Ours) | (Admission::Anyone, Whose::Callers) => {
+            return None;
+        }
+        (Admission::AzureKeys, Whose::Callers) => callers.guests.with_key(&hash(presented_anyhow(headers)?))?,
+        (Admission::Anyone, Whose::Ours) => callers.guests.anyone()?,
+    };
     (guest.caller.grant.key_id == caller.grant.key_id && guest.is_to_be_filed()).then_some(guest)
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
-use super::{admin, cors, forms, inference, models, objects, openapi, ops, pages, responses};
+use super::{admin, cors, forms, inference, models, objects, openapi, ops, pages, realtime, responses};
 use crate::domain::demand::Operation;
 use crate::domain::ids::RequestId;
 use crate::limits::RequestFigures;
@@ -112,7 +112,13 @@ async fn handle(
         Surface::Public => !matches!(route, Route::Admin(_) | Route::Metrics | Route::OpenApi | Route::Docs),
         Surface::Admin => !matches!(
             route,
-            Route::Inference(_) | Route::Kept(_) | Route::Form(_) | Route::Object(..) | Route::Models | Route::Model(_)
+            Route::Inference(_)
+                | Route::Kept(_)
+                | Route::Form(_)
+                | Route::Object(..)
+                | Route::Realtime(_)
+                | Route::Models
+                | Route::Model(_)
         ),
     };
     if !here {
@@ -132,6 +138,9 @@ async fn handle(
             Some(action) => objects::serve(request, payload, worker, (place, action, dialect), label, told).await,
             None => Err(ApiError::wrong_method(place.allowed())),
         },
+        Route::Realtime(dialect) if method == Method::GET => {
+            realtime::serve(request, payload, worker, dialect, label, told).await
+        }
         Route::Models if is_get => models::list(request, worker),
         Route::Model(id) if is_get => models::retrieve(request, worker, &id),
         Route::Admin(path) => Ok(admin::serve(request, payload, worker, &path, label).await),
@@ -145,6 +154,7 @@ async fn handle(
         Route::Inference(_)
         | Route::Kept(_)
         | Route::Form(_)
+        | Route::Realtime(_)
         | Route::Models
         | Route::Model(_)
         | Route::Root

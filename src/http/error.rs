@@ -96,6 +96,26 @@ impl ApiError {
         Self::invalid(StatusCode::BAD_REQUEST, "missing_model", message).about("model")
     }
 
+    pub fn session_without_model() -> Self {
+        let message = "The address of this session names no model. Add `?model=…` (or Azure's `?deployment=…`); GET /v1/models \
+                       lists what there is.";
+        Self::invalid(StatusCode::BAD_REQUEST, "missing_model", message).about("model")
+    }
+
+    /// A plain request where a WebSocket is served.
+    pub fn upgrade_required() -> Self {
+        let message = "This path serves realtime sessions over WebSocket. Connect with a WebSocket client: a GET with \
+                       `Upgrade: websocket`, `Connection: Upgrade` and `Sec-WebSocket-Version: 13`; a proxy in between must \
+                       pass these on.";
+        Self::invalid(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
+    }
+
+    pub fn malformed_handshake() -> Self {
+        let message = "This WebSocket handshake is malformed: it needs a `Sec-WebSocket-Key` of 16 bytes in Base64, and has \
+                       no body.";
+        Self::invalid(StatusCode::BAD_REQUEST, "malformed_handshake", message)
+    }
+
     pub fn invalid_api_version(version: &str) -> Self {
         let message = format!(
             "`{}` is no api-version. Use a dated one such as 2024-10-21, or the /openai/v1 paths without one.",

@@ -135,7 +135,9 @@ fn limit(table: &RouteTable, operation: Operation) -> usize {
         | Operation::Completions
         | Operation::Embeddings
         | Operation::Responses
-        | Operation::Object(_) => most,
+        | Operation::Object(_)
+        | Operation::Realtime
+        | Operation::RealtimeResponse => most,
     }
 }
 

@@ -125,7 +125,9 @@ pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, Api
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
-        | Operation::Object(_) => request::peek,
+        | Operation::Object(_)
+        | Operation::Realtime
+        | Operation::RealtimeResponse => request::peek,
         Operation::Responses => request::peek_response,
     };
     if body.len() <= request::OFF_THREAD_BYTES {

@@ -26,6 +26,7 @@ pub mod ops;
 pub mod pages;
 pub mod phase;
 pub mod pins;
+mod realtime;
 mod responses;
 pub mod routes;
 pub mod state;

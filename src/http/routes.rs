@@ -20,6 +20,8 @@ pub enum Route {
     Form(Target),
     /// Files, batches, threads: what upstreams keep for their clients.
     Object(Place, Dialect),
+    /// A session over a WebSocket.
+    Realtime(Dialect),
     Models,
     Model(String),
     /// `/admin/v1/…`, the rest of the path.
@@ -95,6 +97,7 @@ impl Route {
             | Self::Kept(_)
             | Self::Form(_)
             | Self::Object(..)
+            | Self::Realtime(_)
             | Self::Models
             | Self::Model(_)
             | Self::Unknown(_) => true,
@@ -108,6 +111,7 @@ impl Route {
         match self {
             Self::Inference(target) | Self::Form(target) => Some(target.operation),
             Self::Object(place, _) => Some(Operation::Object(place.family)),
+            Self::Realtime(_) => Some(Operation::Realtime),
             Self::Kept(_)
             | Self::Models
             | Self::Model(_)
@@ -130,7 +134,8 @@ impl Route {
             Self::Kept(Kept { part: Part::Response, .. }) => "GET, DELETE",
             Self::Kept(Kept { part: Part::Cancel, .. }) => "POST",
             Self::Kept(Kept { part: Part::InputItems, .. }) => "GET",
-            Self::Models
+            Self::Realtime(_)
+            | Self::Models
             | Self::Model(_)
             | Self::Root
             | Self::Health
@@ -187,6 +192,8 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
     }
     match rest.split_once('/') {
         None if rest == "models" => Route::Models,
+        None if rest == "realtime" => Route::Realtime(dialect),
+        Some(("realtime", _)) => Route::Unknown(REALTIME),
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
         _ => match Place::find(rest, decoded) {
@@ -196,6 +203,7 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
     }
 }
 
+const REALTIME: &str = "Realtime is served over WebSocket, at …/realtime; its calls over WebRTC and SIP are not.";
 const KEPT: &str = "Of a response, this version serves GET and DELETE, POST …/cancel and GET …/input_items.";
 
 /// `{id}`, or a part below it. `compact` stands where an id would.
@@ -288,6 +296,18 @@ mod tests {
         assert_eq!(find("/v1/audio/transcriptions"), form(None, Dialect::OpenAi));
         assert_eq!(find("/openai/deployments/w/audio/transcriptions"), form(Some("w"), Dialect::AzureDated));
         assert_eq!(find("/v1/vector_stores/vs/files").method(), "GET, POST");
+    }
+
+    #[test]
+    fn realtime_has_a_path_in_each_dialect() {
+        for (path, dialect) in [
+            ("/v1/realtime", Dialect::OpenAi),
+            ("/openai/realtime", Dialect::AzureDated),
+            ("/openai/v1/realtime", Dialect::AzureV1),
+        ] {
+            assert_eq!(find(path), Route::Realtime(dialect));
+        }
+        assert!(matches!(find("/v1/realtime/calls"), Route::Unknown(tip) if tip.contains("WebSocket")));
     }
 
     #[test]

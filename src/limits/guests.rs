@@ -123,7 +123,7 @@ impl Guests {
     pub fn anyone(&self) -> Option<Arc<Guest>> {
         let mut anyone = self.anyone.lock().unwrap_or_else(PoisonError::into_inner);
         let guest =
-            anyone.get_or_insert_with(|| Arc::new(self.guest(hash(NOBODYS_KEY), "anyone".to_owned(), Whose::Either)));
+            anyone.get_or_insert_with(|| Arc::new(self.guest(hash(NOBODYS_KEY), "anyone".to_owned(), Whose::Ours)));
         (!self.is_revoked(&guest.hash)).then(|| guest.clone())
     }
 
@@ -166,7 +166,7 @@ impl Guest {
     pub fn prefix(&self) -> String {
         match self.caller.grant.whose {
             Whose::Callers => format!("{BROUGHT_PREFIX}{}", shown(&self.hash)),
-            Whose::Ours | Whose::Either => String::new(),
+            Whose::Ours => String::new(),
         }
     }
 }

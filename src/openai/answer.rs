@@ -66,7 +66,9 @@ impl StreamWatch {
             | Operation::Transcriptions
             | Operation::Translations
             | Operation::ImageEdits
-            | Operation::Object(_) => Speaks::Completions,
+            | Operation::Object(_)
+            | Operation::Realtime
+            | Operation::RealtimeResponse => Speaks::Completions,
             Operation::Responses => Speaks::Responses,
         };
         Self { speaks, ..Self::default() }

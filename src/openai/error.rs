@@ -28,7 +28,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    fn label(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request_error",
             Self::Requests => "requests",
@@ -61,7 +61,11 @@ impl ErrorBody {
     pub fn to_event(&self, operation: Operation) -> String {
         let json = self.to_json();
         match operation {
-            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => format!("data: {json}\n\n"),
+            Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::Embeddings
+            | Operation::Realtime
+            | Operation::RealtimeResponse => format!("data: {json}\n\n"),
             Operation::Object(_) => format!("event: error\ndata: {json}\n\n"),
             // Events of that API have names and types.
             Operation::Responses | Operation::Transcriptions | Operation::Translations | Operation::ImageEdits => {

@@ -10,6 +10,7 @@ pub mod multipart;
 pub mod objects;
 pub mod prefix;
 pub mod probe;
+pub mod realtime;
 pub mod request;
 pub mod responses;
 pub mod sse;

@@ -17,10 +17,10 @@ pub fn read(text: &[u8], span: &Range<usize>) -> Option<Usage> {
         match &text[member.key] {
             b"prompt_tokens" | b"input_tokens" => input = tokens(value),
             b"completion_tokens" | b"output_tokens" => output = tokens(value),
-            b"prompt_tokens_details" | b"input_tokens_details" => {
+            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => {
                 usage.cached_input_tokens = detail(value, b"cached_tokens");
             }
-            b"completion_tokens_details" | b"output_tokens_details" => {
+            b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => {
                 usage.reasoning_tokens = detail(value, b"reasoning_tokens");
             }
             _ => {}

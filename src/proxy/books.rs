@@ -221,7 +221,8 @@ impl Books {
         self.ttfb = Some(now.since(self.started));
         if let Some(OpenAttempt { deployment, began, awaited }) = &self.open_attempt {
             self.upstream_time += now.since(*awaited);
-            if self.stream {
+            // A session's first word is no token.
+            if self.stream && self.operation != Operation::Realtime {
                 let labels = [self.route.model.as_str(), deployment.resource.as_str()];
                 self.metrics.time_to_first_token.with_label_values(&labels).observe(now.since(*began).as_secs_f64());
             }

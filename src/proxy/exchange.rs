@@ -237,7 +237,7 @@ pub(super) fn refused(refusal: Refusal, outcomes: &[Outcome]) -> Unserved {
 }
 
 /// What the failures of a request add up to.
-fn unserved(outcomes: &[Outcome], retry_after: Duration) -> Unserved {
+pub(super) fn unserved(outcomes: &[Outcome], retry_after: Duration) -> Unserved {
     let nonsense = |outcome: &Outcome| matches!(outcome, Outcome::Faulted(Fault::InvalidResponse | Fault::Truncated));
     if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Throttled { .. })) {
         Unserved::Exhausted { retry_after }

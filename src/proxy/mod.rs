@@ -5,7 +5,7 @@
 //! quickly a stream came, `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the
 //! settings say. `kept` asks a resource for what it keeps of an earlier answer. `errand` sends requests about objects, and
 //! forms, to where they belong: `upload` is a form on its way, `passage` an answer that passes as it comes, `unseen` work
-//! whose tokens are told afterwards.
+//! whose tokens are told afterwards. `websocket` relays realtime sessions.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -26,4 +26,5 @@ pub mod spill;
 pub mod typewriter;
 pub mod unseen;
 pub mod upload;
+pub mod websocket;
 pub mod whereabouts;

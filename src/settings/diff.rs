@@ -228,6 +228,7 @@ impl List {
             cooldown,
             max_wait,
             max_waiting,
+            session_limit,
             batch_share,
             affinity,
         } = routing;
@@ -245,6 +246,7 @@ impl List {
         self.duration(&["routing", "cooldown"], *cooldown);
         self.duration(&["routing", "max_wait"], *max_wait);
         self.plain(&["routing", "max_waiting"], max_waiting);
+        self.duration(&["routing", "session_limit"], *session_limit);
         self.plain(&["routing", "batch_share"], batch_share);
         self.plain(&["routing", "affinity"], *affinity == PromptAffinity::On);
     }

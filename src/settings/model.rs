@@ -113,6 +113,8 @@ pub struct Routing {
     pub max_wait: Duration,
     /// Requests that wait at once, over all.
     pub max_waiting: u32,
+    /// How long a realtime session may last.
+    pub session_limit: Duration,
     /// How much of a deployment may be in use, at most, when a batch job is sent there, from 0 to 1.
     pub batch_share: f64,
     /// Where prompts that may be cached go.

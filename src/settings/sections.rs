@@ -189,6 +189,7 @@ pub(super) fn routing(section: Section<'_>) -> Routing {
         cooldown: timeout(&section, "cooldown").unwrap_or(seconds(10)),
         max_wait: bounded(&section, "max_wait", Duration::ZERO, HOUR).unwrap_or(seconds(10)),
         max_waiting: section.integer("max_waiting", 0, 1_000_000).unwrap_or(256),
+        session_limit: timeout(&section, "session_limit").unwrap_or(HOUR),
         batch_share: section.fraction("batch_share").unwrap_or(0.5),
         affinity: match section.truth("affinity") {
             Some(true) | None => PromptAffinity::On,

@@ -13,6 +13,7 @@ use super::errors;
 use super::events::{Events, Stop};
 use super::faults::{Cut, Ending};
 use super::journal::Ticket;
+use super::realtime::{Left, Session};
 use super::reply::{Action, Answer, Body, Break, Head};
 use super::request::{Connection, ReadError, Request, read_request};
 use super::server;
@@ -82,7 +83,25 @@ impl Peer<'_> {
                 self.gone().await;
                 Next::Close
             }
+            Action::Session(session) => self.hold(*session).await,
             Action::Answer(answer) => self.answer(&request, *answer, ticket.as_mut()).await.unwrap_or(Next::Close),
+        }
+    }
+
+    async fn hold(&mut self, session: Session) -> Next {
+        let mut out = Vec::with_capacity(1_024);
+        session.head.write_switch(&mut out);
+        if self.writer.write_all(&out).await.is_err() {
+            return Next::Close;
+        }
+        match session.run(&mut self.reader, &mut self.writer, self.buffer).await {
+            Left::Close => Next::Close,
+            Left::Reset => Next::Reset,
+            Left::Hang => {
+                self.buffer.clear();
+                self.gone().await;
+                Next::Close
+            }
         }
     }
 

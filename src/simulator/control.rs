@@ -8,6 +8,7 @@ use super::faults::Fault;
 use super::identity::TokenCall;
 use super::journal::{Entry, Sums};
 use super::knobs::Knobs;
+use super::realtime::SessionEnd;
 use super::state::Shared;
 use crate::domain::time;
 
@@ -74,6 +75,16 @@ impl Control {
 
     pub fn clear_journal(&self) {
         self.shared.journal.clear();
+    }
+
+    /// Realtime sessions that are open.
+    pub fn sessions(&self) -> usize {
+        self.shared.sessions.count()
+    }
+
+    /// Ends up to so many of them, the oldest first; gives how many it were.
+    pub fn end_sessions(&self, most: usize, how: SessionEnd) -> usize {
+        self.shared.sessions.end(most, how)
     }
 
     /// Requests that are being answered (or left hanging).

@@ -31,6 +31,10 @@ const STANDARD: &[&str] = &[
     "origin",
     "pragma",
     "referer",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
     "te",
     "transfer-encoding",
     "upgrade",
@@ -69,6 +73,7 @@ fn takes_key_as_bearer(route: &Route) -> bool {
         | Route::Kept { family, .. }
         | Route::Form { family, .. }
         | Route::Object { family, .. }
+        | Route::Realtime { family }
         | Route::Models(family)
         | Route::Model(family, _) => *family == Family::V1,
         Route::UnsupportedVersion { .. } => true,

@@ -35,6 +35,7 @@ pub(super) fn reply(shared: &Arc<Shared>, request: &Request, route: Route) -> Re
         | Route::Kept { .. }
         | Route::Form { .. }
         | Route::Object { .. }
+        | Route::Realtime { .. }
         | Route::Models(_)
         | Route::Model(..)
         | Route::Plane(_)
@@ -79,6 +80,7 @@ impl Call<'_> {
             | Route::Kept { .. }
             | Route::Form { .. }
             | Route::Object { .. }
+            | Route::Realtime { .. }
             | Route::Models(_)
             | Route::Model(..)
             | Route::Plane(_)
@@ -153,6 +155,7 @@ impl Call<'_> {
             Operation::Completions => (model.kind == Kind::Completion, "completion"),
             Operation::Embeddings => (matches!(model.kind, Kind::Embedding { .. }), "embeddings"),
             Operation::Responses => (matches!(model.kind, Kind::Chat | Kind::Reasoning), "responses"),
+            Operation::Realtime => (false, "realtime"),
         };
         if !fits {
             return Err(Box::new(errors::operation_not_supported(
@@ -163,7 +166,8 @@ impl Call<'_> {
             )));
         }
         let prompt = match operation {
-            Operation::Chat => chat::prompt(fields),
+            // A session is no request with a body, and was refused above.
+            Operation::Chat | Operation::Realtime => chat::prompt(fields),
             Operation::Completions => completions::prompt(fields),
             Operation::Embeddings => {
                 return embeddings::read(fields, model).map(Job::Vectors).map_err(|invalid| self.invalid(&invalid));

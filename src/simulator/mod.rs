@@ -8,7 +8,7 @@
 //! wanted here.
 //!
 //! A request's way: `connection` reads it, `routes` names it, `gate` checks it as Azure's front end does, `inference`
-//! admits and answers it with the help of `chat`, `completions`, `embeddings` and `responses`, and `connection` writes the reply
+//! admits and answers it with the help of `chat`, `completions`, `embeddings` and `responses`, `realtime` holds sessions over WebSocket, and `connection` writes the reply
 //! at the resource's pace while a `Ticket` keeps the journal entry.
 
 mod admission;
@@ -38,6 +38,7 @@ mod parameters;
 mod plane;
 mod prompt;
 mod prompt_cache;
+mod realtime;
 mod reply;
 mod request;
 mod resource;
@@ -53,5 +54,6 @@ pub use faults::{Cause, Cut, Ending, FailBody, Fault, FaultKind};
 pub use identity::{SimulatedIdentity, TokenCall};
 pub use journal::{Entry, Sums};
 pub use knobs::{Knobs, LatencyCheckpoint, Obfuscation, ResetUnit, RetryAfter, RoleChunk, StreamMode, ThrottleText};
+pub use realtime::SessionEnd;
 pub use resource::{SimulatedDeployment, SimulatedResource, Sku};
 pub use server::{Simulator, start};

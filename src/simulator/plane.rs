@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::faults::{Cause, Cut, Ending, FailBody, Fault, FaultKind};
 use super::knobs::Knobs;
+use super::realtime::SessionEnd;
 use super::reply::{Answer, Head};
 use super::request::Request;
 use super::resource::Sku;
@@ -15,7 +16,7 @@ use crate::domain::time;
 
 const PATHS: &str = "GET /_simulator, GET|DELETE /_simulator/journal (?since=SEQUENCE), GET /_simulator/journal/sums, \
                      GET|DELETE /_simulator/tokens, \
-                     GET|POST|DELETE /_simulator/faults, DELETE /_simulator/faults/ID, GET|PATCH /_simulator/knobs";
+                     GET|POST|DELETE /_simulator/faults, DELETE /_simulator/faults/ID, DELETE /_simulator/sessions (?count=N), GET|PATCH /_simulator/knobs";
 
 /// The answer to a request below `/_simulator`.
 pub(super) fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
@@ -43,6 +44,10 @@ pub(super) fn answer(shared: &Shared, request: &Request, path: &str) -> Answer {
         ("DELETE", ["faults", id]) => match id.parse().is_ok_and(|id| shared.faults().remove(id)) {
             true => nothing(),
             false => problem(404, "no such fault is in force; GET /_simulator/faults lists them"),
+        },
+        ("DELETE", ["sessions"]) => match request.query("count").map_or(Ok(usize::MAX), str::parse) {
+            Ok(count) => found(&json!({"ended": shared.sessions.end(count, SessionEnd::Cut)})),
+            Err(_) => problem(400, "count= takes the number of sessions to cut"),
         },
         ("GET", ["tokens"]) => found(&json!(shared.tokens.calls())),
         ("DELETE", ["tokens"]) => {
@@ -90,6 +95,7 @@ fn state(shared: &Shared) -> Value {
         "knobs": *shared.knobs(),
         "identity": shared.resource.identity,
         "connections_accepted": shared.connections.load(Ordering::Relaxed),
+        "sessions": shared.sessions.count(),
         "requests_in_flight": shared.journal.open(),
         "requests_seen": shared.journal.last(),
     })

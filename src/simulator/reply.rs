@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::events::Events;
 use super::faults::{Cut, Ending};
 use super::journal::Ticket;
+use super::realtime::Session;
 use super::request::Connection;
 use crate::domain::time;
 
@@ -19,6 +20,8 @@ pub(super) struct Reply {
 
 pub(super) enum Action {
     Answer(Box<Answer>),
+    /// Switch to WebSocket.
+    Session(Box<Session>),
     /// Close without a byte.
     Close,
     /// Reset without a byte.
@@ -87,6 +90,15 @@ impl Head {
     pub(super) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// The head of a switch to WebSocket as bytes.
+    pub(super) fn write_switch(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+        for (name, value) in &self.headers {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// The head as bytes; `length` is `None` for the chunked transfer coding.

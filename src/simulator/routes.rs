@@ -35,6 +35,10 @@ pub(super) enum Route {
         family: Family,
         segments: Vec<String>,
     },
+    /// A session over WebSocket.
+    Realtime {
+        family: Family,
+    },
     Models(Family),
     Model(Family, String),
     /// The simulator's own control plane: the rest of the path.
@@ -86,6 +90,8 @@ pub(super) enum Operation {
     Embeddings,
     /// The only one whose deployment is in the body in both families.
     Responses,
+    /// Over WebSocket, with the deployment in the query.
+    Realtime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +109,7 @@ pub(super) enum KeptPart {
     InputItems,
 }
 
+const REALTIME_SINCE: &str = "2024-10-01-preview";
 const RESPONSES_SINCE: &str = "2025-03-01-preview";
 
 /// Every dated api-version of the inference API.
@@ -165,6 +172,10 @@ pub(super) fn route(method: &str, path: &str, version: Option<&str>) -> Route {
                 (Some(part), Some(family)) => Route::Kept { family, id: decode(id), part },
                 (_, _) => Route::Unknown,
             }
+        }
+        ("GET", ["openai", "v1", "realtime"]) if v1_version(version) => Route::Realtime { family: Family::V1 },
+        ("GET", ["openai", "realtime"]) => {
+            dated(version, Operation::Realtime).map_or(Route::Unknown, |family| Route::Realtime { family })
         }
         ("GET", ["openai", "v1", "models"]) => Route::Models(Family::V1),
         ("GET", ["openai", "v1", "models", id]) => Route::Model(Family::V1, decode(id)),
@@ -244,6 +255,7 @@ fn dated(version: Option<&str>, operation: Operation) -> Option<Family> {
     let knows = match operation {
         Operation::Chat => version != "2022-12-01",
         Operation::Responses => version >= RESPONSES_SINCE,
+        Operation::Realtime => version >= REALTIME_SINCE && version.ends_with("-preview"),
         Operation::Completions | Operation::Embeddings => true,
     };
     knows.then(|| Family::Dated(version.to_owned()))
@@ -254,7 +266,7 @@ fn v1_version(version: Option<&str>) -> bool {
 }
 
 /// Undoes percent-encoding; what is no encoding stays as it is.
-fn decode(segment: &str) -> String {
+pub(super) fn decode(segment: &str) -> String {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -20,7 +20,7 @@ use super::request::Request;
 use super::resource::SimulatedResource;
 use super::routes::{self, Family, Route};
 use super::state::Shared;
-use super::{audio, connection, gate, identity, inference, kept, objects, plane};
+use super::{audio, connection, gate, identity, inference, kept, objects, plane, realtime};
 use crate::domain::time;
 
 /// A running resource. Dropping it stops it; [`Simulator::stop`] also waits until it has stopped.
@@ -120,6 +120,7 @@ pub(super) fn react(shared: &Arc<Shared>, request: &Request) -> Reply {
         Route::Inference { .. } | Route::UnknownVersion { .. } | Route::UnsupportedVersion { .. } => {
             inference::reply(shared, request, route)
         }
+        Route::Realtime { ref family } => realtime::open(shared, request, &route, family),
         Route::Kept { ref id, part, .. } => kept::reply(shared, request, &route, id, part),
         Route::Form { kind, ref deployment, .. } => audio::reply(shared, request, &route, kind, deployment.as_deref()),
         Route::Object { ref segments, .. } => objects::reply(shared, request, &route, segments),
@@ -153,6 +154,7 @@ fn resource_itself(shared: &Shared, request: &Request, route: &Route) -> Reply {
         | Route::Kept { .. }
         | Route::Form { .. }
         | Route::Object { .. }
+        | Route::Realtime { .. }
         | Route::Plane(_)
         | Route::Unknown => errors::resource_not_found(&ids, shared),
     })

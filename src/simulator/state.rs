@@ -17,6 +17,7 @@ use super::knobs::Knobs;
 use super::models::{self, Model};
 use super::objects::Cabinet;
 use super::prompt_cache::PromptCache;
+use super::realtime::Sessions;
 use super::resource::{SimulatedDeployment, SimulatedResource, Sku};
 use crate::domain::time::Timestamp;
 
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) tokens: Tokens,
     pub(super) shelf: Shelf,
     pub(super) cabinet: Cabinet,
+    pub(super) sessions: Sessions,
     /// Connections accepted so far.
     pub(super) connections: AtomicU64,
     /// `azureml-model-session`
@@ -53,6 +55,7 @@ impl Shared {
             tokens: Tokens::default(),
             shelf: Shelf::default(),
             cabinet: Cabinet::default(),
+            sessions: Sessions::default(),
             connections: AtomicU64::new(0),
             session: format!("d20260330170902-{:012x}", random.u64(..) >> 16),
             fingerprint: format!("fp_{:010x}", random.u64(..) >> 24),

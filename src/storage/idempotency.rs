@@ -26,12 +26,15 @@ pub enum Begun {
     Answered { status: u16, answer: Vec<u8> },
 }
 
+/// Fingerprint, status, answer.
+type Row = (Vec<u8>, Option<i32>, Option<Vec<u8>>);
+
 impl Store {
     /// Takes an id for a request, or finds what it was taken for.
     pub fn begin_once(&self, id: [u8; 32], fingerprint: [u8; 32], now: WallTime) -> Result<Begun, StorageError> {
         self.write(|connection| {
             diesel::delete(t::table.filter(t::expires_at.le(now.0))).execute(connection)?;
-            let row: Option<(Vec<u8>, Option<i32>, Option<Vec<u8>>)> = t::table
+            let row: Option<Row> = t::table
                 .find(id.to_vec())
                 .select((t::fingerprint, t::status, t::answer))
                 .first(connection)

@@ -111,6 +111,11 @@ impl UpstreamClient {
         Self { http, transport }
     }
 
+    /// For connections that awc has no part in.
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     /// Sends one request and waits for the head of its answer.
     pub async fn send(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
         let started = time::now();

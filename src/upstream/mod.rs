@@ -5,6 +5,8 @@
 //! answer. Beneath it, from top to bottom: `transport` opens connections (name, address, `tunnel` through a proxy,
 //! TLS), `guard` watches every byte of one connection, and `framing` decides what those bytes mean.
 //!
+//! [`websocket`] asks for connections that are not HTTP any more; awc has no part in them.
+//!
 //! [`credentials`] uses it to keep the access tokens of Entra identities fresh.
 //!
 //! Retries on other deployments and the meaning of a status code belong to the floors above.
@@ -13,6 +15,7 @@ pub mod body;
 pub mod client;
 pub mod credentials;
 pub mod error;
+pub mod websocket;
 
 mod chunks;
 mod dial;

@@ -128,7 +128,7 @@ impl Transport {
     }
 
     /// Name, TCP and the proxy's part share one span of `limit`, the TLS handshake gets another.
-    async fn open(&self, endpoint: &Endpoint, limit: Duration) -> Result<Wire, String> {
+    pub(super) async fn open(&self, endpoint: &Endpoint, limit: Duration) -> Result<Wire, String> {
         let Endpoint { tls, host, port, prefix: _, way } = endpoint;
         let connecting = async {
             match way {

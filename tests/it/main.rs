@@ -25,6 +25,7 @@ mod operating;
 mod ops;
 mod provisioned;
 mod quota;
+mod realtime;
 mod regions;
 mod relay;
 mod replay;

@@ -4,7 +4,7 @@
 //
 // One line per check; exit 1 when one failed.
 import assert from 'node:assert/strict';
-import OpenAI, { AuthenticationError, AzureOpenAI, NotFoundError } from 'openai';
+import OpenAI, { AuthenticationError, AzureOpenAI, NotFoundError, toFile } from 'openai';
 
 const { env, argv } = process;
 const [baseURL, endpoint, apiKey] =
@@ -18,6 +18,17 @@ const clients = {
   openai: (key = apiKey) => new OpenAI({ baseURL, apiKey: key, ...options }),
   azure: (key = apiKey) => new AzureOpenAI({ endpoint, apiKey: key, apiVersion: '2024-10-21', ...options }),
 };
+
+const lines = [0, 1, 2]
+  .map((n) => ({ custom_id: `${n}`, method: 'POST', url: '/v1/chat/completions', body: { model: chat, messages: [] } }))
+  .map((line) => `${JSON.stringify(line)}\n`)
+  .join('');
+const unknown = (call, code) =>
+  assert.rejects(call, (error) => {
+    assert.ok(error instanceof NotFoundError, String(error));
+    assert.equal(error.code, code);
+    return true;
+  });
 
 const collect = async (stream) => {
   const chunks = [];
@@ -116,6 +127,142 @@ const checks = {
       break;
     }
     assert.ok((await one.chat.completions.create({ model: chat, messages })).choices.length);
+  },
+
+  async files(client) {
+    const one = client();
+    const made = [];
+    for (let n = 0; n < 3; n += 1) {
+      made.push((await one.files.create({ file: await toFile(Buffer.from(lines), 'in.jsonl'), purpose: 'batch' })).id);
+    }
+    assert.equal((await one.files.retrieve(made[0])).bytes, lines.length);
+    assert.equal(await (await one.files.content(made[0])).text(), lines);
+    const listed = (await collect(one.files.list({ limit: 2, purpose: 'batch' }))).map((file) => file.id);
+    assert.deepEqual(listed.slice(0, 3), made.toReversed());
+    for (const id of made) assert.ok((await one.files.delete(id)).deleted);
+    await unknown(one.files.retrieve(made[0]), 'file_not_found');
+  },
+
+  async uploads(client) {
+    const one = client();
+    const upload = await one.uploads.create({ bytes: 6, filename: 'a', mime_type: 'text/plain', purpose: 'batch' });
+    const parts = [];
+    for (const data of ['abc', 'def']) {
+      parts.push((await one.uploads.parts.create(upload.id, { data: await toFile(Buffer.from(data), 'p') })).id);
+    }
+    const done = await one.uploads.complete(upload.id, { part_ids: parts });
+    assert.equal(await (await one.files.content(done.file.id)).text(), 'abcdef');
+    const other = await one.uploads.create({ bytes: 1, filename: 'b', mime_type: 'text/plain', purpose: 'batch' });
+    assert.equal((await one.uploads.cancel(other.id)).status, 'cancelled');
+  },
+
+  async batches(client) {
+    const one = client();
+    const file = await one.files.create({ file: await toFile(Buffer.from(lines), 'in.jsonl'), purpose: 'batch' });
+    const job = { input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h' };
+    const made = await one.batches.create(job);
+    const done = await one.batches.retrieve(made.id);
+    assert.equal(done.status, 'completed');
+    assert.equal((await (await one.files.content(done.output_file_id)).text()).trim().split('\n').length, 3);
+    assert.ok((await collect(one.batches.list({ limit: 1 }))).some((batch) => batch.id === made.id));
+    assert.ok(await one.batches.cancel((await one.batches.create(job)).id));
+  },
+
+  async vector_stores(client) {
+    const one = client();
+    const file = await one.files.create({ file: await toFile(Buffer.from('text'), 'a.txt'), purpose: 'assistants' });
+    const store = await one.vectorStores.create({ name: 'docs', file_ids: [file.id] });
+    assert.equal((await one.vectorStores.retrieve(store.id)).file_counts.total, 1);
+    assert.equal((await one.vectorStores.update(store.id, { name: 'other' })).name, 'other');
+    assert.equal((await collect(one.vectorStores.files.list(store.id)))[0].id, file.id);
+    assert.equal((await collect(one.vectorStores.search(store.id, { query: 'text' })))[0].file_id, file.id);
+    const batch = await one.vectorStores.fileBatches.create(store.id, { file_ids: [file.id] });
+    assert.ok(await one.vectorStores.fileBatches.retrieve(batch.id, { vector_store_id: store.id }));
+    assert.ok((await one.vectorStores.files.delete(file.id, { vector_store_id: store.id })).deleted);
+    assert.ok((await collect(one.vectorStores.list({ limit: 3 }))).some((each) => each.id === store.id));
+    assert.ok((await one.vectorStores.delete(store.id)).deleted);
+  },
+
+  async assistants(client) {
+    const one = client().beta;
+    const helper = await one.assistants.create({ model: chat, name: 'helper' });
+    assert.equal((await one.assistants.update(helper.id, { name: 'other' })).name, 'other');
+    assert.ok((await collect(one.assistants.list({ limit: 5 }))).some((each) => each.id === helper.id));
+    const run = await one.threads.createAndRunPoll({ assistant_id: helper.id, thread: { messages } }, { pollIntervalMs: 1 });
+    assert.equal(run.status, 'completed');
+    assert.ok(run.usage.completion_tokens > 0);
+    const thread = run.thread_id;
+    const said = await one.threads.messages.create(thread, { role: 'user', content: 'And?' });
+    assert.equal((await one.threads.messages.retrieve(said.id, { thread_id: thread })).id, said.id);
+    const events = await collect(await one.threads.runs.create(thread, { assistant_id: helper.id, stream: true }));
+    assert.equal(events.at(-1).event, 'thread.run.completed');
+    const stream = one.threads.createAndRunStream({ assistant_id: helper.id, thread: { messages } });
+    assert.equal((await stream.finalRun()).status, 'completed');
+    assert.equal((await collect(one.threads.runs.list(thread))).length, 2);
+    assert.ok((await collect(one.threads.runs.steps.list(run.id, { thread_id: thread }))).length);
+    assert.equal((await collect(one.threads.messages.list(thread, { limit: 1 }))).length, 4);
+    assert.ok((await one.threads.delete(thread)).deleted);
+    assert.ok((await one.assistants.delete(helper.id)).deleted);
+    await unknown(one.threads.retrieve(thread), 'thread_not_found');
+  },
+
+  async tools_of_assistants(client) {
+    const one = client().beta;
+    const tool = { type: 'function', function: { name: 'f', parameters: { type: 'object', properties: {} } } };
+    const helper = await one.assistants.create({ model: chat, tools: [tool] });
+    const run = await one.threads.createAndRunPoll({ assistant_id: helper.id, thread: { messages } }, { pollIntervalMs: 1 });
+    assert.equal(run.status, 'requires_action');
+    const call = run.required_action.submit_tool_outputs.tool_calls[0].id;
+    const outputs = { thread_id: run.thread_id, tool_outputs: [{ tool_call_id: call, output: 'ok' }] };
+    const done = await one.threads.runs.submitToolOutputsAndPoll(run.id, outputs, { pollIntervalMs: 1 });
+    assert.equal(done.status, 'completed');
+  },
+
+  async containers(client) {
+    const one = client();
+    const made = await one.containers.create({ name: 'c' });
+    const file = await one.containers.files.create(made.id, { file: await toFile(Buffer.from('print()'), 'a.py') });
+    assert.equal((await one.containers.files.retrieve(file.id, { container_id: made.id })).id, file.id);
+    const content = await one.containers.files.content.retrieve(file.id, { container_id: made.id });
+    assert.equal(await content.text(), 'print()');
+    assert.equal((await collect(one.containers.files.list(made.id)))[0].id, file.id);
+    assert.ok((await collect(one.containers.list({ limit: 2 }))).some((each) => each.id === made.id));
+    await one.containers.delete(made.id);
+    await unknown(one.containers.retrieve(made.id), 'container_not_found');
+  },
+
+  async fine_tuning(client) {
+    const { files, fineTuning } = client();
+    const file = await files.create({ file: await toFile(Buffer.from(lines), 't.jsonl'), purpose: 'fine-tune' });
+    const job = await fineTuning.jobs.create({ model: 'gpt-4o-mini-2024-07-18', training_file: file.id });
+    assert.equal((await fineTuning.jobs.retrieve(job.id)).training_file, file.id);
+    assert.ok((await collect(fineTuning.jobs.list({ limit: 2 }))).some((each) => each.id === job.id));
+    assert.ok((await collect(fineTuning.jobs.listEvents(job.id))).length);
+    assert.equal((await fineTuning.jobs.cancel(job.id)).status, 'cancelled');
+  },
+
+  async audio(client) {
+    const one = client();
+    // The file stands before the model here; the long one is put into a temporary file on its way.
+    for (const size of [2_000, 2_000_000]) {
+      const file = await toFile(Buffer.alloc(size), 'speech.wav');
+      const answer = await one.audio.transcriptions.create({ file, model: chat });
+      assert.equal(answer.text, 'Hello from a simulation.');
+    }
+    const file = await toFile(Buffer.alloc(100), 'speech.wav');
+    const srt = await one.audio.transcriptions.create({ file, model: chat, response_format: 'srt' });
+    assert.ok(srt.startsWith('1\n'), srt);
+    const events = await collect(await one.audio.transcriptions.create({ file, model: chat, stream: true }));
+    assert.equal(events.at(-1).type, 'transcript.text.done');
+    assert.ok((await one.audio.translations.create({ file, model: chat })).text);
+  },
+
+  async image_edits(client) {
+    const one = client();
+    const image = await toFile(Buffer.alloc(1000), 'a.png', { type: 'image/png' });
+    assert.ok((await one.images.edit({ model: chat, image: [image], prompt: 'p' })).data[0].b64_json);
+    const events = await collect(await one.images.edit({ model: chat, image, prompt: 'p', stream: true }));
+    assert.equal(events.at(-1).type, 'image_edit.completed');
   },
 };
 

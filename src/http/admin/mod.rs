@@ -65,8 +65,8 @@ async fn answer(
     label: &RequestLabel,
 ) -> Result<HttpResponse, Problem> {
     let (who, credential) = identified(request, worker)?;
-    let (route, id) = match routes::find(request.method().as_str(), path) {
-        Found::Route(route, id) => (route, id),
+    let (route, [id, _]) = match routes::find(request.method().as_str(), path) {
+        Found::Route(route, holes) => (route, holes),
         Found::OtherMethods(allowed) => return Err(Problem::wrong_method(allowed)),
         Found::Nothing => {
             return Err(Problem::not_found(format!("there is nothing at /admin/v1/{}", printable(path))));

@@ -253,10 +253,13 @@ impl AdminRoute {
     }
 }
 
+/// What stands for the `{…}` of a path, in their order; empty where there is none.
+pub(super) type Holes<'a> = [&'a str; 2];
+
 /// What `find` found.
 pub(super) enum Found<'a> {
-    /// With what stands for `{…}`.
-    Route(&'static AdminRoute, &'a str),
+    /// With what stands for each `{…}`.
+    Route(&'static AdminRoute, Holes<'a>),
     /// The path exists, for these methods.
     OtherMethods(String),
     Nothing,
@@ -267,7 +270,7 @@ pub(super) fn find<'a>(method: &str, path: &'a str) -> Found<'a> {
     let mut allowed: Vec<&str> = Vec::new();
     for route in ROUTES {
         match matched(route.path, path) {
-            Some(id) if route.verb.label() == method => return Found::Route(route, id),
+            Some(holes) if route.verb.label() == method => return Found::Route(route, holes),
             Some(_) => allowed.push(route.verb.label()),
             None => {}
         }
@@ -276,14 +279,18 @@ pub(super) fn find<'a>(method: &str, path: &'a str) -> Found<'a> {
 }
 
 /// What stands for `{…}`, if the path is of this pattern.
-fn matched<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
-    let mut id = "";
+fn matched<'a>(pattern: &str, path: &'a str) -> Option<Holes<'a>> {
+    let mut holes = [""; 2];
+    let mut filled = 0;
     let mut wanted = pattern.trim_start_matches('/').split('/');
     let mut given = path.trim_end_matches('/').split('/');
     loop {
         match (wanted.next(), given.next()) {
-            (None, None) => return Some(id),
-            (Some(hole), Some(segment)) if hole.starts_with('{') && !segment.is_empty() => id = segment,
+            (None, None) => return Some(holes),
+            (Some(hole), Some(segment)) if hole.starts_with('{') && !segment.is_empty() => {
+                *holes.get_mut(filled)? = segment;
+                filled += 1;
+            }
             (Some(word), Some(segment)) if word == segment => {}
             (Some(_), Some(_) | None) | (None, Some(_)) => return None,
         }
@@ -298,12 +305,19 @@ mod tests {
     fn a_path_has_one_meaning_for_each_method() {
         for (at, route) in ROUTES.iter().enumerate() {
             let path = route.path.replace("{id}", "x1").replace("{name}", "x1");
-            let Found::Route(found, id) = find(route.verb.label(), path.trim_start_matches('/')) else {
+            let Found::Route(found, [id, _]) = find(route.verb.label(), path.trim_start_matches('/')) else {
                 panic!("{} is not found", route.path)
             };
             assert!(std::ptr::eq(found, route), "{} {} comes twice", route.verb.label(), route.path);
             assert_eq!(id, if route.path.contains('{') { "x1" } else { "" }, "at {at}");
         }
+    }
+
+    #[test]
+    fn holes_are_filled_in_their_order() {
+        assert_eq!(matched("/keys/{id}/grants/{grant}", "keys/a/grants/b/"), Some(["a", "b"]));
+        assert_eq!(matched("/keys/{id}/grants/{grant}", "keys/a/grants/"), None);
+        assert_eq!(matched("/keys/{id}", "keys/"), None);
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl Watch {
             | Operation::Responses
             | Operation::Transcriptions
             | Operation::Translations
-            | Operation::ImageEdits => {
+            | Operation::ImageEdits
+            | Operation::Realtime
+            | Operation::RealtimeResponse => {
                 self.read_typed(data);
                 Told::default()
             }

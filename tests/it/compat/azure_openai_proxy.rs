@@ -87,3 +87,28 @@ fn a_key_in_the_environment_opens_the_door_to_its_bearers_only() {
     assert_eq!(place.azure.control().journal().len(), 1);
     gateway.stop();
 }
+
+#[test]
+fn a_callers_key_is_never_served_with_the_gateways_own_nor_the_other_way_round() {
+    let place = Place::with(&["gpt-35-turbo", "gpt-4"]);
+    std::fs::create_dir(place.path("settings")).unwrap();
+    // Beside the resource that callers bring their keys for, one with a key of its own, and a caller who has one of ours.
+    let own = format!(
+        "[resources.own]\nendpoint = \"{}\"\napi_key = \"{AZURE_KEY}\"\n[resources.own.deployments]\n\
+         gpt-35-turbo = \"gpt-3.5-turbo\"\n[compat.users.amy]\ntoken = \"amy-token\"\n",
+        place.azure.url()
+    );
+    place.write("settings/20-own.toml", &own);
+    let gateway = place.start(&RUN);
+    for _ in 0..20 {
+        // By the resource's own key it would be a 200.
+        assert_eq!(chat(&gateway, "Bearer a-strangers-key", HELLO).status, 401);
+        // By amy's token Azure would refuse.
+        chat(&gateway, "Bearer amy-token", HELLO).expect(200);
+    }
+    // A model that only the other resource has is out of reach for her.
+    let four = HELLO.replace("gpt-3.5-turbo", "gpt-4");
+    assert_eq!(chat(&gateway, "Bearer amy-token", &four).status, 503);
+    chat(&gateway, &format!("Bearer {AZURE_KEY}"), &four).expect(200);
+    gateway.stop();
+}

@@ -133,10 +133,11 @@ fn regions_of_a_key_hold_and_a_resource_that_left_is_told() {
     let mut settings = aoai_gateway::settings::model::Settings::clone(&gateway.house.settings());
     settings.resources.remove(&ResourceName::from("east"));
     wait(gateway.house.pool.send(Reload(Arc::new(settings)))).unwrap();
-    eventually(|| match gateway.get(&format!("/v1/files/{}", files[0])) {
-        answer if answer.status == 410 => Ok(assert_eq!(answer.code(), "object_gone")),
+    let code = eventually(|| match gateway.get(&format!("/v1/files/{}", files[0])) {
+        answer if answer.status == 410 => Ok(answer.code()),
         answer => Err(format!("still {}", answer.status)),
     });
+    assert_eq!(code, "object_gone");
     gateway.get(&format!("/v1/files/{}", files[1])).expect(200);
 }
 

@@ -9,6 +9,7 @@ mod control;
 mod errors;
 mod faults;
 mod limits;
+mod realtime;
 mod responses;
 mod streams;
 mod tokens;

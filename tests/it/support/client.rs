@@ -213,6 +213,11 @@ impl Client {
         came
     }
 
+    /// For who goes on in another protocol: the socket, and what was read ahead.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.buffer)
+    }
+
     /// Leaves with a FIN.
     pub fn leave(self) {
         let _ = self.stream.shutdown(Shutdown::Both);

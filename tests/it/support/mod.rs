@@ -12,3 +12,4 @@ pub mod process;
 pub mod proxy;
 pub mod report;
 mod script;
+pub mod websocket;

@@ -1,0 +1,20 @@
+//! Realtime sessions: a client's WebSocket and one to a deployment, and what passes between them.
+//!
+//! `handshake` finds the deployment, and may ask several; from the 101 on a session stays where it is, because what was
+//! said is kept there. `session` is the relay: messages pass both ways unchanged and no faster than the slower side
+//! takes them. `over` says what each end means. `turns` keeps the books of a session's responses: each is a row
+//! of the ledger, committed before the event that says what it cost goes to the client. `client` is what actix has read, `outbox` what it polls.
+//!
+//! The session has a row of its own without tokens, as the handshake is a request like any other. Where a session may go
+//! and who may open one is decided above.
+
+mod client;
+mod handshake;
+mod outbox;
+mod over;
+mod session;
+mod turns;
+
+pub use handshake::{Knock, Line, Unopened, connect};
+pub use outbox::Reader;
+pub use session::{Outside, Start, start};

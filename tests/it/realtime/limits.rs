@@ -1,0 +1,95 @@
+//! A caller's limits inside a session: what they do not allow is said in an event, and the session stays.
+
+use super::*;
+
+#[test]
+fn requests_per_minute_are_counted_in_the_session() {
+    let (azure, gateway) = world(|_| {});
+    // Four at once: the handshake and three responses.
+    let (_, secret) = gateway.new_key(json!({"limits": {"rpm": 4}}));
+    let mut session = open_as(&gateway, &secret);
+    assert_eq!(session.head.header("x-ratelimit-remaining-requests"), Some("3"));
+    for _ in 0..3 {
+        session.say(&create()).wait_for("response.done");
+    }
+    session.say(&create());
+    let refused = session.wait_for("error");
+    assert!(refused["event_id"].is_string());
+    let error = &refused["error"];
+    assert_eq!((&error["code"], &error["event_id"]), (&"rate_limit_exceeded".into(), &"mine".into()));
+    assert!(error["message"].as_str().unwrap().contains("4"), "{error}");
+    session.say(&item("Still here.")).wait_for("conversation.item.added");
+    session.close();
+    gateway.settle();
+    assert_eq!((turns(&gateway).len(), booked(&turns(&gateway))), (3, charged(&azure.control())));
+    let refusal = try_open(&gateway, PATH, &format!("api-key: {secret}\r\n")).err().unwrap();
+    assert_eq!((refusal.status, refusal.code().as_str()), (429, "rate_limit_exceeded"));
+}
+
+#[test]
+fn an_upstream_that_answers_by_itself_is_stopped_at_the_limit() {
+    let (azure, gateway) = world(|_| {});
+    pace(&azure, 20, 2_000);
+    let (_, secret) = gateway.new_key(json!({"limits": {"rpm": 4}}));
+    let mut session = open_as(&gateway, &secret);
+    for _ in 0..3 {
+        session.say(&create()).wait_for("response.created");
+        session.say(&json!({"type": "response.cancel"})).wait_for("response.done");
+    }
+    let audio = |letter: &str| json!({"type": "input_audio_buffer.append", "audio": letter.repeat(32_000)});
+    session.say(&audio("w")).say(&audio("A")).wait_for("response.created");
+    assert_eq!(session.event()["error"]["code"], "rate_limit_exceeded");
+    let done = session.wait_for("response.done");
+    assert_eq!(done["response"]["status"], "cancelled");
+    session.say(&item("Still here.")).wait_for("conversation.item.added");
+    session.close();
+    gateway.settle();
+    assert_eq!((turns(&gateway).len(), booked(&turns(&gateway))), (4, charged(&azure.control())));
+}
+
+#[test]
+fn a_session_is_one_request_in_flight_and_its_responses_are_in_it() {
+    let (_azure, gateway) = world(|_| {});
+    let (_, secret) = gateway.new_key(json!({"limits": {"concurrency": 1}}));
+    let mut session = open_as(&gateway, &secret);
+    session.say(&create()).wait_for("response.done");
+    let refusal = try_open(&gateway, PATH, &format!("api-key: {secret}\r\n")).err().unwrap();
+    assert_eq!(refusal.status, 429);
+    session.close();
+    gateway.settle();
+    open_as(&gateway, &secret).close();
+}
+
+#[test]
+fn a_deployment_is_given_as_many_sessions_as_it_takes() {
+    let (_azure, gateway) = world(|estate| {
+        let resource = estate.0.resources.values_mut().next().unwrap();
+        resource.deployments.values_mut().for_each(|deployment| deployment.max_in_flight = Some(2));
+    });
+    let (first, second) = (open(&gateway), open(&gateway));
+    let refusal = try_open(&gateway, PATH, &gateway.bearer()).err().unwrap();
+    assert_eq!((refusal.status, refusal.code().as_str()), (429, "upstream_exhausted"));
+    first.close();
+    crate::support::gateway::eventually(|| match gateway.house.callers.in_flight() {
+        1 => Ok(()),
+        more => Err(format!("{more} sessions are still there")),
+    });
+    open(&gateway).close();
+    second.close();
+}
+
+#[test]
+fn wishes_without_an_answer_are_bounded() {
+    let azure = crate::support::fake_azure::FakeAzure::start(crate::support::fake_azure::Script::each(|request| {
+        switched(request, b"").then_hold()
+    }));
+    let gateway = TestGateway::with(|estate| region(estate, "east", azure.address(), 1));
+    let mut session = try_open(&gateway, PATH, &gateway.bearer()).ok().unwrap();
+    for _ in 0..33 {
+        session.say(&create());
+    }
+    assert_eq!(session.event()["error"]["code"], "rate_limit_exceeded");
+    session.leave();
+    gateway.settle();
+    assert!(turns(&gateway).is_empty(), "nothing has begun");
+}
