@@ -1,5 +1,6 @@
 # make test        installs what is missing, builds, and runs every test
 # make check       formatting, lints, documentation, licences and sources of dependencies
+# make crash       kill -9: KILLS=2000 times at random, POINT_KILLS=50 times at each named place; KILLS=10000 for a night
 # make scenarios   the balancer over real sockets for half an hour; writes docs/scenarios.md
 # make bench       measures the gateway beside nginx and a bare pass-through (bench/README.md)
 
@@ -7,16 +8,24 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 DENY := target/tools/bin/cargo-deny
 
-.PHONY: test check scenarios bench tools
+# Compiled for tests of crashes only: places at which a process can be told to die.
+FEATURES := --features kill-points
+
+.PHONY: test crash check scenarios bench tools
 
 test: tools
 	tests/sdk/prepare
 	@# With the system's libpq, as in the container image: PostgreSQL over TLS is tested too.
-	$(CARGO) test --locked --no-default-features
+	$(CARGO) test --locked --no-default-features $(FEATURES)
+
+crash: export KILLS ?= 2000
+crash: export POINT_KILLS ?= 50
+crash:
+	$(CARGO) test --locked --no-default-features $(FEATURES) --test it -- --nocapture --test-threads=1 crash:: disk::
 
 check: $(DENY)
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
 	$(DENY) --offline check licenses bans sources
 	@# Decompression is what turns a few hundred bytes into a gigabyte: no crate may bring it in.

@@ -58,7 +58,7 @@ impl Samples {
     }
 
     fn settlement(&self) -> Settlement {
-        let usage = Usage { input_tokens: 100, cached_input_tokens: 0, output_tokens: 50, reasoning_tokens: 0 };
+        let usage = Usage { input_tokens: 100, output_tokens: 50, ..Usage::default() };
         Settlement {
             state: RequestState::Settled,
             status: 200,
@@ -66,6 +66,7 @@ impl Samples {
             estimated: false,
             cost: Cost(45_000_000),
             flat_cost: false,
+            price_version: None,
             ttfb: Some(Duration::from_millis(3)),
             duration: Duration::from_millis(5),
             attempts: smallvec![AttemptRecord {

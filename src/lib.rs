@@ -8,6 +8,8 @@
 //!    say when to come back. Only then is the body read, under byte and time caps ([`http::body`]).
 //! 3. [`openai::request::peek`] reads the few members that are acted on; they become a [`domain::demand::Demand`], with
 //!    what brings a long prompt back to where it is cached ([`balance::affinity`]).
+//!    What the request may cost at most is reserved with the caller's limits and quotas; the [`limits::Admission`] that
+//!    comes of it is what books are opened with.
 //! 4. [`accounting::recorder`] takes the request into the ledger: from here on it ends in exactly one settled row.
 //! 5. [`proxy::exchange`] asks the worker's [`router`] for a [`fleet::lease::Lease`], sends the request through
 //!    [`upstream::client`], and lets [`azure::reply`] judge the head. While nothing has gone to the client, a failure is
@@ -30,6 +32,7 @@
 //! # Invariants
 //!
 //! - A lease is settled exactly once; outside the closed state a deployment is asked by one request at a time.
+//! - Nothing is sent upstream without an admission, and what it reserved ends as the truth or is given back.
 //! - What is admitted is settled exactly once, before its last byte is sent, whatever is killed.
 //! - An upstream answer reaches the client whole or is visibly cut; it never reaches another client.
 //! - A key that is limited to regions is served from nowhere else: every choice asks

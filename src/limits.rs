@@ -1,30 +1,37 @@
-//! Who may call, and how often: the in-memory key table of the request path and each caller's limits.
+//! Who may call, and how much: the in-memory key table of the request path, each caller's limits and quotas.
 //!
-//! Requests per minute are governor's; concurrency is a counter whose permit gives itself back. Tokens per minute and
-//! quotas are not decided here. An unknown key costs one hash and one look-up, never a query.
+//! `meter` has the limits per minute, `quota` what a period allows, `gate` the one way past all of them: an [`Admission`].
+//! A user's limits and quota are shared by all of their keys. An unknown key costs one hash and one look-up, never a query.
 
+mod alarms;
+mod gate;
 mod guests;
+mod meter;
+mod quota;
+mod refusal;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use std::num::NonZeroU32;
+pub use alarms::{Alarms, QuotaAlarm};
+pub use gate::{Admission, Estimate, Permit};
+pub use meter::Figures;
+pub use quota::Quota;
+pub use refusal::{Limited, QuotaShort, Whose};
 
 use crate::domain::class::Class;
-use crate::domain::demand::Whose;
+use crate::domain::demand::Whose as KeyOf;
 use crate::domain::ids::{KeyId, ModelName, UserId};
+use crate::domain::period::Zone;
 use crate::domain::regions::Regions;
 use crate::domain::time::{self, WallTime};
 use crate::settings::model::Limits;
 use crate::storage::key_changes::OldSecret;
-use crate::storage::keys::{KeyRow, Limit};
+use crate::storage::keys::{KeyLimits, KeyRow, Limit};
+use crate::storage::quotas::Owner;
 use crate::storage::{StorageError, Store, secret_key};
+use meter::{Meter, TokenLimit};
+use quota::Quotas;
 
 pub use guests::{Guest, Guests, Manners};
 
@@ -42,103 +49,54 @@ pub struct Grant {
     /// From where it may be served.
     pub regions: Regions,
     /// With whose key of Azure's it is served.
-    pub whose: Whose,
+    pub whose: KeyOf,
     pub class: Class,
     pub expires_at: Option<WallTime>,
     /// The key's own limits with the defaults filled in.
     pub limits: Limits,
 }
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
-
 /// A key in use: its grant and the state of its limits.
 #[derive(Debug)]
 pub struct Caller {
     pub grant: Grant,
-    rpm: Option<Limiter>,
-    in_flight: Arc<AtomicU32>,
-}
-
-/// Which limit refused a request, and when to come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limited {
-    Requests { retry_after: Duration, rpm: u32 },
-    Concurrency { most: u32 },
-}
-
-/// What the caller's `x-ratelimit-*-requests` headers say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestFigures {
-    pub limit: u32,
-    /// How many would be admitted at once now.
-    pub remaining: u32,
-    /// Until the burst is whole again.
-    pub reset: Duration,
-}
-
-/// One admitted request; dropped, its place is free again.
-#[derive(Debug)]
-pub struct Permit {
-    /// None for a request inside a session, whose place it shares.
-    in_flight: Option<Arc<AtomicU32>>,
-    pub figures: Option<RequestFigures>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(in_flight) = &self.in_flight {
-            in_flight.fetch_sub(1, Relaxed);
-        }
-    }
+    meter: Meter,
+    /// Shared by the user's keys; none where the user has no limits.
+    user: Option<Arc<Meter>>,
+    /// The key's, then the user's.
+    quotas: Vec<Arc<Quota>>,
 }
 
 impl Caller {
     fn new(grant: Grant) -> Self {
-        let rpm = grant.limits.rpm.and_then(NonZeroU32::new).map(|rpm| {
-            let quota = Quota::per_minute(rpm).allow_burst(burst(grant.limits, rpm));
-            RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>()
-        });
-        Self { grant, rpm, in_flight: Arc::default() }
+        let meter = Meter::new(grant.limits, Whose::Key);
+        Self { grant, meter, user: None, quotas: Vec::new() }
     }
 
-    /// Takes one request from each limit, or from none.
-    pub fn admit(&self) -> Result<Permit, Limited> {
-        let before = self.in_flight.fetch_add(1, Relaxed);
-        // From here on the permit gives the place back, also on the way out with a refusal.
-        let mut permit = Permit { in_flight: Some(self.in_flight.clone()), figures: None };
-        if let Some(most) = self.grant.limits.concurrency
-            && before >= most
-        {
-            return Err(Limited::Concurrency { most });
-        }
-        permit.figures = self.take_request()?;
-        Ok(permit)
+    /// Takes one request from each limit. One that the user's limits refuse has counted against the key's rate.
+    pub fn admit(self: &Arc<Self>) -> Result<Permit, Limited> {
+        let own = self.meter.place()?;
+        let shared = self.user.as_ref().map(|user| user.place()).transpose()?;
+        Ok(Permit::new(self.clone(), (Some(own), shared), self.take_request()?))
     }
 
     /// Takes one request of a session that has been admitted: it has its place already.
-    pub fn admit_within(&self) -> Result<Permit, Limited> {
-        Ok(Permit { in_flight: None, figures: self.take_request()? })
+    pub fn admit_within(self: &Arc<Self>) -> Result<Permit, Limited> {
+        Ok(Permit::new(self.clone(), (None, None), self.take_request()?))
     }
 
     /// For what a session's upstream has begun without being asked; it is under way whatever the limits say.
-    pub fn admit_begun(&self) -> Permit {
-        Permit { in_flight: None, figures: None }
+    pub fn admit_begun(self: &Arc<Self>) -> Permit {
+        Permit::new(self.clone(), (None, None), None)
     }
 
-    fn take_request(&self) -> Result<Option<RequestFigures>, Limited> {
-        if self.grant.limits.rpm == Some(0) {
-            return Err(Limited::Requests { retry_after: Duration::from_secs(60), rpm: 0 });
+    /// The key's own figures.
+    fn take_request(&self) -> Result<Option<Figures>, Limited> {
+        let figures = self.meter.take_request()?;
+        if let Some(user) = &self.user {
+            user.take_request()?;
         }
-        if let (Some(limiter), Some(rpm)) = (&self.rpm, self.grant.limits.rpm) {
-            let snapshot = limiter.check().map_err(|not_until| {
-                let retry_after = not_until.wait_time_from(DefaultClock::default().now());
-                Limited::Requests { retry_after, rpm }
-            })?;
-            let (remaining, quota) = (snapshot.remaining_burst_capacity(), snapshot.quota());
-            let used = quota.burst_size().get().saturating_sub(remaining);
-            return Ok(Some(RequestFigures { limit: rpm, remaining, reset: quota.replenish_interval() * used }));
-        }
-        Ok(None)
+        Ok(figures)
     }
 
     /// Whether the key may use a model known by any of `names`.
@@ -154,16 +112,31 @@ impl Caller {
     }
 
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.meter.in_flight()
     }
-}
 
-/// Requests that may come at once: any 60 seconds admit at most `rpm + burst`.
-fn burst(limits: Limits, rpm: NonZeroU32) -> NonZeroU32 {
-    limits.burst.and_then(NonZeroU32::new).unwrap_or_else(|| {
-        // A quarter, but at least 4: ChatGPT-Next-Web and Open WebUI send several requests a turn.
-        NonZeroU32::new((rpm.get() / 4).max(4)).unwrap_or(rpm)
-    })
+    /// What the key's own tokens per minute look like now; none where they are not limited.
+    pub fn token_figures(&self) -> Option<Figures> {
+        self.meter.tokens().map(|(limit, _)| limit.figures(time::now()))
+    }
+
+    /// The key's, then the user's.
+    pub fn quotas(&self) -> &[Arc<Quota>] {
+        &self.quotas
+    }
+
+    /// What all keys of its user share per minute.
+    pub fn user_limits(&self) -> Option<Limits> {
+        self.user.as_ref().map(|user| user.limits)
+    }
+
+    fn counts_tokens(&self) -> bool {
+        !self.quotas.is_empty() || self.token_limits().next().is_some()
+    }
+
+    fn token_limits(&self) -> impl Iterator<Item = (&Arc<TokenLimit>, Whose)> {
+        self.meter.tokens().into_iter().chain(self.user.as_ref().and_then(|user| user.tokens()))
+    }
 }
 
 /// Every usable key, by hash. Read on each request, replaced whole when keys or default limits change.
@@ -174,6 +147,9 @@ pub struct Callers {
     pub guests: Guests,
     /// Secrets that a rotation replaced: looked at only when `by_hash` has none.
     old: RwLock<HashMap<KeyHash, (Arc<Caller>, WallTime)>>,
+    /// Of users that have limits.
+    users: Mutex<HashMap<UserId, Arc<Meter>>>,
+    quotas: Quotas,
     /// Held from reading the database to replacing the table, so that of two loads the later reading wins.
     loading: Mutex<()>,
 }
@@ -205,14 +181,21 @@ impl Callers {
     /// requests in flight.
     pub fn replace(&self, grants: impl IntoIterator<Item = (KeyHash, Grant)>) {
         let by_id = self.by_id();
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = grants
             .into_iter()
             .map(|(hash, grant)| {
+                let user = grant.user_id.and_then(|user| users.get(&user)).cloned();
+                let owners = [Some(Owner::Key(grant.key_id)), grant.user_id.map(Owner::User)];
+                let quotas: Vec<_> = owners.into_iter().flatten().filter_map(|owner| self.quotas.find(owner)).collect();
                 let caller = match by_id.get(&grant.key_id) {
-                    Some(known) if known.grant == grant => known.clone(),
-                    Some(known) => Arc::new(Caller { in_flight: known.in_flight.clone(), ..Caller::new(grant) }),
-                    None => Arc::new(Caller::new(grant)),
+                    Some(known) if known.is(&grant, user.as_ref(), &quotas) => known.clone(),
+                    Some(known) => {
+                        let meter = known.meter.changed(grant.limits);
+                        Arc::new(Caller { grant, meter, user, quotas })
+                    }
+                    None => Arc::new(Caller { user, quotas, ..Caller::new(grant) }),
                 };
                 (hash, caller)
             })
@@ -221,11 +204,13 @@ impl Callers {
     }
 
     /// Reads every key from the database; blocks.
-    pub fn load(&self, store: &Store, defaults: Limits) -> Result<(), StorageError> {
+    pub fn load(&self, store: &Store, defaults: Limits, zone: &Zone) -> Result<(), StorageError> {
         let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
         self.guests.load(defaults, rows.iter().filter(|row| row.revoked_at.is_some()).map(|row| row.hash));
         let old = store.old_secrets(time::wall_now())?;
+        self.load_users(store)?;
+        self.quotas.load(store, zone)?;
         if let Err(error) = store.copy_keys() {
             tracing::warn!(%error, "the copy of the keys for a start without the database could not be refreshed");
         }
@@ -237,6 +222,37 @@ impl Callers {
         // Once more, now that the callers are what they stay.
         self.replace_old(old);
         Ok(())
+    }
+
+    fn load_users(&self, store: &Store) -> Result<(), StorageError> {
+        let limits = store.user_limits()?;
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = limits.into_iter().map(|(user, limits)| {
+            let limits = shared(limits);
+            let meter = match users.get(&user) {
+                Some(known) if known.limits == limits => known.clone(),
+                Some(known) => Arc::new(known.changed(limits)),
+                None => Arc::new(Meter::new(limits, Whose::User)),
+            };
+            (user, meter)
+        });
+        *users = fresh.collect();
+        Ok(())
+    }
+
+    /// Makes every quota's figure what the ledger says it is; blocks. Gives how many were not.
+    pub fn reconcile(&self, store: &Store) -> Result<usize, StorageError> {
+        let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.quotas.reconcile(store)
+    }
+
+    pub fn quota(&self, owner: Owner) -> Option<Arc<Quota>> {
+        self.quotas.find(owner)
+    }
+
+    /// What tells that quotas are used up.
+    pub fn alarms(&self) -> &Alarms {
+        self.quotas.alarms()
     }
 
     pub fn len(&self) -> usize {
@@ -252,47 +268,76 @@ impl Callers {
         let by_hash = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
         by_hash.values().map(|caller| caller.in_flight()).sum::<u32>() + self.guests.in_flight()
     }
+
+    /// Quotas of which requests in flight have something reserved: none when the house is quiet.
+    pub fn reserved_quotas(&self) -> usize {
+        self.quotas.reserved()
+    }
 }
 
-fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
-    let limit = |own: Limit, default: Option<u32>| match own {
+impl Caller {
+    /// Whether nothing about it has changed.
+    fn is(&self, grant: &Grant, user: Option<&Arc<Meter>>, quotas: &[Arc<Quota>]) -> bool {
+        self.grant == *grant
+            && self.user.as_ref().map(Arc::as_ptr) == user.map(Arc::as_ptr)
+            && self.quotas.iter().map(Arc::as_ptr).eq(quotas.iter().map(Arc::as_ptr))
+    }
+}
+
+fn own_limit(own: Limit, default: Option<u32>) -> Option<u32> {
+    match own {
         Limit::Inherit => default,
         Limit::Unlimited => None,
         Limit::Of(most) => Some(most),
-    };
+    }
+}
+
+/// Of a user, who inherits nothing.
+fn shared(limits: KeyLimits) -> Limits {
+    let KeyLimits { rpm, tpm, concurrency } = limits;
+    let [rpm, tpm, concurrency] = [rpm, tpm, concurrency].map(|limit| own_limit(limit, None));
+    Limits { rpm, tpm, concurrency, burst: None }
+}
+
+fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
     let limits = Limits {
-        rpm: limit(row.limits.rpm, defaults.rpm),
-        concurrency: limit(row.limits.concurrency, defaults.concurrency),
+        rpm: own_limit(row.limits.rpm, defaults.rpm),
+        tpm: own_limit(row.limits.tpm, defaults.tpm),
+        concurrency: own_limit(row.limits.concurrency, defaults.concurrency),
         // The default burst goes with the default rate.
         burst: defaults.burst.filter(|_| row.limits.rpm == Limit::Inherit),
     };
     let user_id = row.user.map(|user| user.id);
-    let whose = if row.prefix.starts_with(secret_key::BROUGHT_PREFIX) { Whose::Callers } else { Whose::Ours };
+    let whose = if row.prefix.starts_with(secret_key::BROUGHT_PREFIX) { KeyOf::Callers } else { KeyOf::Ours };
     let KeyRow { id: key_id, name, hash, models, regions, class, expires_at, .. } = row;
     (hash, Grant { key_id, user_id, name, models, regions, whose, class, expires_at, limits })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::storage::secret_key::hash;
 
     fn grant(limits: Limits) -> Grant {
         let (key_id, regions, class) = (KeyId::generate(), Regions::default(), Class::default());
-        let (name, whose) = ("test".into(), Whose::Ours);
+        let (name, whose) = ("test".into(), KeyOf::Ours);
         Grant { key_id, user_id: None, name, models: None, regions, whose, class, expires_at: None, limits }
     }
 
-    const UNLIMITED: Limits = Limits { rpm: None, concurrency: None, burst: None };
+    const UNLIMITED: Limits = Limits { rpm: None, tpm: None, concurrency: None, burst: None };
 
     #[test]
     fn a_burst_passes_and_the_next_is_told_when_to_return() {
-        let caller = Caller::new(grant(Limits { rpm: Some(60), burst: Some(5), ..UNLIMITED }));
+        let caller = Arc::new(Caller::new(grant(Limits { rpm: Some(60), burst: Some(5), ..UNLIMITED })));
         let permits: Vec<_> = (0..5).map(|_| caller.admit().unwrap()).collect();
         assert_eq!(permits[0].figures.unwrap().limit, 60);
         assert_eq!(permits.iter().map(|permit| permit.figures.unwrap().remaining).collect::<Vec<_>>(), [4, 3, 2, 1, 0]);
         match caller.admit() {
-            Err(Limited::Requests { retry_after, rpm: 60 }) => assert!(retry_after <= Duration::from_secs(1)),
+            Err(Limited::Requests { retry_after, rpm: 60, whose: Whose::Key }) => {
+                assert!(retry_after <= Duration::from_secs(1))
+            }
             other => panic!("{other:?}"),
         }
         drop(permits);
@@ -302,7 +347,7 @@ mod tests {
     #[test]
     fn the_default_burst_is_a_quarter_but_at_least_four() {
         let admitted = |rpm| {
-            let caller = Caller::new(grant(Limits { rpm: Some(rpm), ..UNLIMITED }));
+            let caller = Arc::new(Caller::new(grant(Limits { rpm: Some(rpm), ..UNLIMITED })));
             (0..1000).filter(|_| caller.admit().is_ok()).count()
         };
         assert_eq!(admitted(2), 4);
@@ -312,10 +357,10 @@ mod tests {
 
     #[test]
     fn concurrency_counts_what_is_held() {
-        let caller = Caller::new(grant(Limits { concurrency: Some(2), ..UNLIMITED }));
+        let caller = Arc::new(Caller::new(grant(Limits { concurrency: Some(2), ..UNLIMITED })));
         let first = caller.admit().unwrap();
         let _second = caller.admit().unwrap();
-        assert_eq!(caller.admit().unwrap_err(), Limited::Concurrency { most: 2 });
+        assert_eq!(caller.admit().unwrap_err(), Limited::Concurrency { most: 2, whose: Whose::Key });
         drop(first);
         assert!(caller.admit().is_ok());
     }

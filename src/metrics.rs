@@ -37,16 +37,22 @@ pub struct Metrics {
     pub upstream_tokens_limit: GaugeVec,
     pub upstream_tokens_remaining: GaugeVec,
     pub upstream_cached_tokens_ratio: GaugeVec,
+    pub disconnects: IntCounterVec,
     pub upstream_cache_saved: GaugeVecAsCounter,
     pub upstream_token_age: GaugeVec,
     pub upstream_token_expiry: GaugeVec,
     pub limit_rejections: IntCounterVec,
+    pub quota_alarms: IntCounterVec,
     pub reload_successful: IntGauge,
     pub reload_timestamp: Gauge,
     pub ledger_pending: IntGauge,
     pub ledger_unprojected: IntGauge,
     pub ledger_committed: IntCounter,
     pub ledger_commit: Histogram,
+    pub clock_jump: Gauge,
+    pub ledger_chain_number: IntGauge,
+    pub ledger_chain_rows: IntGauge,
+    pub ledger_chain_head: IntGauge,
     pub database_errors: IntCounter,
 }
 
@@ -97,6 +103,11 @@ impl Metrics {
             "When settings were last loaded successfully, in seconds since the Unix epoch.",
         )?;
         registry.register(Box::new(reload_timestamp.clone()))?;
+        let clock_jump = Gauge::new(
+            "clock_jump_seconds",
+            "By how much the wall clock has jumped away from the time that the ledger keeps; 0: not at all.",
+        )?;
+        registry.register(Box::new(clock_jump.clone()))?;
         gauges("build_info", "Constant 1, labelled with the version that runs.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
@@ -176,6 +187,11 @@ impl Metrics {
                 "Part of the input tokens that a resource had in its cache, since the start.",
                 &["model", "resource"],
             )?,
+            disconnects: counters(
+                "disconnects_total",
+                "Clients that left before their answer was whole, by what became of the request: cancelled at once, drained to its usage, or given up on the way there.",
+                &["result"],
+            )?,
             upstream_cache_saved: money(
                 "upstream_cache_saved_usd_total",
                 "What cached prompts have cost less than uncached ones, in US dollars.",
@@ -196,6 +212,11 @@ impl Metrics {
                 "Requests refused by a caller's own limit.",
                 &["limit"],
             )?,
+            quota_alarms: counters(
+                "quota_alarms_total",
+                "Quotas that reached 80 or 100 percent of their allowance, once in each of their periods.",
+                &["percent"],
+            )?,
             reload_successful: gauge(
                 "settings_last_reload_successful",
                 "1 when the newest settings are in force, 0 when they were refused.",
@@ -211,6 +232,16 @@ impl Metrics {
                 "ledger_commit_seconds",
                 "From handing a group to the writer to its commit.",
                 &SHORT,
+            )?,
+            clock_jump,
+            ledger_chain_number: gauge(
+                "ledger_chain_number",
+                "Number of the hash chain that closed requests are linked into since the start; 0 before the first.",
+            )?,
+            ledger_chain_rows: gauge("ledger_chain_rows", "Requests in that chain.")?,
+            ledger_chain_head: gauge(
+                "ledger_chain_head",
+                "The first 48 bits of the hash at that chain's end, as a number; `verify --head NUMBER:ROWS:HEAD` looks for it.",
             )?,
             database_errors: counter("database_errors_total", "Database operations that failed.")?,
             registry,

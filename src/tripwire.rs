@@ -3,6 +3,8 @@
 //! Each long-lived actor holds a [`Tripwire`]; if it is dropped without having been disarmed, the [`Alarm`] is raised
 //! with the actor's name. What happens then (drain, log, exit) is decided by whoever waits for the alarm.
 
+pub mod kill_points;
+
 use tokio::sync::watch;
 
 /// Where all tripwires end; cheap to clone. The first one that fires is the one that is named.

@@ -58,8 +58,15 @@ impl Checkpoints {
         Some(Box::pin(async move {
             let bulk = move || -> Done {
                 let mut journal = journal.map_or_else(|| store.journal(), Ok)?;
-                let checkpoint = journal.checkpoint()?;
-                Ok((journal, checkpoint))
+                match journal.checkpoint() {
+                    Ok(checkpoint) => Ok((journal, checkpoint)),
+                    Err(error) => {
+                        if error.is_io_failure() {
+                            journal.abandon();
+                        }
+                        Err(error)
+                    }
+                }
             };
             let done = tokio::task::spawn_blocking(bulk).await.ok()?;
             if done.as_ref().is_ok_and(|(_, checkpoint)| checkpoint.log >= LONG_LOG)
@@ -71,7 +78,8 @@ impl Checkpoints {
         }))
     }
 
-    pub(super) fn done(&mut self, done: Option<Done>) {
+    /// Gives what went wrong, for whoever knows whether it matters.
+    pub(super) fn done(&mut self, done: Option<Done>) -> Option<StorageError> {
         self.busy = false;
         match done {
             Some(Ok((journal, checkpoint))) => {
@@ -79,8 +87,12 @@ impl Checkpoints {
                 tracing::debug!(pages = checkpoint.log, moved = checkpoint.moved, "write-ahead log moved");
             }
             // The log grows meanwhile, and that is all: the next one is due after as many entries.
-            Some(Err(error)) => tracing::warn!(%error, "the write-ahead log could not be moved"),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the write-ahead log could not be moved");
+                return Some(error);
+            }
             None => tracing::warn!("the write-ahead log could not be moved: the thread panicked"),
         }
+        None
     }
 }

@@ -95,6 +95,10 @@ impl Desk {
     /// Puts an entry down and says where it lies.
     pub(super) fn put(&self, entry: LedgerEntry, linger: Linger) -> (Place, Rc<Batch>) {
         let mut state = self.state.borrow_mut();
+        if cfg!(feature = "no-books") {
+            state.batch.finish(Ok(()));
+            return (Place { number: u64::MAX, index: 0 }, state.batch.clone());
+        }
         state.entries.push(entry);
         let place = Place { number: state.number, index: state.entries.len() - 1 };
         let batch = state.batch.clone();

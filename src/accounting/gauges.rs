@@ -2,11 +2,17 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use super::writer::Written;
+use crate::storage::Head;
 
 pub struct Gauges {
     committed: AtomicU64,
     database_errors: AtomicU64,
+    /// Looked at by whoever renders the metrics.
+    head: Mutex<Option<Head>>,
     observe_commit: Box<dyn Fn(Duration) + Send + Sync>,
 }
 
@@ -15,6 +21,7 @@ impl Gauges {
         Self {
             committed: AtomicU64::new(0),
             database_errors: AtomicU64::new(0),
+            head: Mutex::new(None),
             observe_commit: Box::new(observe_commit),
         }
     }
@@ -29,8 +36,16 @@ impl Gauges {
         self.database_errors.load(Ordering::Relaxed)
     }
 
-    pub(super) fn committed(&self, requests: u64, took: Duration) {
+    /// How far the chain of closed requests goes; None: nothing was closed since the start.
+    pub fn head(&self) -> Option<Head> {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn committed(&self, requests: u64, Written { took, head }: Written) {
         self.committed.fetch_add(requests, Ordering::Relaxed);
+        if head.is_some() {
+            *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+        }
         (self.observe_commit)(took);
     }
 

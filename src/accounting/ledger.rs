@@ -16,7 +16,8 @@ use super::checkpoints::Checkpoints;
 use super::gauges::Gauges;
 use super::permits::Permits;
 use super::recorder::LedgerLost;
-use super::writer::{self, Append, LedgerWriter};
+use super::room::Room;
+use super::writer::{self, Append, LedgerWriter, Written};
 use crate::domain::time;
 use crate::storage::StorageError;
 use crate::storage::ledger::LedgerEntry;
@@ -33,6 +34,7 @@ pub struct Ledger {
     permits: Arc<Permits>,
     gauges: Arc<Gauges>,
     checkpoints: Checkpoints,
+    room: Room,
     tripwire: Tripwire,
     /// Arrived, not yet handed to the writer.
     waiting: Group,
@@ -91,6 +93,7 @@ impl Ledger {
         permits: Arc<Permits>,
         gauges: Arc<Gauges>,
         checkpoints: Checkpoints,
+        room: Room,
         tripwire: Tripwire,
     ) -> Self {
         Self {
@@ -98,6 +101,7 @@ impl Ledger {
             permits,
             gauges,
             checkpoints,
+            room,
             tripwire,
             waiting: Group::default(),
             writing: false,
@@ -125,7 +129,7 @@ impl Ledger {
     ) {
         let answer = self.writer.send(Append(batches.clone()));
         ctx.spawn(answer.into_actor(self).map(move |answer, this, ctx| match answer {
-            Ok(Ok(took)) => this.written(&batches, waiters, took, ctx),
+            Ok(Ok(written)) => this.written(&batches, waiters, written, ctx),
             Ok(Err(error)) => this.refused(&error, batches, waiters, pause, ctx),
             // The writer is dead, and its tripwire ends the process; the waiters learn it by their dropped channels.
             Err(_) => this.stop_for_good(ctx),
@@ -136,14 +140,14 @@ impl Ledger {
         &mut self,
         batches: &[Vec<LedgerEntry>],
         waiters: Vec<oneshot::Sender<Sequence>>,
-        took: Duration,
+        written: Written,
         ctx: &mut Context<Self>,
     ) {
         let entries = batches.iter().map(Vec::len).sum::<usize>() as u64;
         let settled = batches.iter().flatten().filter(|entry| matches!(entry, LedgerEntry::Settled(..))).count();
         self.committed.0 += entries;
         self.writing = false;
-        self.gauges.committed(settled as u64, took);
+        self.gauges.committed(settled as u64, written);
         self.checkpoints.committed(entries);
         self.permits.give_back(settled);
         if let Some(outage) = self.permits.database_answered(time::now()) {
@@ -169,6 +173,12 @@ impl Ledger {
         ctx: &mut Context<Self>,
     ) {
         self.gauges.database_refused();
+        if error.is_io_failure() {
+            return self.give_up(error, ctx);
+        }
+        if error.is_disk_full() {
+            self.room.ran_out(&self.permits, error);
+        }
         self.permits.database_refused(time::now());
         let entries: usize = batches.iter().map(Vec::len).sum();
         tracing::error!(
@@ -180,6 +190,12 @@ impl Ledger {
         ctx.run_later(pause, move |this, ctx| this.append(batches, waiters, (pause * 2).min(LONGEST_PAUSE), ctx));
     }
 
+    /// The file may hold anything now: nothing more is confirmed, and the next start reads what is there.
+    fn give_up(&mut self, error: &StorageError, ctx: &mut Context<Self>) {
+        tracing::error!(%error, "the disk failed under the ledger: nothing more is confirmed, the process ends and recovers");
+        self.stop_for_good(ctx);
+    }
+
     fn stop_for_good(&mut self, ctx: &mut Context<Self>) {
         self.permits.ledger_is_lost();
         self.waiting = Group::default();
@@ -188,8 +204,15 @@ impl Ledger {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
+        if let Some(work) = self.room.due(&self.permits, time::now()) {
+            ctx.spawn(work.into_actor(self).map(|laid, this, _| this.room.laid(&this.permits, laid)));
+        }
         let Some(work) = self.checkpoints.due(time::now(), &self.writer) else { return };
-        ctx.spawn(work.into_actor(self).map(|done, this, _| this.checkpoints.done(done)));
+        ctx.spawn(work.into_actor(self).map(|done, this, ctx| match this.checkpoints.done(done) {
+            Some(error) if error.is_io_failure() => this.give_up(&error, ctx),
+            Some(error) if error.is_disk_full() => this.room.ran_out(&this.permits, &error),
+            Some(_) | None => {}
+        }));
     }
 }
 

@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod permits;
 pub mod projector;
 pub mod recorder;
+mod room;
 mod writer;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use ledger::{Close, Flush, Inspect, Ledger, LedgerReport, Sequence};
 use permits::Permits;
 use projector::{Backlog, Finish, Projector};
 use recorder::{LedgerLost, Recorder};
+use room::Room;
 use writer::LedgerWriter;
 
 /// The running ledger, for the composition root; cheap to share.
@@ -59,7 +61,10 @@ pub fn start(
     tariff: impl Fn(&Bound) -> Tariff,
     observe_commit: impl Fn(Duration) + Send + Sync + 'static,
 ) -> Result<Books, StorageError> {
-    let recovered = store.recover(tariff)?;
+    let recovered = match store.recover(&tariff) {
+        Err(error) if error.is_disk_full() && store.ballast().give_up() => store.recover(&tariff)?,
+        recovered => recovered?,
+    };
     if recovered > 0 {
         tracing::warn!(requests = recovered, "requests left open by an unclean end were closed with estimates");
     }
@@ -75,7 +80,8 @@ pub fn start(
         let (permits, gauges) = (permits.clone(), gauges.clone());
         let checkpoints = Checkpoints::new(store.clone(), time::now());
         let tripwire = alarm.tripwire("ledger");
-        move |_| Ledger::new(writer, permits, gauges, checkpoints, tripwire)
+        let room = Room::new(store.ballast());
+        move |_| Ledger::new(writer, permits, gauges, checkpoints, room, tripwire)
     });
     Ok(Books { ledger, permits, gauges, recovered, projector: None })
 }

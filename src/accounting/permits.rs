@@ -21,6 +21,8 @@ pub struct Permits {
     taken: AtomicUsize,
     /// When the database began to refuse, in nanoseconds; 0: it does not. Written by the ledger.
     failing_since: AtomicU64,
+    /// The disk has no room for more than what is in flight. Written by the ledger.
+    disk_full: AtomicBool,
     /// The ledger is gone. Written by whoever notices.
     lost: AtomicBool,
     /// No more rows may wait for the shared database. Written by the projector.
@@ -40,6 +42,7 @@ impl Permits {
             capacity,
             taken: AtomicUsize::new(0),
             failing_since: AtomicU64::new(0),
+            disk_full: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             full: AtomicBool::new(false),
         }
@@ -52,7 +55,7 @@ impl Permits {
 
     /// Whether the database has taken what was written lately, or is at least not refusing for long.
     pub fn is_writable(&self, now: Timestamp) -> bool {
-        if self.lost.load(Ordering::Relaxed) || self.full.load(Ordering::Relaxed) {
+        if self.is_lost() || self.is_disk_full() || self.full.load(Ordering::Relaxed) {
             return false;
         }
         match self.failing_since.load(Ordering::Relaxed) {
@@ -61,10 +64,38 @@ impl Permits {
         }
     }
 
+    /// Whether nothing can be settled any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether the disk was full and has no room yet.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether the database's latest answer was no.
+    pub(super) fn is_refused(&self) -> bool {
+        self.failing_since.load(Ordering::Relaxed) != 0
+    }
+
+    /// True: it had room before.
+    pub(super) fn disk_is_full(&self) -> bool {
+        !self.disk_full.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn disk_has_room(&self) {
+        self.disk_full.store(false, Ordering::Relaxed);
+    }
+
     /// True: taken.
     pub(super) fn take(&self, now: Timestamp) -> bool {
         if !self.is_writable(now) {
             return false;
+        }
+        // Where no row comes, nothing would give it back.
+        if cfg!(feature = "no-books") {
+            return true;
         }
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         if before >= self.capacity {
@@ -123,6 +154,15 @@ mod tests {
         assert_eq!(permits.database_answered(NOW.after(PATIENCE)), Some(PATIENCE));
         assert!(permits.take(NOW.after(PATIENCE)));
         assert_eq!(permits.database_answered(NOW.after(PATIENCE)), None);
+    }
+
+    #[test]
+    fn a_full_disk_closes_the_door_until_there_is_room() {
+        let permits = Permits::new(2);
+        assert!(permits.disk_is_full() && !permits.disk_is_full());
+        assert!(!permits.take(NOW) && !permits.is_lost());
+        permits.disk_has_room();
+        assert!(permits.take(NOW));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::storage::ledger::{AttemptRecord, Intent, LedgerEntry, Progress, RequestState, Settlement};
 use crate::storage::pins::Pin;
+use crate::tripwire::kill_points::{self, Point};
 
 /// Long enough for the end of a short request to meet its beginning.
 const INTENT_LINGER: Duration = Duration::from_millis(2);
@@ -139,6 +140,7 @@ impl OpenEntry {
     pub async fn settle(mut self, settlement: Box<Settlement>) -> Result<(), LedgerLost> {
         let batch = self.file(settlement, Linger::None);
         drop(self);
+        kill_points::reached(Point::SettlementFiled);
         Committed::new(batch).await
     }
 
@@ -186,6 +188,7 @@ impl OpenEntry {
             estimated,
             cost: self.price.cost(usage),
             flat_cost: false,
+            price_version: Some(self.price.version()),
             ttfb: None,
             duration,
             attempts,

@@ -15,7 +15,7 @@ use actix::prelude::*;
 
 use crate::domain::time;
 use crate::storage::ledger::LedgerEntry;
-use crate::storage::{Checkpoint, Journal, StorageError, Store};
+use crate::storage::{Checkpoint, Head, Journal, StorageError, Store};
 use crate::tripwire::Tripwire;
 
 pub(super) struct LedgerWriter {
@@ -27,8 +27,16 @@ pub(super) struct LedgerWriter {
 
 /// The batches of one group; the ledger keeps its own hold on them until the answer.
 #[derive(Message)]
-#[rtype(result = "Result<Duration, StorageError>")]
+#[rtype(result = "Result<Written, StorageError>")]
 pub(super) struct Append(pub(super) Arc<Vec<Vec<LedgerEntry>>>);
+
+/// A group that was committed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    pub(super) took: Duration,
+    /// How far the chain of closed requests goes now, if any was closed since the writer began.
+    pub(super) head: Option<Head>,
+}
 
 /// Between groups: moves the rest of a long write-ahead log, so that SQLite can begin it anew.
 #[derive(Message)]
@@ -53,9 +61,13 @@ impl LedgerWriter {
             Some(journal) => journal,
             None => self.store.journal()?,
         };
-        let result = work(&mut journal)?;
-        self.journal = Some(journal);
-        Ok(result)
+        let result = work(&mut journal);
+        match &result {
+            Ok(_) => self.journal = Some(journal),
+            Err(error) if error.is_io_failure() => journal.abandon(),
+            Err(_) => {}
+        }
+        result
     }
 }
 
@@ -64,12 +76,12 @@ impl Actor for LedgerWriter {
 }
 
 impl Handler<Append> for LedgerWriter {
-    type Result = Result<Duration, StorageError>;
+    type Result = Result<Written, StorageError>;
 
     fn handle(&mut self, Append(batches): Append, _: &mut Context<Self>) -> Self::Result {
         let began = time::now();
-        self.with_journal(|journal| journal.append(&batches))?;
-        Ok(time::now().since(began))
+        let head = self.with_journal(|journal| journal.append(&batches))?;
+        Ok(Written { took: time::now().since(began), head })
     }
 }
 

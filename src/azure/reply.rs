@@ -54,8 +54,16 @@ pub fn missing(operation: Operation, body: &[u8]) -> Missing {
     match operation {
         Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => Missing::Deployment,
         // An api-version may have the one and not the other.
-        Operation::Transcriptions | Operation::Translations | Operation::ImageEdits => {
-            if says("DeploymentNotFound") || says("model_not_found") { Missing::Deployment } else { Missing::Operation }
+        Operation::Transcriptions
+        | Operation::Translations
+        | Operation::ImageEdits
+        | Operation::Speech
+        | Operation::ImageGenerations => {
+            if says("DeploymentNotFound") || says("model_not_found") {
+                Missing::Deployment
+            } else {
+                Missing::Operation
+            }
         }
         Operation::Object(_) => Missing::Operation,
         Operation::Realtime | Operation::RealtimeResponse if says("DeploymentNotFound") => Missing::Deployment,

@@ -13,6 +13,7 @@
 pub mod affinity;
 pub mod batch;
 pub mod blame;
+pub mod budget;
 pub mod gray;
 pub mod health;
 pub mod latency;

@@ -172,6 +172,26 @@ impl TokenWindow {
         Mark { at: now, amount, number, total, believed, corrected: self.corrected }
     }
 
+    /// Another limit, set by whoever the window belongs to; what was taken stays taken.
+    pub fn set_limit(&mut self, limit: Option<u64>) {
+        (self.limit, self.nominal) = (limit, limit);
+    }
+
+    /// What a caller's request has cost in truth: the rest of what was taken for it is free again. Azure gives its own
+    /// callers nothing back, so a deployment's window has no use for this.
+    pub fn settle(&mut self, mark: &Mark, truth: u64) {
+        if truth <= mark.amount {
+            self.minute.remove_at(mark.amount - truth, mark.at);
+        } else {
+            self.minute.add(truth - mark.amount, mark.at);
+        }
+    }
+
+    /// When nothing of what was taken counts any more.
+    pub fn clears_at(&self) -> Option<Timestamp> {
+        self.minute.leaves_at(self.minute.sum()).filter(|_| self.minute.sum() > 0)
+    }
+
     /// The request never reached Azure.
     pub fn give_back(&mut self, mark: &Mark) {
         // No correction: that would be held against requests taken earlier, which never knew of it.

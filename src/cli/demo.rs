@@ -24,9 +24,9 @@ const REGIONS: [(&str, &str); 3] =
     [("eastus2", "East US 2"), ("swedencentral", "Sweden Central"), ("westus3", "West US 3")];
 /// With prices in picodollars per token: input, cached input, output. The list prices of 2025.
 const MODELS: [(&str, Price); 3] = [
-    ("gpt-4o-mini", Price { input: 150_000, cached_input: 75_000, output: 600_000 }),
-    ("gpt-4.1", Price { input: 2_000_000, cached_input: 500_000, output: 8_000_000 }),
-    ("text-embedding-3-small", Price { input: 20_000, cached_input: 20_000, output: 0 }),
+    ("gpt-4o-mini", Price::of(150_000, 75_000, 600_000)),
+    ("gpt-4.1", Price::of(2_000_000, 500_000, 8_000_000)),
+    ("text-embedding-3-small", Price::of(20_000, 20_000, 0)),
 ];
 
 #[derive(Clone, Debug, Args)]
@@ -78,7 +78,9 @@ async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
         0 => error.to_string(),
         port => format!("{error}; if port {port} is taken, add `--port 0`"),
     })?;
-    let key = gateway.add_key("demo", KeyLimits { rpm: Limit::Unlimited, concurrency: Limit::Unlimited }).await?;
+    let key = gateway
+        .add_key("demo", KeyLimits { rpm: Limit::Unlimited, tpm: Limit::Unlimited, concurrency: Limit::Unlimited })
+        .await?;
     let base_url = format!("http://{}/v1", gateway.address());
     let mut out = std::io::stdout().lock();
     if args.json {

@@ -83,6 +83,8 @@ pub fn run(args: &Args, common: &Common) -> ExitCode {
 }
 
 type Stop = (u8, String);
+/// Deployments with their models, and the region that their answers name.
+type Looked = (Vec<(String, String)>, Option<String>);
 
 fn ask(args: &Args, common: &Common) -> Result<(), Stop> {
     let endpoint = match &args.endpoint {
@@ -92,7 +94,7 @@ fn ask(args: &Args, common: &Common) -> Result<(), Stop> {
     let name = args.name.clone().unwrap_or_else(|| resource_name(&endpoint));
     let (path, secret_path) =
         (common.settings.join(format!("30-{name}.toml")), common.settings.join(format!("{name}.key")));
-    for taken in [&path, &secret_path].into_iter().filter(|path| path.exists()) {
+    if let Some(taken) = [&path, &secret_path].into_iter().find(|path| path.exists()) {
         return Err((print::FAILED, format!("{} exists already; choose another --name", taken.display())));
     }
     let key = match &args.key_variable {
@@ -145,11 +147,7 @@ fn checked(name: &str, endpoint: &str) -> Result<Endpoint, Stop> {
 }
 
 /// Asks for each deployment; gives those that are there, and the region that their answers name.
-fn look(
-    endpoint: Endpoint,
-    key: &str,
-    wanted: &[(String, String)],
-) -> Result<(Vec<(String, String)>, Option<String>), Stop> {
+fn look(endpoint: Endpoint, key: &str, wanted: &[(String, String)]) -> Result<Looked, Stop> {
     let config = UpstreamConfig::new(&[]).map_err(|error| (print::FAILED, error.to_string()))?;
     let endpoint = Arc::new(endpoint);
     actix::System::new().block_on(async {

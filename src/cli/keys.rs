@@ -57,6 +57,9 @@ pub struct Members {
     /// Requests per minute, `unlimited`, or `default` for what the settings say
     #[arg(long, value_name = "N|unlimited|default")]
     pub rpm: Option<LimitArg>,
+    /// Tokens per minute, likewise
+    #[arg(long, value_name = "N|unlimited|default")]
+    pub tpm: Option<LimitArg>,
     /// Requests at the same time, likewise
     #[arg(long, value_name = "N|unlimited|default")]
     pub concurrency: Option<LimitArg>,
@@ -306,7 +309,7 @@ impl Members {
             names => names.iter().map(|name| name.trim()).collect(),
         };
         let mut limits = Map::new();
-        for (name, limit) in [("rpm", &self.rpm), ("concurrency", &self.concurrency)] {
+        for (name, limit) in [("rpm", &self.rpm), ("tpm", &self.tpm), ("concurrency", &self.concurrency)] {
             limits.extend(limit.as_ref().map(|LimitArg(value)| (name.to_owned(), value.clone())));
         }
         let expires_at = self.expires.map(|expires| match expires {
@@ -334,7 +337,7 @@ fn warn(key: &Value) {
 
 type Column = (&'static str, fn(&Value) -> String);
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     ("ID", |key| cell(&key["id"])),
     ("NAME", |key| cell(&key["name"])),
     ("USER", |key| cell(&key["user"]["name"])),
@@ -347,6 +350,7 @@ const COLUMNS: [Column; 11] = [
     ("REGIONS", |key| names(&key["regions"])),
     ("CLASS", |key| cell(&key["class"])),
     ("RPM", |key| limited(&key["limits"]["rpm"])),
+    ("TPM", |key| limited(&key["limits"]["tpm"])),
     ("CONCURRENCY", |key| limited(&key["limits"]["concurrency"])),
     ("CREATED", |key| cell(&key["created_at"])),
 ];

@@ -220,7 +220,7 @@ impl Beside {
     fn make_key(&self, body: &Value) -> Result<Value, Failure> {
         let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(error.to_string());
         let read = key_body::new_key(body.to_string().as_bytes(), &self.settings);
-        let ((spec, secret), warnings) = read.map_err(|error| invalid(&error))?;
+        let ((spec, secret, quota), warnings) = read.map_err(|error| invalid(&error))?;
         let user = match spec.user {
             None => None,
             Some(Owner::Named(name)) => Some(name),
@@ -236,6 +236,7 @@ impl Beside {
             regions: spec.regions,
             class: spec.class,
             limits: spec.limits,
+            quota,
             expires_at: spec.expires_at,
         };
         with_secret(&self.store.create_key(&new).map_err(taken)?, &secret, warnings)

@@ -24,6 +24,10 @@ pub struct ServeArgs {
     /// Print the version, by that proxy's letter for it.
     #[arg(short = 'v', hide = true, action = ArgAction::Version)]
     _version: Option<bool>,
+    /// Dies by SIGKILL when it comes to that place for the Nth time; for the tests of crashes.
+    #[cfg(feature = "kill-points")]
+    #[arg(long, value_name = "NAME:N", hide = true)]
+    kill_at: Option<crate::tripwire::kill_points::KillAt>,
 }
 
 /// An address, or a port alone as in `:8080`, which is one on all addresses.
@@ -34,6 +38,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
     common.start_logging();
+    #[cfg(feature = "kill-points")]
+    if let Some(kill_at) = args.kill_at {
+        crate::tripwire::kill_points::arm(kill_at);
+    }
     let mut source = common.source();
     source.overrides.extend(args.listen.map(|address| ("server.listen".to_owned(), address.to_string())));
     if let Some(foreigner) = &mut source.foreigner {
@@ -51,6 +59,9 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
     }
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_one_line());
+    }
+    if cfg!(feature = "no-books") {
+        tracing::warn!("built without books, for measurements: no request will be in the ledger");
     }
     let ended = actix::System::new().block_on(async {
         let followed = Followed { source, known: loaded.content_hash, origins: loaded.origins };

@@ -71,8 +71,9 @@ impl Draft {
         let mut draft = Self { foreign, main, became: Vec::new() };
         draft.decide(&["compat", "profile"], profile.label());
         // None of them limited anybody.
-        draft.decide(&["defaults", "limits", "rpm"], "unlimited");
-        draft.decide(&["defaults", "limits", "concurrency"], "unlimited");
+        for limit in ["rpm", "tpm", "concurrency"] {
+            draft.decide(&["defaults", "limits", limit], "unlimited");
+        }
         draft
     }
 

@@ -88,7 +88,7 @@ impl<'a> Look<'a> {
                 // Another program's file is none of our business.
                 let is_theirs = text.lines().any(|line| THEIRS.iter().any(|key| line.starts_with(key)));
                 if (is_theirs || self.is_named(&path)) && !self.problems.contains(&problem) {
-                    self.problems.push(problem);
+                    self.problems.push(*problem);
                 }
                 None
             }

@@ -33,7 +33,7 @@ pub struct Found {
 
 impl Yaml {
     /// The first document of a file; an empty file is an empty table.
-    pub fn read(path: &Path, text: &str) -> Result<Self, Problem> {
+    pub fn read(path: &Path, text: &str) -> Result<Self, Box<Problem>> {
         let source = Source { path, text, characters: text.chars().collect() };
         match MarkedYaml::load_from_str(text) {
             Ok(documents) => Ok(documents.first().map_or_else(
@@ -42,7 +42,7 @@ impl Yaml {
             )),
             Err(error) => {
                 let place = source.place(error.marker(), 1);
-                Err(Problem::error("", place, format!("not valid YAML: {}", error.info())))
+                Err(Box::new(Problem::error("", place, format!("not valid YAML: {}", error.info()))))
             }
         }
     }

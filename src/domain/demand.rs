@@ -20,6 +20,9 @@ pub enum Operation {
     Translations,
     /// Images are uploaded, and others come back.
     ImageEdits,
+    /// Text comes in, and sound goes out.
+    Speech,
+    ImageGenerations,
     /// Files, batches, threads: what a resource keeps for its clients.
     Object(Family),
     /// A session over a WebSocket, and the handshake that opens it.
@@ -84,8 +87,9 @@ impl Family {
 impl Operation {
     /// Those that take JSON.
     pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses];
-    /// Those that take a form with files in it.
-    pub const FORMS: [Self; 3] = [Self::Transcriptions, Self::Translations, Self::ImageEdits];
+    /// Those of sound and pictures: of a form with files in it, or of JSON.
+    pub const MEDIA: [Self; 5] =
+        [Self::Transcriptions, Self::Translations, Self::ImageEdits, Self::Speech, Self::ImageGenerations];
 
     /// The path below `/v1` or below `/openai/deployments/{deployment}`.
     pub fn path(self) -> &'static str {
@@ -97,6 +101,8 @@ impl Operation {
             Self::Transcriptions => "/audio/transcriptions",
             Self::Translations => "/audio/translations",
             Self::ImageEdits => "/images/edits",
+            Self::Speech => "/audio/speech",
+            Self::ImageGenerations => "/images/generations",
             Self::Object(family) => family.path(),
             Self::Realtime | Self::RealtimeResponse => "/realtime",
         }
@@ -112,6 +118,8 @@ impl Operation {
             Self::Transcriptions => "audio.transcriptions",
             Self::Translations => "audio.translations",
             Self::ImageEdits => "images.edits",
+            Self::Speech => "audio.speech",
+            Self::ImageGenerations => "images.generations",
             Self::Object(family) => family.label(),
             Self::Realtime => "realtime",
             Self::RealtimeResponse => "realtime.response",
@@ -123,6 +131,7 @@ impl Operation {
         match self {
             Self::ChatCompletions | Self::Completions | Self::Responses | Self::RealtimeResponse => true,
             Self::Transcriptions | Self::Translations | Self::ImageEdits => true,
+            Self::Speech | Self::ImageGenerations => true,
             Self::Embeddings | Self::Object(_) | Self::Realtime => false,
         }
     }

@@ -120,6 +120,10 @@ id! {
     UserId, "user_"
 }
 id! {
+    /// Something granted on top of a quota.
+    GrantId, "grant_"
+}
+id! {
     /// A credential of the admin plane.
     AdminKeyId, "adm_"
 }
@@ -147,9 +151,25 @@ pub struct InvalidId {
     pub expected: &'static str,
 }
 
+impl RequestId {
+    /// Not after any that is made at that moment or later.
+    pub fn first_of(time: WallTime) -> Self {
+        let milliseconds = u128::from(u64::try_from(time.0 / 1_000).unwrap_or_default());
+        Self(Uuid::from_u128(milliseconds << 80))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_a_moment_are_after_its_first() {
+        let before = crate::domain::time::wall_now();
+        let id = RequestId::generate();
+        assert!(RequestId::first_of(before) <= id);
+        assert!(RequestId::first_of(before.after(std::time::Duration::from_secs(60))) > id);
+    }
 
     #[test]
     fn an_id_reads_back_what_it_prints() {

@@ -2,6 +2,7 @@
 //! themselves; limits and deadlines use the monotonic clock, and the wall clock is only a label on rows.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment of the monotonic clock in nanoseconds since this process first asked; fits an atomic.
@@ -14,6 +15,11 @@ impl Timestamp {
     /// Saturates at the end of time.
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(duration)))
+    }
+
+    /// With an offset in microseconds between the two clocks.
+    pub fn on_the_wall(self, offset: i64) -> WallTime {
+        WallTime(offset.saturating_add(i64::try_from(self.0 / 1_000).unwrap_or(i64::MAX)))
     }
 
     /// Zero when `earlier` is in fact later.
@@ -51,9 +57,27 @@ impl WallTime {
     }
 }
 
-/// The wall clock.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+/// The wall clock; in a process that watches it (see [`trust`]), without its jumps.
 pub fn wall_now() -> WallTime {
+    match TRUSTED.load(Ordering::Relaxed) {
+        SYSTEM => system_wall(),
+        offset => now().on_the_wall(offset),
+    }
+}
+
+/// Microseconds of the wall clock at the zero of the monotonic one; or [`SYSTEM`].
+static TRUSTED: AtomicI64 = AtomicI64::new(SYSTEM);
+const SYSTEM: i64 = i64::MIN;
+
+/// From now on [`wall_now`] is the monotonic clock and so many microseconds; `None`: what the system says. Whether the
+/// system's clock may be followed is decided in [`super::clock`].
+pub fn trust(offset: Option<i64>) {
+    TRUSTED.store(offset.unwrap_or(SYSTEM), Ordering::Relaxed);
+}
+
+/// What the system takes for the time, whatever it was a moment ago.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn system_wall() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

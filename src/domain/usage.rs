@@ -1,12 +1,15 @@
 //! Tokens as Azure counts them.
 
-/// Tokens of one attempt or one request. Cached tokens are part of the input, reasoning tokens part of the output.
+/// Tokens of one attempt or one request. Cached tokens and spoken ones are part of the input, reasoning tokens and spoken
+/// ones part of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input_tokens: u32,
     pub cached_input_tokens: u32,
     pub output_tokens: u32,
     pub reasoning_tokens: u32,
+    pub audio_input_tokens: u32,
+    pub audio_output_tokens: u32,
 }
 
 impl Usage {

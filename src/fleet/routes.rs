@@ -9,7 +9,7 @@ use super::deployment::Deployment;
 use super::heat::Heat;
 use super::tier::Tier;
 use crate::domain::ids::{ModelName, ResourceName};
-use crate::domain::money::Price;
+use crate::domain::money::{Price, PriceVersion};
 use crate::domain::regions::Regions;
 use crate::settings::model::{self, Settings};
 
@@ -44,6 +44,8 @@ pub const ESTATE: &str = "";
 pub struct Route {
     pub model: ModelName,
     pub price: Price,
+    /// Of `price`, for the ledger.
+    pub price_version: PriceVersion,
     pub settings: model::Model,
     /// Lowest priority number first.
     pub tiers: Vec<Tier>,
@@ -75,6 +77,7 @@ impl RouteTable {
         let estate = Arc::new(Route {
             model: ModelName::from(ESTATE),
             price: Price::default(),
+            price_version: Price::default().version(),
             settings: model::Model::default(),
             tiers: all.into_iter().map(|(priority, deployments)| Tier::new(priority, deployments)).collect(),
         });
@@ -90,14 +93,15 @@ impl RouteTable {
         for (model, tiers) in tiers {
             let settings = table.settings.models.get(&model).cloned().unwrap_or_default();
             let tiers = tiers.into_iter().map(|(priority, deployments)| Tier::new(priority, deployments)).collect();
-            let route = Arc::new(Route { model: model.clone(), price: settings.price, settings, tiers });
+            let (model, price) = (model.clone(), settings.price);
+            let route = Arc::new(Route { model, price, price_version: price.version(), settings, tiers });
             for deployment in route.deployments() {
                 table.by_deployment.entry(deployment.name.to_string()).or_insert_with(|| route.clone());
             }
             for alias in &route.settings.aliases {
                 table.by_name.entry(alias.clone()).or_insert_with(|| route.clone());
             }
-            table.by_name.insert(model.to_string(), route.clone());
+            table.by_name.insert(route.model.to_string(), route.clone());
             table.models.push(route);
         }
         table

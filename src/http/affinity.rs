@@ -33,6 +33,8 @@ pub(super) fn of(
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
+        | Operation::Speech
+        | Operation::ImageGenerations
         | Operation::Object(_)
         | Operation::Realtime
         | Operation::RealtimeResponse => return None,

@@ -32,12 +32,17 @@ pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, Api
 /// Azure's are refused: it could not be passed on from there.
 pub fn caller_with(key: Option<&str>, callers: &Callers) -> Result<(KeyHash, Arc<Caller>), ApiError> {
     let key = key.filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).ok_or_else(ApiError::invalid_key)?;
-    let (hash, now) = (hash(key), time::wall_now());
-    let caller = callers.find(&hash).or_else(|| callers.find_old(&hash, now)).ok_or_else(ApiError::invalid_key)?;
-    if caller.has_expired(now) || caller.grant.whose == Whose::Callers {
-        return Err(ApiError::invalid_key());
-    }
+    let hash = hash(key);
+    let caller = usable(&hash, callers).ok_or_else(ApiError::invalid_key)?;
     Ok((hash, caller))
+}
+
+/// Whose key has that hash, as long as it may be used. Callers who bring a key of Azure's are nobody here: it could not be
+/// passed on.
+pub fn usable(hash: &KeyHash, callers: &Callers) -> Option<Arc<Caller>> {
+    let now = time::wall_now();
+    let caller = callers.find(hash).or_else(|| callers.find_old(hash, now))?;
+    (!caller.has_expired(now) && caller.grant.whose == Whose::Ours).then_some(caller)
 }
 
 /// Who calls without a key of ours, where such are let in.

@@ -12,6 +12,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 
 /// What browser code may read of our answers, name by name.
 const EXPOSED: &str = "x-request-id, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
+                       x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
                        retry-after, retry-after-ms, x-should-retry, server-timing, x-gateway-route, apim-request-id, x-ms-region";
 
 /// Lets the asking origin read an answer, when it may.

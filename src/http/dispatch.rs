@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
-use super::{admin, cors, forms, inference, models, objects, openapi, ops, pages, realtime, responses};
+use super::{account, admin, cors, forms, inference, models, objects, openapi, ops, pages, realtime, responses};
 use crate::domain::demand::Operation;
 use crate::domain::ids::RequestId;
-use crate::limits::RequestFigures;
+use crate::limits::{Caller, Figures};
 
 /// The `x-request-id` of one request: the client's own when it is sane, else the id that the ledger knows it by.
 #[derive(Clone, Debug)]
@@ -55,9 +55,25 @@ const REQUEST_ID: &str = "x-request-id";
 /// What the answer's headers say of the caller's limits; filled in at admission.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told {
-    pub figures: Option<RequestFigures>,
+    pub requests: Option<Figures>,
+    pub tokens: Option<Figures>,
     /// The request has books, which count it when they close.
     pub in_books: bool,
+}
+
+impl Told {
+    /// The caller is known and its request let in; its tokens are taken once the body is known.
+    pub fn admitted(&mut self, caller: &Caller, requests: Option<Figures>) {
+        (self.requests, self.tokens) = (requests, caller.token_figures());
+    }
+
+    /// The caller is known and its request not let in.
+    pub fn refused(&mut self, caller: &Caller, refusal: ApiError) -> ApiError {
+        self.tokens = caller.token_figures();
+        let limit = caller.grant.limits.rpm;
+        self.requests = limit.zip(refusal.retry_after).map(|(limit, reset)| Figures { limit, remaining: 0, reset });
+        refusal
+    }
 }
 
 pub async fn dispatch(request: HttpRequest, payload: Payload, worker: web::Data<Worker>) -> HttpResponse {
@@ -88,8 +104,11 @@ pub async fn dispatch(request: HttpRequest, payload: Payload, worker: web::Data<
     };
     let headers = response.headers_mut();
     headers.insert(HeaderName::from_static(REQUEST_ID), label.text);
-    if let Some(figures) = told.figures {
-        tell(headers, figures);
+    if let Some(figures) = told.requests {
+        tell(headers, REQUESTS, figures);
+    }
+    if let Some(figures) = told.tokens {
+        tell(headers, TOKENS, figures);
     }
     if is_data_plane {
         cors::expose(request.headers(), &worker.router.table().settings.server.cors_origins, headers);
@@ -119,6 +138,7 @@ async fn handle(
                 | Route::Realtime(_)
                 | Route::Models
                 | Route::Model(_)
+                | Route::Account(_)
         ),
     };
     if !here {
@@ -143,8 +163,9 @@ async fn handle(
         }
         Route::Models if is_get => models::list(request, worker),
         Route::Model(id) if is_get => models::retrieve(request, worker, &id),
+        Route::Account(account) if is_get => account::serve(request, worker, account).await,
         Route::Admin(path) => Ok(admin::serve(request, payload, worker, &path, label).await),
-        Route::Root if is_get => Ok(ops::root()),
+        Route::Root if is_get => Ok(pages::root(request.headers(), worker.surface)),
         Route::Health if is_get => Ok(ops::health()),
         Route::Ready if is_get => Ok(ops::ready(worker)),
         Route::Metrics if is_get => ops::metrics(worker),
@@ -157,6 +178,7 @@ async fn handle(
         | Route::Realtime(_)
         | Route::Models
         | Route::Model(_)
+        | Route::Account(_)
         | Route::Root
         | Route::Health
         | Route::Ready
@@ -167,13 +189,17 @@ async fn handle(
 }
 
 /// The caller's own figures, under OpenAI's names; Azure's describe one member of the pool and are not passed on.
-fn tell(headers: &mut HeaderMap, figures: RequestFigures) {
-    headers.insert(HeaderName::from_static("x-ratelimit-limit-requests"), HeaderValue::from(figures.limit));
-    headers.insert(HeaderName::from_static("x-ratelimit-remaining-requests"), HeaderValue::from(figures.remaining));
-    if let Ok(reset) = HeaderValue::from_str(&format!("{}ms", figures.reset.as_millis())) {
-        headers.insert(HeaderName::from_static("x-ratelimit-reset-requests"), reset);
+fn tell(headers: &mut HeaderMap, [limit, remaining, reset]: [&'static str; 3], figures: Figures) {
+    headers.insert(HeaderName::from_static(limit), HeaderValue::from(figures.limit));
+    headers.insert(HeaderName::from_static(remaining), HeaderValue::from(figures.remaining));
+    if let Ok(value) = HeaderValue::from_str(&format!("{}ms", figures.reset.as_millis())) {
+        headers.insert(HeaderName::from_static(reset), value);
     }
 }
+
+const REQUESTS: [&str; 3] =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+const TOKENS: [&str; 3] = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
 
 /// Takes the payload out of a request for the dispatcher.
 pub async fn entry(

@@ -1,5 +1,7 @@
 //! The only place where a refusal becomes a status: every house error, its OpenAI envelope and its retry headers.
 
+mod limited;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +12,6 @@ use actix_web::{HttpResponse, ResponseError};
 use super::body::BodyError;
 use crate::accounting::recorder::LedgerFull;
 use crate::domain::regions::Regions;
-use crate::limits::Limited;
 use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::multipart::FormError;
 use crate::openai::request::PeekError;
@@ -22,10 +23,12 @@ pub struct ApiError {
     pub status: StatusCode,
     pub body: ErrorBody,
     pub retry_after: Option<Duration>,
+    /// Whether the same request is refused again however soon it comes: SDKs are told not to try.
+    pub is_settled: bool,
     /// What a 405 must name.
     pub allow: Option<&'static str>,
     /// The model that the client named, where it is about one.
-    pub model: Option<String>,
+    pub model: Option<Box<str>>,
 }
 
 impl ApiError {
@@ -34,6 +37,7 @@ impl ApiError {
             status,
             body: ErrorBody { message: message.into(), kind, param: None, code },
             retry_after: None,
+            is_settled: false,
             allow: None,
             model: None,
         }
@@ -56,7 +60,7 @@ impl ApiError {
     }
 
     fn of_model(mut self, model: &str) -> Self {
-        self.model = Some(shown(model));
+        self.model = Some(shown(model).into());
         self.about("model")
     }
 
@@ -199,6 +203,12 @@ impl ApiError {
             .after(Duration::from_secs(1))
     }
 
+    pub fn usage_unreadable() -> Self {
+        let message = "The gateway cannot read what this key has used right now. Try again shortly.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Server, "database_unavailable", message)
+            .after(Duration::from_secs(1))
+    }
+
     pub fn internal() -> Self {
         let message = "The gateway failed on this request; its log says why under the request's x-request-id.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Server, "internal_error", message)
@@ -237,25 +247,6 @@ impl From<PeekError> for ApiError {
         let mut refusal = Self::invalid(StatusCode::BAD_REQUEST, code, error.to_string());
         refusal.body.param = param;
         refusal
-    }
-}
-
-impl From<Limited> for ApiError {
-    fn from(limited: Limited) -> Self {
-        let (message, retry_after) = match limited {
-            Limited::Requests { retry_after, rpm } => (
-                format!(
-                    "Your key's limit of {rpm} requests per minute is reached. Wait {} and try again.",
-                    seconds(retry_after)
-                ),
-                retry_after,
-            ),
-            Limited::Concurrency { most } => (
-                format!("Your key's limit of {most} requests at once is reached. Wait for one to end and try again."),
-                Duration::from_secs(1),
-            ),
-        };
-        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::Requests, "rate_limit_exceeded", message).after(retry_after)
     }
 }
 
@@ -350,6 +341,9 @@ impl ResponseError for ApiError {
             response.insert_header((HeaderName::from_static("retry-after-ms"), milliseconds.to_string()));
             // OpenAI's SDKs heed it before the status.
             response.insert_header((HeaderName::from_static("x-should-retry"), HeaderValue::from_static("true")));
+        }
+        if self.is_settled {
+            response.insert_header((HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false")));
         }
         response.body(self.body.to_json())
     }

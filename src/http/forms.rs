@@ -1,6 +1,6 @@
-//! The inference endpoints that take a form: audio to text, and images to images.
+//! The inference endpoints of sound and pictures: those that take a form, and those that take JSON.
 //!
-//! Which model is wanted is known from the path, or read from the form while its file passes by; see
+//! Which model is wanted is known from the path or the JSON, or read from the form while its file passes by; see
 //! [`crate::proxy::upload`] for what that costs.
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::azure::endpoint::{ApiVersion, Kind};
 use crate::domain::demand::{Demand, Operation};
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
+use crate::limits::Estimate;
 use crate::proxy::books::{Books, Opening};
 use crate::proxy::errand::{self, Cargo, Errand, Means, Undone};
 use crate::proxy::unseen::Unseen;
@@ -39,21 +40,40 @@ pub async fn serve(
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &worker.house.callers)?;
     let (callers_key, whose) = auth::brought(request.headers(), &caller);
-    let permit = caller.admit().map_err(|limited| inference::refuse(worker, limited))?;
-    told.figures = permit.figures;
+    let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
+    told.admitted(&caller, permit.figures);
     let asked_version = inference::asked_version(request, target.dialect)?;
-    let limits = body::BodyLimits { bytes: limit(&table, target.operation), ..inference::body_limits(&table) };
     let find = |name: &str| inference::find_model(&table, &caller, target.dialect, name).cloned();
     let by_path = target.named.as_deref().map(find).transpose()?;
-    // Where the path alone decides, the form is not looked into.
-    let watched = match &by_path {
-        Some(route) if goes_by_path(route, target.dialect) => Watched::Nothing,
-        Some(_) | None => Watched::Model,
-    };
-    let form = upload::begin(request.headers(), &mut payload, limits, watched)?;
-    let named = match watched {
-        Watched::Model => form.model().await.map_err(body::BodyError::from)?,
-        Watched::Nothing | Watched::Without(_) => None,
+    let (cargo, named) = match target.operation {
+        Operation::Speech | Operation::ImageGenerations => {
+            let limits = inference::body_limits(&table);
+            let body = body::read(request.headers(), &mut payload, limits).await?;
+            let peek = Box::new(inference::peek(target.operation, &body).await?);
+            let named = peek.model.clone();
+            (Cargo::Json { body, peek }, named)
+        }
+        Operation::Transcriptions
+        | Operation::Translations
+        | Operation::ImageEdits
+        | Operation::ChatCompletions
+        | Operation::Completions
+        | Operation::Embeddings
+        | Operation::Responses
+        | Operation::Realtime
+        | Operation::RealtimeResponse
+        | Operation::Object(_) => {
+            let limits = body::BodyLimits { bytes: limit(&table, target.operation), ..inference::body_limits(&table) };
+            // Where the path alone decides, the form is not looked into.
+            let by_path_alone = by_path.as_ref().is_some_and(|route| goes_by_path(route, target.dialect));
+            let watched = if by_path_alone { Watched::Nothing } else { Watched::Model };
+            let form = upload::begin(request.headers(), &mut payload, limits, watched)?;
+            let named = match by_path_alone {
+                true => None,
+                false => form.model().await.map_err(body::BodyError::from)?,
+            };
+            (Cargo::Form(form), named)
+        }
     };
     let route = match by_path {
         Some(route) => route,
@@ -68,25 +88,30 @@ pub async fn serve(
         whose,
         ..Demand::new(target.operation, route.model.clone())
     };
+    // How long a recording is, and how large an image, nobody knows yet.
+    let price = inference::dearest(&table, &route, &demand.fallback);
+    let estimate = Estimate { request: label.id(), ..Estimate::assuming(route.settings.max_output, price) };
+    let admission = permit.reserve_tokens(estimate, 0).map_err(|limited| inference::refuse(worker, limited))?;
+    told.tokens = admission.tokens.or(told.tokens);
     let entry = worker.recorder.admit(Intent {
-        id: label.id(),
+        id: admission.request,
         request_id: label.as_str().to_owned(),
         key_id: grant.key_id,
         user_id: grant.user_id,
         operation: target.operation,
         model: route.model.clone(),
-        stream: false,
-        started_at: time::wall_now(),
+        stream: matches!(&cargo, Cargo::Json { peek, .. } if peek.stream),
+        started_at: admission.began,
         input_tokens: 0,
     })?;
-    let books = Books::open(Opening { entry, route, metrics: worker.house.metrics.clone(), permit, started });
+    let books = Books::open(Opening { entry, route, metrics: worker.house.metrics.clone(), admission, started });
     told.in_books = true;
     let errand = Errand {
         demand,
         method: request.method().clone(),
-        target: errand::Target::Form,
-        cargo: Cargo::Form(form),
-        content_type: request.headers().get(CONTENT_TYPE).cloned(),
+        target: errand::Target::Deployment,
+        content_type: request.headers().get(CONTENT_TYPE).filter(|_| matches!(cargo, Cargo::Form(_))).cloned(),
+        cargo,
         accept: request.headers().get(ACCEPT).cloned(),
         beta: None,
         request_id: label.text.clone(),
@@ -131,6 +156,8 @@ fn limit(table: &RouteTable, operation: Operation) -> usize {
     match operation {
         Operation::Transcriptions | Operation::Translations => most.min(AUDIO_LIMIT),
         Operation::ImageEdits
+        | Operation::Speech
+        | Operation::ImageGenerations
         | Operation::ChatCompletions
         | Operation::Completions
         | Operation::Embeddings

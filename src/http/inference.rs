@@ -21,10 +21,11 @@ use super::{affinity, auth, body, guests, models, objects, responses};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, Operation, OutputCap};
 use crate::domain::ids::ModelName;
+use crate::domain::money::Price;
 use crate::domain::sku::Skus;
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
-use crate::limits::{Caller, Limited};
+use crate::limits::{Caller, Estimate, Limited};
 use crate::openai::objects::references;
 use crate::openai::request::{self, Peek};
 use crate::openai::tokens;
@@ -32,9 +33,11 @@ use crate::proxy::attempt::Order;
 use crate::proxy::books::{Books, Opening};
 use crate::proxy::exchange::{self, Body, Exchange, Served};
 use crate::proxy::headers;
+use crate::proxy::leaving::Leaving;
 use crate::proxy::typewriter::Typewriter;
 use crate::settings::Settings;
 use crate::storage::ledger::Intent;
+use crate::tripwire::kill_points::{self, Point};
 
 pub async fn serve(
     request: &HttpRequest,
@@ -49,8 +52,9 @@ pub async fn serve(
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &house.callers)?;
     let (callers_key, whose) = auth::brought(request.headers(), &caller);
-    let permit = caller.admit().map_err(|limited| refuse(worker, limited))?;
-    told.figures = permit.figures;
+    let permit = caller.admit().map_err(|limited| told.refused(&caller, refuse(worker, limited)))?;
+    kill_points::reached(Point::CallerAdmitted);
+    told.admitted(&caller, permit.figures);
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
     let peek = peek(target.operation, &body).await?;
@@ -79,17 +83,28 @@ pub async fn serve(
         pin,
         affinity: affinity::of(request.headers(), &peek, caller.grant.key_id, target.operation, &table),
     };
+    let estimate = Estimate {
+        request: label.id(),
+        began: time::wall_now(),
+        output_tokens: demand.output_tokens,
+        cap: demand.cap,
+        price: dearest(&table, &route, &demand.fallback),
+    };
+    let admission = permit.reserve(estimate, &route.model, &body).await;
+    let admission = admission.map_err(|limited| refuse(worker, limited))?;
+    told.tokens = admission.tokens.or(told.tokens);
     let entry = worker.recorder.admit(Intent {
-        id: label.id(),
+        id: admission.request,
         request_id: label.as_str().to_owned(),
         key_id: caller.grant.key_id,
         user_id: caller.grant.user_id,
         operation: target.operation,
         model: route.model.clone(),
         stream: peek.stream,
-        started_at: time::wall_now(),
+        started_at: admission.began,
         input_tokens,
     })?;
+    kill_points::reached(Point::IntentFiled);
     let metrics = house.metrics.clone();
     let routing = table.settings.routing.clone();
     let order = Box::new(Order {
@@ -102,12 +117,18 @@ pub async fn serve(
         asked_version,
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
     });
-    let books = Books::open(Opening { entry, route, metrics, permit, started });
+    let leaving = Leaving::of(table.settings.accounting.on_disconnect, &house.drains);
+    let mut books = Books::open(Opening { entry, route, metrics, admission, started });
+    books.set_leaving(leaving.clone());
     told.in_books = true;
     let (router, client) = (worker.router.clone(), worker.client.clone());
     let (key, regions) = (caller.grant.key_id, caller.grant.regions.clone());
     let exchange = Exchange { order, demand, books, router, client, routing, started, caller: key };
-    let served = exchange::serve(exchange).await.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
+    let served = match leaving {
+        Leaving::Cancel => exchange::serve(exchange).await,
+        Leaving::Drain(absence) => absence.attend(exchange::serve(exchange)).await,
+    };
+    let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
     if served.status < 400
         && let Some(guest) = auth::new_guest(request.headers(), &caller, &house.callers)
     {
@@ -125,6 +146,8 @@ pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, Api
         | Operation::Transcriptions
         | Operation::Translations
         | Operation::ImageEdits
+        | Operation::Speech
+        | Operation::ImageGenerations
         | Operation::Object(_)
         | Operation::Realtime
         | Operation::RealtimeResponse => request::peek,
@@ -140,12 +163,14 @@ pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, Api
 }
 
 pub(super) fn refuse(worker: &Worker, limited: Limited) -> ApiError {
-    let limit = match limited {
-        Limited::Requests { .. } => "rpm",
-        Limited::Concurrency { .. } => "concurrency",
-    };
-    worker.house.metrics.limit_rejections.with_label_values(&[limit]).inc();
+    worker.house.metrics.limit_rejections.with_label_values(&[limited.label()]).inc();
     limited.into()
+}
+
+/// What each kind of token costs at most, whichever of the models answers.
+pub(super) fn dearest(table: &RouteTable, route: &Route, fallback: &[ModelName]) -> Price {
+    let others = fallback.iter().filter_map(|name| table.model(name.as_str()));
+    others.fold(route.price, |price, other| price.or_dearer(other.price))
 }
 
 pub(super) fn body_limits(table: &RouteTable) -> body::BodyLimits {

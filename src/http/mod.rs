@@ -3,6 +3,7 @@
 //! `listener` accepts connections and bounds what each may cost; `dispatch` looks the path up in the one table of
 //! `routes` and adds what every answer carries; `error` alone turns refusals into statuses.
 
+mod account;
 pub mod admin;
 pub mod admins;
 mod affinity;

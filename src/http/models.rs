@@ -55,6 +55,11 @@ pub fn usable(table: &RouteTable, caller: &Caller) -> String {
     }
 }
 
+/// The same, all of them.
+pub fn names<'t>(table: &'t RouteTable, caller: &'t Caller) -> Vec<&'t str> {
+    allowed(table, caller).map(|route| route.model.as_str()).collect()
+}
+
 fn allowed<'t>(table: &'t RouteTable, caller: &'t Caller) -> impl Iterator<Item = &'t Arc<Route>> {
     table.models.iter().filter(|route| may_use(caller, route, route.model.as_str()))
 }

@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Path
 
 use super::admin::routes::{AdminRoute, Gives, ROUTES, Verb};
 use super::admin::schemas;
-use crate::domain::demand::Operation as Inference;
+use crate::domain::demand::{Family, Operation as Inference};
 
 /// What each parameter of a query string means, wherever it occurs.
 const PARAMETERS: [(&str, &str); 19] = [
@@ -53,10 +53,15 @@ fn build() -> OpenApi {
     for route in ROUTES {
         paths.add_path_operation(format!("/admin/v1{}", route.path), vec![method(route.verb)], admin(route));
     }
-    for operation in Inference::ALL {
+    for operation in Inference::ALL.into_iter().chain(Inference::MEDIA) {
         let path = operation.path();
         let summary = format!("{}, in OpenAI's dialect; in Azure's below /openai", operation.label());
         paths.add_path_operation(format!("/v1{path}"), vec![HttpMethod::Post], plain("data plane", &summary, "key"));
+    }
+    for family in Family::ALL {
+        let summary = "Makes one; the rest that OpenAI documents is below it, and the same below /openai";
+        let operation = plain("data plane", summary, "key");
+        paths.add_path_operation(format!("/v1{}", family.path()), vec![HttpMethod::Post], operation);
     }
     for (path, summary) in [
         ("/v1/models", "Lists the models that the key may use"),

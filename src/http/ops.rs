@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::error::ApiError;
 use super::state::Worker;
+use crate::balance::budget::Level;
 use crate::balance::health::State;
 use crate::balance::share::FULL;
 use crate::domain::outcome::Outcome;
@@ -39,6 +40,8 @@ pub fn ready(worker: &Worker) -> HttpResponse {
     let ledger = worker.house.ledger.permits.is_writable(time::now());
     let detail = if condition.is_draining() {
         Some("shutting down".to_owned())
+    } else if worker.house.ledger.permits.is_disk_full() {
+        Some("the disk is full: what is in flight is settled, nothing new is taken until there is room".to_owned())
     } else if !ledger {
         Some("the ledger cannot be written".to_owned())
     } else if table.models.is_empty() {
@@ -128,6 +131,7 @@ pub fn metrics(worker: &Worker) -> Result<HttpResponse, ApiError> {
     let metrics = &worker.house.metrics;
     publish_states(&worker.router.table(), worker);
     publish_ledger(worker);
+    publish_alarms(worker);
     metrics.waiting.set(worker.house.waiting.taken().into());
     let text = metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics could not be rendered");
@@ -148,6 +152,20 @@ fn publish_ledger(worker: &Worker) {
     let seen = house.condition.ledger_seen(ledger.gauges.committed_total(), errors);
     metrics.ledger_committed.inc_by(seen.committed);
     metrics.database_errors.inc_by(seen.database_errors);
+    if let Some(head) = ledger.gauges.head() {
+        metrics.ledger_chain_number.set(head.chain());
+        metrics.ledger_chain_rows.set(head.row());
+        // 48 bits.
+        metrics.ledger_chain_head.set(head.mark().cast_signed());
+    }
+}
+
+/// Alarms count for themselves, too.
+fn publish_alarms(worker: &Worker) {
+    for level in [Level::High, Level::Full] {
+        let metric = worker.house.metrics.quota_alarms.with_label_values(&[&level.percent().to_string()]);
+        metric.inc_by(worker.house.callers.alarms().count(level).saturating_sub(metric.get()));
+    }
 }
 
 /// States are read when someone asks, not written on the request path. Deployments that left the settings disappear.

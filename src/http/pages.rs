@@ -3,10 +3,30 @@
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+
+use super::ops;
+use super::state::Surface;
+
+/// `/`: the console for a browser, a line for everything else, and where the admin plane is elsewhere.
+pub fn root(headers: &HeaderMap, surface: Surface) -> HttpResponse {
+    static POLICY: LazyLock<String> = LazyLock::new(|| policy(CONSOLE));
+    let accepted = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    let mut answer = match surface {
+        Surface::All | Surface::Admin if accepted.is_some_and(|accepted| accepted.contains("text/html")) => {
+            page(CONSOLE, &POLICY)
+        }
+        Surface::All | Surface::Admin | Surface::Public => ops::root(),
+    };
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    answer
+}
 
 /// The OpenAPI document, readable.
 pub fn docs() -> HttpResponse {
@@ -15,6 +35,7 @@ pub fn docs() -> HttpResponse {
 }
 
 const DOCS: &str = include_str!("pages/docs.html");
+const CONSOLE: &str = include_str!("pages/console.html");
 
 fn page(html: &'static str, policy: &str) -> HttpResponse {
     HttpResponse::Ok()
@@ -46,10 +67,11 @@ mod tests {
 
     #[test]
     fn a_page_needs_nothing_from_elsewhere() {
-        assert_eq!(DOCS.matches("<script").count(), 1);
-        assert_eq!(DOCS.matches("<style").count(), 1);
-        for foreign in ["http://", "https://", "//cdn", " src=", " style=", " onclick", "innerHTML", "<link"] {
-            assert!(!DOCS.contains(foreign), "{foreign}");
+        for page in [DOCS, CONSOLE] {
+            assert_eq!((page.matches("<script").count(), page.matches("<style").count()), (1, 1));
+            for foreign in ["http://", "https://", "//cdn", " src=", " style=", " onclick", "innerHTML", "<link"] {
+                assert!(!page.contains(foreign), "{foreign}");
+            }
         }
         // What a browser computes of `alert(1)`.
         let policy = policy("<style></style><script>alert(1)</script>");

@@ -21,7 +21,7 @@ use super::state::Worker;
 use crate::azure::realtime::Generation;
 use crate::domain::demand::{Demand, Operation};
 use crate::domain::time;
-use crate::limits::KeyHash;
+use crate::limits::{Estimate, KeyHash};
 use crate::proxy::books::{Books, Opening};
 use crate::proxy::headers;
 use crate::proxy::websocket::{self, Knock, Line, Outside, Start, Unopened};
@@ -47,8 +47,8 @@ pub async fn serve(
     let asked = Asked::of(request);
     let key_sent = auth::presented(request.headers()).map(str::to_owned).or_else(|| asked.key.clone());
     let (hash, caller) = auth::caller_with(key_sent.as_deref(), &house.callers)?;
-    let permit = caller.admit().map_err(|limited| inference::refuse(worker, limited))?;
-    told.figures = permit.figures;
+    let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
+    told.admitted(&caller, permit.figures);
     let asked_version = inference::asked_version(request, dialect)?;
     let name = asked.model.as_deref().ok_or_else(ApiError::session_without_model)?;
     let route = inference::find_model(&table, &caller, dialect, name)?.clone();
@@ -59,19 +59,22 @@ pub async fn serve(
         batch_share: table.settings.routing.batch_share,
         ..Demand::new(Operation::Realtime, route.model.clone())
     };
+    // Its responses take what they cost; where nothing is left, there is no session.
+    let estimate = Estimate { request: label.id(), ..Estimate::assuming(1, route.price) };
+    let admission = permit.reserve_tokens(estimate, 0).map_err(|limited| inference::refuse(worker, limited))?;
     let entry = worker.recorder.admit(Intent {
-        id: label.id(),
+        id: admission.request,
         request_id: label.as_str().to_owned(),
         key_id: caller.grant.key_id,
         user_id: caller.grant.user_id,
         operation: Operation::Realtime,
         model: route.model.clone(),
         stream: true,
-        started_at: time::wall_now(),
+        started_at: admission.began,
         input_tokens: 0,
     })?;
     let metrics = house.metrics.clone();
-    let books = Books::open(Opening { entry, route, metrics: metrics.clone(), permit, started });
+    let books = Books::open(Opening { entry, route, metrics: metrics.clone(), admission, started });
     told.in_books = true;
     let routing = table.settings.routing.clone();
     let (router, client) = (worker.router.clone(), worker.client.clone());
@@ -125,7 +128,7 @@ pub async fn serve(
 fn outside(worker: &Worker, hash: KeyHash) -> Outside {
     let (keys, house, ending) = (worker.house.callers.clone(), worker.house.clone(), worker.house.clone());
     Outside {
-        caller: Box::new(move || keys.find(&hash).filter(|caller| !caller.has_expired(time::wall_now()))),
+        caller: Box::new(move || auth::usable(&hash, &keys)),
         is_draining: Box::new(move || house.condition.is_draining()),
         cut: Box::pin(async move { ending.condition.until_cut().await }),
         explain: |limited| ApiError::from(limited).body,

@@ -16,7 +16,7 @@ pub enum Route {
     Inference(Target),
     /// What an upstream keeps of an earlier response.
     Kept(Kept),
-    /// An inference endpoint that takes a form with files.
+    /// An inference endpoint of sound or pictures.
     Form(Target),
     /// Files, batches, threads: what upstreams keep for their clients.
     Object(Place, Dialect),
@@ -24,6 +24,8 @@ pub enum Route {
     Realtime(Dialect),
     Models,
     Model(String),
+    /// What a caller may know of itself.
+    Account(Account),
     /// `/admin/v1/…`, the rest of the path.
     Admin(String),
     Root,
@@ -80,6 +82,14 @@ impl Part {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    Me,
+    /// The balance, as OpenAI's dashboard told it.
+    Usage,
+    Subscription,
+}
+
 /// Whose shapes the client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -100,6 +110,7 @@ impl Route {
             | Self::Realtime(_)
             | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Unknown(_) => true,
             Self::Admin(_) | Self::Root | Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Docs => {
                 false
@@ -115,6 +126,7 @@ impl Route {
             Self::Kept(_)
             | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Admin(_)
             | Self::Root
             | Self::Health
@@ -137,6 +149,7 @@ impl Route {
             Self::Realtime(_)
             | Self::Models
             | Self::Model(_)
+            | Self::Account(_)
             | Self::Root
             | Self::Health
             | Self::Ready
@@ -165,6 +178,10 @@ pub fn find(path: &str) -> Route {
     }
     if path.starts_with("/v1/v1/") {
         return Route::Unknown("The path has `/v1` twice: take `/v1` off your client's base URL.");
+    }
+    // ChatGPT-Next-Web asks without the prefix, other clients with it.
+    if let Some(account) = account_at(path.strip_prefix("/v1").unwrap_or(&path)) {
+        return Route::Account(account);
     }
     if let Some(rest) = path.strip_prefix("/v1") {
         return plain(rest, Dialect::OpenAi);
@@ -196,13 +213,21 @@ fn plain(rest: &str, dialect: Dialect) -> Route {
         Some(("realtime", _)) => Route::Unknown(REALTIME),
         Some(("models", id)) if !id.is_empty() => Route::Model(decoded(id)),
         Some(("responses", kept)) => kept_at(kept, dialect).unwrap_or(Route::Unknown(KEPT)),
+        // As clients of the first API write it.
+        Some(("engines", rest)) => match rest.split_once('/').map(|(model, path)| (decoded(model), path)) {
+            Some((model, path)) => infers(path, Some(model), dialect).unwrap_or(Route::Unknown(UNKNOWN)),
+            None => Route::Unknown(UNKNOWN),
+        },
+        None if rest == "moderations" => Route::Unknown(MODERATIONS),
         _ => match Place::find(rest, decoded) {
             Some(place) => Route::Object(place, dialect),
-            None => Route::Unknown("GET /v1/models answers if the base URL is right; the README lists what is served."),
+            None => Route::Unknown(UNKNOWN),
         },
     }
 }
 
+const UNKNOWN: &str = "GET /v1/models answers if the base URL is right; the README lists what is served.";
+const MODERATIONS: &str = "Azure OpenAI has no moderations: its content filter judges every prompt and answer. Ask Azure AI Content Safety, or OpenAI.";
 const REALTIME: &str = "Realtime is served over WebSocket, at …/realtime; its calls over WebRTC and SIP are not.";
 const KEPT: &str = "Of a response, this version serves GET and DELETE, POST …/cancel and GET …/input_items.";
 
@@ -213,13 +238,22 @@ fn kept_at(path: &str, dialect: Dialect) -> Option<Route> {
     Some(Route::Kept(Kept { id: decoded(id), part, dialect }))
 }
 
+fn account_at(path: &str) -> Option<Account> {
+    match path {
+        "/me" => Some(Account::Me),
+        "/dashboard/billing/usage" => Some(Account::Usage),
+        "/dashboard/billing/subscription" => Some(Account::Subscription),
+        _ => None,
+    }
+}
+
 /// The inference endpoint at a path, whatever it takes.
 fn infers(path: &str, named: Option<String>, dialect: Dialect) -> Option<Route> {
     let at = |operation: &Operation| operation.path().trim_start_matches('/') == path;
     if let Some(operation) = Operation::ALL.into_iter().find(at) {
         return Some(Route::Inference(Target { operation, named, dialect }));
     }
-    let operation = Operation::FORMS.into_iter().find(at)?;
+    let operation = Operation::MEDIA.into_iter().find(at)?;
     Some(Route::Form(Target { operation, named, dialect }))
 }
 
@@ -265,6 +299,10 @@ mod tests {
             inference(Operation::Completions, Some("d"), Dialect::AzureDated)
         );
         assert_eq!(find("/v1/models"), Route::Models);
+        assert_eq!(find("/v1/me"), Route::Account(Account::Me));
+        for path in ["/dashboard/billing/usage", "/v1/dashboard/billing/usage", "//v1//dashboard/billing/usage"] {
+            assert_eq!(find(path), Route::Account(Account::Usage));
+        }
         assert_eq!(find("/openai/models"), Route::Models);
         assert_eq!(find("/v1/models/a%2Fb"), Route::Model("a/b".into()));
         for (path, dialect) in [
@@ -314,6 +352,10 @@ mod tests {
     fn mistakes_get_a_tip() {
         assert!(matches!(find("/v1/v1/chat/completions"), Route::Unknown(tip) if tip.contains("twice")));
         assert!(matches!(find("/v1/evals"), Route::Unknown(_)));
+        assert!(matches!(find("/v1/moderations"), Route::Unknown(tip) if tip.contains("Content Safety")));
+        assert!(matches!(find("/v1/engines/a"), Route::Unknown(_)));
+        let engine = inference(Operation::Embeddings, Some("text-embedding-3-small"), Dialect::OpenAi);
+        assert_eq!(find("/v1/engines/text-embedding-3-small/embeddings"), engine);
         assert!(matches!(find("/v1/threads/../messages"), Route::Unknown(_)));
         assert!(matches!(find("/v1x"), Route::Unknown(_)));
         for path in ["/v1/responses/", "/v1/responses/compact", "/v1/responses/resp_1/output", "/v1/responses/a/"] {

@@ -17,6 +17,7 @@ use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
 use crate::limits::{Callers, Manners};
 use crate::metrics::Metrics;
+use crate::proxy::leaving::Drains;
 use crate::proxy::unseen::Accounted;
 use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
@@ -43,6 +44,8 @@ pub struct House {
     pub ledger: Books,
     /// Requests that wait for a deployment.
     pub waiting: Arc<WaitingRoom>,
+    /// Answers that are read on without their clients.
+    pub drains: Arc<Drains>,
     /// Why requests went where they went.
     pub decisions: Decisions,
     /// Where responses are kept that were asked for lately.
@@ -83,9 +86,9 @@ impl House {
 
     /// Reads the keys, the admins' too, off the worker's thread and replaces the tables in memory.
     pub async fn reload_callers(&self) -> Result<(), StorageError> {
-        let (store, callers, defaults) = (self.store.clone(), self.callers.clone(), self.settings().default_limits);
+        let (store, callers, settings) = (self.store.clone(), self.callers.clone(), self.settings());
         let read = move || {
-            callers.load(&store, defaults)?;
+            callers.load(&store, settings.default_limits, &settings.time_zone)?;
             store.load_admin_keys()
         };
         match actix_web::web::block(read).await {

@@ -57,7 +57,7 @@ pub struct Guest {
 
 impl Default for Guests {
     fn default() -> Self {
-        let limits = Limits { rpm: None, concurrency: None, burst: None };
+        let limits = Limits { rpm: None, tpm: None, concurrency: None, burst: None };
         Self {
             manners: AtomicU8::new(0),
             known: Mutex::default(),
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_revoked_key_is_no_guest() {
         let guests = Guests::default();
-        let limits = Limits { rpm: None, concurrency: None, burst: None };
+        let limits = Limits { rpm: None, tpm: None, concurrency: None, burst: None };
         guests.load(limits, [hash("k1"), hash(NOBODYS_KEY)].into_iter());
         assert!(guests.with_key(&hash("k1")).is_none() && guests.with_key(&hash("k2")).is_some());
         assert!(guests.anyone().is_none());

@@ -66,6 +66,8 @@ impl StreamWatch {
             | Operation::Transcriptions
             | Operation::Translations
             | Operation::ImageEdits
+            | Operation::Speech
+            | Operation::ImageGenerations
             | Operation::Object(_)
             | Operation::Realtime
             | Operation::RealtimeResponse => Speaks::Completions,

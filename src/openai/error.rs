@@ -24,6 +24,10 @@ pub enum ErrorKind {
     InvalidRequest,
     /// A limit on requests or on concurrency.
     Requests,
+    /// A limit on tokens.
+    Tokens,
+    /// A quota, which waiting a little does not refill.
+    InsufficientQuota,
     Server,
 }
 
@@ -32,6 +36,8 @@ impl ErrorKind {
         match self {
             Self::InvalidRequest => "invalid_request_error",
             Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::InsufficientQuota => "insufficient_quota",
             Self::Server => "server_error",
         }
     }
@@ -68,7 +74,12 @@ impl ErrorBody {
             | Operation::RealtimeResponse => format!("data: {json}\n\n"),
             Operation::Object(_) => format!("event: error\ndata: {json}\n\n"),
             // Events of that API have names and types.
-            Operation::Responses | Operation::Transcriptions | Operation::Translations | Operation::ImageEdits => {
+            Operation::Responses
+            | Operation::Transcriptions
+            | Operation::Translations
+            | Operation::ImageEdits
+            | Operation::Speech
+            | Operation::ImageGenerations => {
                 let members = json.strip_prefix('{').unwrap_or_default();
                 format!("event: error\ndata: {{\"type\":\"error\",{members}\n\n")
             }

@@ -3,6 +3,7 @@
 //! Every other byte passes as it came. Nothing here knows Azure, I/O, a clock or an actor.
 
 pub mod answer;
+pub mod bound;
 pub mod error;
 pub mod json;
 pub mod kept;

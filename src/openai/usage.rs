@@ -19,9 +19,11 @@ pub fn read(text: &[u8], span: &Range<usize>) -> Option<Usage> {
             b"completion_tokens" | b"output_tokens" => output = tokens(value),
             b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => {
                 usage.cached_input_tokens = detail(value, b"cached_tokens");
+                usage.audio_input_tokens = detail(value, b"audio_tokens");
             }
             b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => {
                 usage.reasoning_tokens = detail(value, b"reasoning_tokens");
+                usage.audio_output_tokens = detail(value, b"audio_tokens");
             }
             _ => {}
         }
@@ -56,8 +58,15 @@ mod tests {
     #[test]
     fn totals_and_details() {
         let text = r#"{"prompt_tokens":33,"completion_tokens":39,"total_tokens":72,
-            "prompt_tokens_details":{"audio_tokens":0,"cached_tokens":12},"completion_tokens_details":{"reasoning_tokens":7}}"#;
-        let expected = Usage { input_tokens: 33, cached_input_tokens: 12, output_tokens: 39, reasoning_tokens: 7 };
+            "prompt_tokens_details":{"audio_tokens":3,"cached_tokens":12},"completion_tokens_details":{"reasoning_tokens":7,"audio_tokens":5}}"#;
+        let expected = Usage {
+            input_tokens: 33,
+            cached_input_tokens: 12,
+            output_tokens: 39,
+            reasoning_tokens: 7,
+            audio_input_tokens: 3,
+            audio_output_tokens: 5,
+        };
         assert_eq!(read_text(text), Some(expected));
         assert_eq!(
             read_text(r#"{"prompt_tokens":5,"total_tokens":5,"prompt_tokens_details":null}"#).unwrap().input_tokens,
@@ -69,7 +78,13 @@ mod tests {
     fn the_responses_api_has_names_of_its_own() {
         let text = r#"{"input_tokens":33,"input_tokens_details":{"cached_tokens":12},"output_tokens":39,
             "output_tokens_details":{"reasoning_tokens":7},"total_tokens":72}"#;
-        let expected = Usage { input_tokens: 33, cached_input_tokens: 12, output_tokens: 39, reasoning_tokens: 7 };
+        let expected = Usage {
+            input_tokens: 33,
+            cached_input_tokens: 12,
+            output_tokens: 39,
+            reasoning_tokens: 7,
+            ..Usage::default()
+        };
         assert_eq!(read_text(text), Some(expected));
     }
 

@@ -29,6 +29,7 @@ use crate::openai::request::{self, Changes, Peek, StreamOptions};
 use crate::openai::responses::{self, Failure as Failed};
 use crate::openai::sse::Splitter;
 use crate::settings::model::Routing;
+use crate::tripwire::kill_points::{self, Point};
 use crate::upstream::client::{UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
 
 /// An answer that is not streamed is held back up to this size.
@@ -145,7 +146,9 @@ async fn send(
 ) -> Result<Answer, Failure> {
     let patience = request.head_timeout;
     let began = time::now();
+    kill_points::reached(Point::Connecting);
     let response = client.send(request).await.map_err(Failure::from)?;
+    kill_points::reached(Point::HeadReceived);
     // The head was waited for by the client; a body that came with it costs no second timer.
     let rest = patience.saturating_sub(time::now().since(began));
     match tokio::time::timeout(rest, judge(response, order, hide)).await {

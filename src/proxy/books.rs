@@ -3,12 +3,16 @@
 //! The books of a request are closed exactly once: awaited, before the last byte of an answer; detached, when nobody
 //! waits; or by being dropped, when the handler itself was dropped because its client left.
 
+mod counting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::leaving::Leaving;
 use crate::accounting::recorder::{LedgerLost, OpenEntry};
+use crate::balance::budget::Amount;
 use crate::domain::demand::Operation;
 use crate::domain::ids::{DeploymentName, RequestId, ResourceName};
 use crate::domain::money::Tariff;
@@ -18,7 +22,7 @@ use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::Route;
-use crate::limits::Permit;
+use crate::limits::Admission;
 use crate::metrics::Metrics;
 use crate::openai::kept::{self, Made};
 use crate::openai::objects::Named;
@@ -36,8 +40,8 @@ pub struct Books {
     metrics: Arc<Metrics>,
     operation: Operation,
     stream: bool,
-    /// Taken at admission, given back when the books close.
-    _permit: Permit,
+    /// What it may cost was taken from its caller's limits; it is replaced by the truth when the books close.
+    admission: Admission,
     started: Timestamp,
     /// Charged for an attempt whose end nobody saw.
     rough_input: u32,
@@ -45,6 +49,7 @@ pub struct Books {
     open_attempt: Option<OpenAttempt>,
     /// A second one beside it: a hedge.
     rival: Option<OpenAttempt>,
+    leaving: Leaving,
     /// Of the deployment that may answer: it decides what the request costs.
     sku: Sku,
     upstream_time: Duration,
@@ -93,14 +98,15 @@ pub struct Opening {
     pub entry: OpenEntry,
     pub route: Arc<Route>,
     pub metrics: Arc<Metrics>,
-    pub permit: Permit,
+    /// Nothing has books that did not come through the gate.
+    pub admission: Admission,
     pub started: Timestamp,
 }
 
 impl Books {
     /// Boxed, because it is handed on a good deal.
     pub fn open(opening: Opening) -> Box<Self> {
-        let Opening { entry, route, metrics, permit, started } = opening;
+        let Opening { entry, route, metrics, admission, started } = opening;
         metrics.inflight.inc();
         let (id, operation, stream, rough_input) = {
             let intent = entry.intent();
@@ -113,11 +119,12 @@ impl Books {
             metrics,
             operation,
             stream,
-            _permit: permit,
+            admission,
             started,
             rough_input,
             attempts: SmallVec::new(),
             open_attempt: None,
+            leaving: Leaving::Cancel,
             sku: Sku::default(),
             rival: None,
             upstream_time: Duration::ZERO,
@@ -159,6 +166,15 @@ impl Books {
                 purpose: String::new(),
             }));
         }
+    }
+
+    /// What becomes of it when its client leaves; unless said, it is cancelled.
+    pub fn set_leaving(&mut self, leaving: Leaving) {
+        self.leaving = leaving;
+    }
+
+    pub fn leaving(&self) -> &Leaving {
+        &self.leaving
     }
 
     /// Files that an object, new to its owner, is at the deployment's resource; as with `pin`, for what comes next to wait
@@ -208,6 +224,7 @@ impl Books {
 
     pub fn begin_attempt(&mut self, deployment: &Arc<Deployment>, now: Timestamp) {
         self.sku = deployment.sku;
+        self.leaving.set_asking(true);
         self.open_attempt = Some(OpenAttempt { deployment: deployment.clone(), began: now, awaited: now });
     }
 
@@ -257,6 +274,7 @@ impl Books {
     }
 
     fn record(&mut self, OpenAttempt { deployment, began, .. }: OpenAttempt, end: AttemptEnd) {
+        self.leaving.set_asking(self.open_attempt.is_some());
         let duration = time::now().since(began);
         let reason = end.outcome.reason();
         let labels = [deployment.resource.as_str(), deployment.name.as_str(), &code(end.status), reason];
@@ -307,8 +325,12 @@ impl Books {
         }
     }
 
-    fn close(&mut self, end: End) -> Option<(OpenEntry, Box<Settlement>)> {
+    fn close(&mut self, mut end: End) -> Option<(OpenEntry, Box<Settlement>)> {
         let entry = self.entry.take()?;
+        // Whatever the upstream said in the end, there was nobody to hear it.
+        if self.leaving.has_left() {
+            (end.state, end.status) = (RequestState::Cancelled, CLIENT_CLOSED_REQUEST);
+        }
         let tariff = Tariff::of(self.sku, self.route.price);
         let cost = tariff.cost(end.usage);
         if let Some(served_by) = self.attempts.last().filter(|_| end.usage.cached_input_tokens > 0) {
@@ -318,6 +340,7 @@ impl Books {
             self.metrics.upstream_cache_saved.with_label_values(&labels).inc_by(saved.max(0.0));
         }
         let duration = time::now().since(self.started);
+        self.admission.settle(Amount { tokens: end.usage.total(), cost });
         self.count(&end, cost.dollars(), duration);
         let settlement = Box::new(Settlement {
             state: end.state,
@@ -326,37 +349,12 @@ impl Books {
             estimated: end.estimated,
             cost,
             flat_cost: tariff.is_flat(),
+            price_version: (!tariff.is_flat()).then_some(self.route.price_version),
             ttfb: self.ttfb,
             duration,
             attempts: std::mem::take(&mut self.attempts),
         });
         Some((entry, settlement))
-    }
-
-    fn count(&self, end: &End, dollars: f64, duration: Duration) {
-        let metrics = &self.metrics;
-        let (model, endpoint) = (self.route.model.as_str(), self.operation.label());
-        metrics.inflight.dec();
-        metrics.requests.with_label_values(&[endpoint, model, &code(Some(end.status)), outcome_label(end)]).inc();
-        let stream = if self.stream { "true" } else { "false" };
-        metrics.request_duration.with_label_values(&[endpoint, model, stream]).observe(duration.as_secs_f64());
-        metrics
-            .overhead
-            .observe(self.ttfb.map_or(duration, |ttfb| ttfb).saturating_sub(self.upstream_time).as_secs_f64());
-        if dollars > 0.0 {
-            metrics.cost.with_label_values(&[model]).inc_by(dollars);
-        }
-        let resource = self.attempts.last().map_or("", |attempt| attempt.resource.as_str());
-        for (kind, tokens) in [
-            ("input", end.usage.input_tokens),
-            ("cached_input", end.usage.cached_input_tokens),
-            ("output", end.usage.output_tokens),
-            ("reasoning", end.usage.reasoning_tokens),
-        ] {
-            if tokens > 0 {
-                metrics.tokens.with_label_values(&[model, resource, kind]).inc_by(u64::from(tokens));
-            }
-        }
     }
 }
 
@@ -378,16 +376,6 @@ impl Drop for Books {
         if let Some((entry, settlement)) = self.close(end) {
             entry.settle_detached(settlement);
         }
-    }
-}
-
-fn outcome_label(end: &End) -> &'static str {
-    match end.state {
-        RequestState::Settled if end.status < 400 => "ok",
-        RequestState::Settled => "client_error",
-        RequestState::Cancelled => "client_cancelled",
-        RequestState::Failed if end.status == 429 => "rate_limited",
-        RequestState::Failed | RequestState::Open | RequestState::Recovered => "upstream_error",
     }
 }
 

@@ -5,15 +5,17 @@
 //! as a chat is, so there is no hedging and nothing is held back for it; but each request is in the books, asks the router
 //! for its lease, and what it is answered counts for the resource's health.
 
+mod heard;
+
 use std::sync::Arc;
 
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use bytes::Bytes;
+use heard::{Answer, Rest, judge, summed_up};
 use smallvec::SmallVec;
 
-use super::attempt::{Failure, RENEWAL_PATIENCE, outcome_of, read_failure};
+use super::attempt::{Failure, RENEWAL_PATIENCE};
 use super::books::{AttemptEnd, Books, End};
 use super::exchange::{Body, Served, Unserved, refused};
 use super::passage::{self, Passage};
@@ -21,12 +23,10 @@ use super::unseen::Unseen;
 use super::upload::{Cut, Upload};
 use super::{headers, whereabouts};
 use crate::azure::endpoint::{ApiVersion, Kind};
-use crate::azure::headers::{self as azure_headers, Figures};
-use crate::azure::reply::{self, Missing};
-use crate::azure::{objects as azure_objects, request as azure_request, throttle};
+use crate::azure::{objects as azure_objects, request as azure_request};
 use crate::domain::demand::{Demand, Whose};
 use crate::domain::ids::{KeyId, RequestId};
-use crate::domain::outcome::{Fault, Outcome};
+use crate::domain::outcome::Outcome;
 use crate::domain::secret::Secret;
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
@@ -38,10 +38,7 @@ use crate::openai::request::{self, Changes, Peek, StreamOptions};
 use crate::router::{Acquire, Refusal, RouterHandle, SOON, Turn, Wait};
 use crate::settings::model::Routing;
 use crate::storage::ledger::RequestState;
-use crate::upstream::client::{UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
-
-/// What is held back until it is whole.
-const WHOLE_LIMIT: usize = 4 << 20;
+use crate::upstream::client::{UpstreamClient, UpstreamRequest};
 
 /// One request.
 pub struct Errand {
@@ -61,8 +58,8 @@ pub struct Errand {
 
 /// Where it goes below a resource.
 pub enum Target {
-    /// What a deployment does with a form.
-    Form,
+    /// What a deployment does with sound or pictures.
+    Deployment,
     Object {
         place: Place,
         action: Action,
@@ -97,20 +94,6 @@ pub enum Undone {
     Unserved(Unserved),
     /// The client's own part was cut, too slow, or too large.
     Client(Cut),
-}
-
-/// An answer that may go to the client.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    headers: HeaderMap,
-    figures: Figures,
-    pub(super) upstream_id: Option<String>,
-    rest: Rest,
-}
-
-enum Rest {
-    Whole(Bytes),
-    Passing(Bytes, UpstreamBody),
 }
 
 /// Runs it; the books are closed when this returns, or by the passage it has started.
@@ -157,21 +140,6 @@ pub async fn run(errand: Errand, mut books: Box<Books>, means: Means) -> Result<
     Err(Undone::Unserved(if settled.is_ok() { reason } else { Unserved::LedgerLost }))
 }
 
-/// The last failure tells, where it was refused for what it is.
-fn summed_up(last: Outcome, outcomes: &[Outcome]) -> Unserved {
-    let retry_after = match last {
-        Outcome::Throttled { retry_after: Some(retry_after), .. } => retry_after.max(SOON),
-        _ => SOON,
-    };
-    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Throttled { .. })) {
-        Unserved::Exhausted { retry_after }
-    } else if outcomes.iter().all(|o| matches!(o, Outcome::Faulted(Fault::InvalidResponse | Fault::Truncated))) {
-        Unserved::InvalidResponse
-    } else {
-        Unserved::Unavailable { retry_after }
-    }
-}
-
 impl Errand {
     /// Whether all of it can be sent, for the first time or again.
     fn may_be_sent(&self) -> bool {
@@ -191,7 +159,7 @@ impl Errand {
     fn path(&self, deployment: &Deployment) -> String {
         let (kind, version, asked) = (deployment.kind, &deployment.api_version, self.asked_version.as_ref());
         match &self.target {
-            Target::Form => {
+            Target::Deployment => {
                 let version = azure_request::effective(version, asked);
                 azure_request::path(kind, version, asked, deployment.name.as_str(), self.demand.operation)
             }
@@ -205,7 +173,7 @@ impl Errand {
     fn model<'d>(&self, deployment: &'d Deployment) -> Option<&'d str> {
         let version = azure_request::effective(&deployment.api_version, self.asked_version.as_ref());
         let named = match (&self.target, &self.cargo) {
-            (Target::Form, _) => deployment.kind == Kind::OpenAi || *version == ApiVersion::V1,
+            (Target::Deployment, _) => deployment.kind == Kind::OpenAi || *version == ApiVersion::V1,
             (Target::Object { place, .. }, Cargo::Json { peek, .. }) => {
                 place.names_a_deployment() && peek.model.is_some()
             }
@@ -229,7 +197,9 @@ impl Errand {
             }
             Cargo::Nothing | Cargo::Form(_) => SmallVec::new(),
         };
-        let is_streamed = matches!(&self.cargo, Cargo::Json { peek, .. } if peek.stream);
+        // Pictures and sounds take their time before their first byte.
+        let is_object = matches!(self.target, Target::Object { .. });
+        let is_streamed = is_object && matches!(&self.cargo, Cargo::Json { peek, .. } if peek.stream);
         UpstreamRequest {
             endpoint: deployment.endpoint.clone(),
             method: self.method.clone(),
@@ -296,61 +266,6 @@ async fn send(errand: &Errand, deployment: &Arc<Deployment>, means: &Means) -> R
     }
 }
 
-/// What is to be passed on, or what went wrong.
-async fn judge(errand: &Errand, mut response: UpstreamResponse) -> Result<Answer, Failure> {
-    let status = response.status.as_u16();
-    let upstream_id = headers::upstream_id(&response.headers).map(str::to_owned);
-    let figures = azure_headers::figures(|name| headers::text(&response.headers, name));
-    let fail = |outcome, charge| Failure {
-        outcome,
-        status: Some(status),
-        charge,
-        figures,
-        upstream_id: upstream_id.clone(),
-        detail: format!("status {status}"),
-    };
-    let is_pinned = errand.demand.pin.is_some();
-    match status {
-        200..=299 => {}
-        429 => {
-            let body = read_failure(&mut response.body).await;
-            let outcome = throttle::judge(|name| headers::text(&response.headers, name), &body);
-            return Err(fail(outcome, Charge::None));
-        }
-        // A key that the caller brought is the caller's affair.
-        401 | 403 if errand.callers_key.is_none() => {
-            return Err(fail(Outcome::Misconfigured { status }, Charge::None));
-        }
-        // About the object, where one is named; else the resource does not have the API, or the deployment is gone.
-        404 if !is_pinned => {
-            let body = read_failure(&mut response.body).await;
-            let outcome = match reply::missing(errand.demand.operation, &body) {
-                Missing::Deployment => Outcome::Misconfigured { status },
-                Missing::Operation | Missing::NamedByClient => Outcome::Rejected { status },
-            };
-            return Err(fail(outcome, Charge::None));
-        }
-        408 | 500..=599 => return Err(fail(Outcome::Faulted(Fault::Status(status)), Charge::Ambiguous)),
-        400..=499 => {}
-        _ => return Err(fail(Outcome::Faulted(Fault::InvalidResponse), Charge::Ambiguous)),
-    }
-    let UpstreamResponse { headers, mut body, .. } = response;
-    let kind = headers::text(&headers, CONTENT_TYPE.as_str()).unwrap_or_default().to_ascii_lowercase();
-    let is_file = matches!(errand.target, Target::Object { action: Action::Download, .. });
-    let passes = status < 300 && (is_file || kind.starts_with("text/event-stream") || kind.starts_with("audio/"));
-    let mut gathered = BytesMut::new();
-    while !passes && let Some(chunk) = body.next().await {
-        let broken = |error: UpstreamError| fail(outcome_of(&error), Charge::Ambiguous);
-        gathered.extend_from_slice(&chunk.map_err(broken)?);
-        if gathered.len() > WHOLE_LIMIT {
-            break;
-        }
-    }
-    let is_whole = !passes && gathered.len() <= WHOLE_LIMIT;
-    let rest = if is_whole { Rest::Whole(gathered.freeze()) } else { Rest::Passing(gathered.freeze(), body) };
-    Ok(Answer { status, headers, figures, upstream_id, rest })
-}
-
 async fn give_up_on_client(mut books: Box<Books>, lease: Lease, cut: Cut) -> Undone {
     let status = match cut {
         Cut::TooLarge { .. } => 413,
@@ -398,8 +313,8 @@ async fn deliver(
                     passage::file(&mut books, &told, &deployment);
                     unseen.account(&told.used, &books, &deployment).await?;
                 }
-                Target::Form if status < 300 => usage = passage::usage_of(&body),
-                Target::Object { .. } | Target::Form => {}
+                Target::Deployment if status < 300 => usage = passage::usage_of(&body),
+                Target::Object { .. } | Target::Deployment => {}
             }
             let charge = if usage.is_some() { Charge::Exact } else { Charge::Estimated };
             let (usage, estimated) = (usage.unwrap_or_default(), usage.is_none());
@@ -415,7 +330,7 @@ async fn deliver(
             let events = !is_file && kind.to_ascii_lowercase().starts_with("text/event-stream");
             let action = match errand.target {
                 Target::Object { action, .. } => Some(action),
-                Target::Form => None,
+                Target::Deployment => None,
             };
             let watch = events.then(|| passage::Watch::of(operation, action));
             let start = Passage { operation, books, lease, status, upstream_id, unseen, watch };

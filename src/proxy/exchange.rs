@@ -27,6 +27,7 @@ use crate::openai::kept::{self, Made};
 use crate::router::{Acquire, Refusal, RouterHandle, SOON, Turn, Wait};
 use crate::settings::model::Routing;
 use crate::storage::ledger::RequestState;
+use crate::tripwire::kill_points::{self, Point};
 use crate::upstream::client::UpstreamClient;
 
 /// One admitted request and what it takes to serve it.
@@ -222,7 +223,9 @@ fn is_our_lateness(order: &Order, routing: &Routing, lease: &Lease, outcome: Out
 
 /// Whether no further attempt may begin.
 fn stop(exchange: &Exchange, outcomes: &[Outcome]) -> Option<Unserved> {
-    let too_many = outcomes.len() >= exchange.routing.attempts as usize;
+    // A client that has left is not asked for a second time.
+    let too_many = outcomes.len() >= exchange.routing.attempts as usize
+        || (!outcomes.is_empty() && exchange.books.leaving().has_left());
     let too_late = !outcomes.is_empty() && time::now().since(exchange.started) >= exchange.routing.deadline_to_headers;
     (too_many || too_late).then(|| unserved(outcomes, SOON))
 }
@@ -299,6 +302,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             lease.settle(outcome, Some(Speed::Whole { took: ttfb, output_tokens: usage.output_tokens }));
             books.pin(&made, &order.peek.state, &deployment);
             books.settle(end).await.map_err(|_| Unserved::LedgerLost)?;
+            kill_points::reached(Point::SettlementConfirmed);
             Body::Whole(body)
         }
         Rest::Events(stream) => {
@@ -307,6 +311,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
             if books.intent_committed().await.is_err() {
                 return Err(Unserved::LedgerLost);
             }
+            kill_points::reached(Point::FirstByte);
             let start = relay::Start { order, books, lease, status, upstream_id, ttfb };
             Body::Stream(relay::events(start, *stream))
         }

@@ -2,10 +2,11 @@
 //!
 //! `exchange` is the attempt loop, `attempt` one try at one deployment, `hedge` two side by side, `relay` the streamed
 //! rest of an answer, `books` what the ledger and the metrics are told, `pipe` what actix polls of a relay, `pace` how
-//! quickly a stream came, `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the
-//! settings say. `kept` asks a resource for what it keeps of an earlier answer. `errand` sends requests about objects, and
-//! forms, to where they belong: `upload` is a form on its way, `passage` an answer that passes as it comes, `unseen` work
-//! whose tokens are told afterwards. `websocket` relays realtime sessions.
+//! quickly a stream came, `leaving` what becomes of a request whose client has left, `read_on` the rest of its answer,
+//! `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the settings say. `kept`
+//! asks a resource for what it keeps of an earlier answer. `errand` sends requests about objects, and forms, to where they
+//! belong: `upload` is a form on its way, `passage` an answer that passes as it comes, `unseen` work whose tokens are told
+//! afterwards. `websocket` relays realtime sessions.
 //!
 //! Until the first byte has gone to the client the upstream may change; after that, never.
 
@@ -18,9 +19,11 @@ pub mod headers;
 mod hedge;
 mod in_band;
 pub mod kept;
+pub mod leaving;
 mod pace;
 mod passage;
 pub mod pipe;
+mod read_on;
 pub mod relay;
 pub mod spill;
 pub mod typewriter;

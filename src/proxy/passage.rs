@@ -16,7 +16,7 @@ use crate::fleet::lease::Lease;
 use crate::openai::objects::answers::Told;
 pub(super) use crate::openai::objects::events::Watch;
 use crate::openai::sse::Splitter;
-use crate::openai::{json, usage};
+use crate::openai::{answer, json, usage};
 use crate::storage::ledger::RequestState;
 use crate::upstream::client::UpstreamBody;
 
@@ -62,7 +62,9 @@ pub(super) fn begin(passage: Passage, head: Bytes, body: UpstreamBody) -> Reader
 /// Bytes: the last of them wait for the books.
 async fn plain(passage: Passage, head: Bytes, mut body: UpstreamBody, writer: Writer) {
     let mut held = head;
+    let mut tail = BytesMut::new();
     let outcome = loop {
+        relay::keep_tail(&mut tail, &held);
         match relay::next(&mut body, &writer).await {
             Ok(Some(Ok(chunk))) => writer.push(std::mem::replace(&mut held, chunk)),
             Ok(None) => break Outcome::Served,
@@ -70,8 +72,11 @@ async fn plain(passage: Passage, head: Bytes, mut body: UpstreamBody, writer: Wr
             Err(Stop::Gone | Stop::ShuttingDown) => break Outcome::Abandoned,
         }
     };
-    // A file has no tokens; a sound's are not told.
-    let usage = matches!(passage.operation, Operation::Object(_)).then(Usage::default);
+    let usage = match passage.operation {
+        Operation::Object(_) => Some(Usage::default()),
+        // A sound does not tell its tokens; pictures do, behind the last of them.
+        _ => answer::usage_in_tail(&tail),
+    };
     if passage.close(outcome, usage).await {
         writer.push(held);
         writer.finish();

@@ -122,6 +122,16 @@ impl Writer {
         Poll::Pending
     }
 
+    /// Ready when the gateway's grace is over, for a relay that goes on without a client.
+    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut shared = self.0.borrow_mut();
+        if shared.cut {
+            return Poll::Ready(());
+        }
+        shared.relay = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Whether the relay has ever waited for its client: then its pace says nothing about the upstream.
     pub fn was_full(&self) -> bool {
         self.0.borrow().was_full

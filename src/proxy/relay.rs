@@ -18,6 +18,7 @@ use super::books::{AttemptEnd, Books, CLIENT_CLOSED_REQUEST, End};
 use super::estimate;
 use super::pace::Pace;
 use super::pipe::{self, Reader, Stop, Writer};
+use super::read_on::{self, Read};
 use crate::balance::gray::Speed;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time;
@@ -28,6 +29,7 @@ use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::responses::Failure;
 use crate::openai::tokens;
 use crate::storage::ledger::RequestState;
+use crate::tripwire::kill_points::{self, Point};
 use crate::upstream::client::{UpstreamBody, UpstreamError};
 
 /// Progress is recorded this often, so that recovery's estimate is at most so old.
@@ -53,7 +55,8 @@ enum Ending {
     Done(Bytes),
     /// The upstream broke off, or said in an error event that it gives up; or the gateway is shutting down.
     Broken(Outcome),
-    ClientGone,
+    /// `Served`: what nobody waited for was read to its end.
+    ClientGone(Outcome),
 }
 
 /// Starts the relay of an event stream.
@@ -76,7 +79,13 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
         writer.push(head.freeze());
         loop {
             let chunk = match next(&mut body, &writer).await {
-                Err(Stop::Gone) => break Ending::ClientGone,
+                Err(Stop::Gone) => {
+                    let read = match start.books.leaving().leave() {
+                        Some(drain) => read_on::events(&mut body, &mut splitter, &mut watch, &writer, drain).await,
+                        None => Read::NotAll,
+                    };
+                    break Ending::ClientGone(read.outcome());
+                }
                 Err(Stop::ShuttingDown) => break Ending::Broken(Outcome::Abandoned),
                 Ok(Some(Err(error))) => break Ending::Broken(outcome_of(&error)),
                 Ok(Some(Ok(chunk))) => chunk,
@@ -96,7 +105,10 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
                     writer.push(sent);
                     break Ending::Broken(Outcome::Faulted(Fault::InvalidResponse));
                 }
-                None => writer.push(sent),
+                None => {
+                    kill_points::reached(Point::MidStream);
+                    writer.push(sent);
+                }
             }
             let now = time::now();
             pace.moved(now, &watch, &start.lease, &writer);
@@ -130,12 +142,15 @@ async fn finish_events(
                 }
             };
             let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
+            kill_points::reached(Point::UsageSeen);
             let charge = if estimated { Charge::Estimated } else { Charge::Exact };
             books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
             lease.settle(outcome, (outcome == Outcome::Served).then_some(speed));
             if books.settle(End { state, status, usage, estimated }).await.is_ok() {
+                kill_points::reached(Point::SettlementConfirmed);
                 writer.push(tail);
                 writer.finish();
+                kill_points::reached(Point::LastByte);
             }
             drain(body).await;
         }
@@ -158,18 +173,16 @@ async fn finish_events(
             }
             // Dropped unfinished: the connection is aborted, and no client takes this for the whole answer.
         }
-        Ending::ClientGone => {
-            drop(body);
+        Ending::ClientGone(outcome) => {
+            if outcome == Outcome::Served {
+                drain(body).await;
+            } else {
+                drop(body);
+            }
             let (usage, estimated) = usage_or_estimate(&order, &lease, &watch).await;
             let charge = if estimated { Charge::Estimated } else { Charge::Exact };
-            books.end_attempt(AttemptEnd {
-                status: Some(status),
-                outcome: Outcome::Abandoned,
-                usage,
-                charge,
-                upstream_id,
-            });
-            lease.settle(Outcome::Abandoned, None);
+            books.end_attempt(AttemptEnd { status: Some(status), outcome, usage, charge, upstream_id });
+            lease.settle(outcome, None);
             books.settle_detached(End {
                 state: RequestState::Cancelled,
                 status: CLIENT_CLOSED_REQUEST,
@@ -190,7 +203,14 @@ async fn relay_large(start: Start, head: Bytes, mut body: UpstreamBody, writer: 
             Ok(Some(Ok(chunk))) => writer.push(std::mem::replace(&mut held, chunk)),
             Ok(None) => break Outcome::Served,
             Ok(Some(Err(error))) => break outcome_of(&error),
-            Err(Stop::Gone | Stop::ShuttingDown) => break Outcome::Abandoned,
+            Err(Stop::Gone) => {
+                if let Some(drain) = books.leaving().leave() {
+                    keep_tail(&mut tail, &held);
+                    break read_on::large(&mut body, &mut tail, &writer, drain).await.outcome();
+                }
+                break Outcome::Abandoned;
+            }
+            Err(Stop::ShuttingDown) => break Outcome::Abandoned,
         }
     };
     let found = answer::usage_in_tail(&tail);
@@ -213,7 +233,7 @@ async fn relay_large(start: Start, head: Bytes, mut body: UpstreamBody, writer: 
     }
 }
 
-fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
+pub(super) fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
     tail.extend_from_slice(&chunk[chunk.len().saturating_sub(USAGE_TAIL)..]);
     if tail.len() > USAGE_TAIL {
         let _ = tail.split_to(tail.len() - USAGE_TAIL);

@@ -93,6 +93,7 @@ impl Unseen {
                 estimated: false,
                 cost: tariff.cost(work.usage),
                 flat_cost: tariff.is_flat(),
+                price_version: tariff.version(),
                 ttfb: None,
                 duration: Duration::ZERO,
                 attempts: smallvec![attempt],

@@ -8,10 +8,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::domain::ids::AuditId;
+use crate::domain::money::Cost;
 use crate::domain::time;
 use crate::fleet::pool::Inspect;
 use crate::fleet::routes::Publish;
 use crate::http::state::House;
+use crate::limits::QuotaAlarm;
 use crate::storage::StorageError;
 use crate::storage::page::rfc3339;
 
@@ -26,8 +28,18 @@ impl Announcements {
             let mut ticks = tokio::time::interval(EVERY);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut seen = Seen::nothing();
+            let mut alarms = house.callers.alarms().listen();
             loop {
-                ticks.tick().await;
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    alarm = alarms.recv() => {
+                        // Those who lag behind have lost the oldest, and the log has them.
+                        if let Ok(alarm) = alarm {
+                            tell_alarm(&house, &alarm);
+                        }
+                        continue;
+                    }
+                }
                 if !house.events.is_watched() {
                     seen = Seen::nothing();
                 } else if let Err(error) = seen.look(&house).await {
@@ -42,6 +54,17 @@ impl Drop for Announcements {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// A quota has reached a level, for the first time in its period.
+fn tell_alarm(house: &House, alarm: &QuotaAlarm) {
+    let standing = &alarm.standing;
+    house.events.tell("quota.reached", time::wall_now(), || {
+        json!({ "owner": alarm.owner.to_string(), "percent": alarm.level.percent(),
+            "period": alarm.cycle.period.label(), "used_tokens": standing.used.tokens,
+            "allowed_tokens": standing.allowed.tokens, "used_cost_usd": standing.used.cost.dollars(),
+            "allowed_cost_usd": standing.allowed.cost.map(Cost::dollars) })
+    });
 }
 
 /// What watchers know.

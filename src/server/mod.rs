@@ -5,6 +5,8 @@
 //! the process ends. A dead actor ends the process the same way, with exit code 70.
 
 mod announcements;
+mod clock;
+mod quotas;
 mod reload;
 mod retention;
 
@@ -53,6 +55,8 @@ pub struct Gateway {
     fleet: Arbiter,
     reloader: reload::Reloader,
     retention: retention::Retention,
+    reconciler: quotas::Reconciler,
+    clock: clock::ClockWatch,
     announcements: announcements::Announcements,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
@@ -107,6 +111,7 @@ impl Gateway {
     pub async fn build(settings: Settings, followed: Option<Followed>) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
         let metrics = Arc::new(Metrics::new()?);
+        let clock = clock::ClockWatch::start(metrics.clone());
         let alarm = Alarm::default();
         let store = Store::open(&settings.database, settings.accounting.durability)?;
         let mut books = {
@@ -122,9 +127,10 @@ impl Gateway {
         books.project(&store, &alarm, settings.accounting.backlog)?;
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
         users::begin(&store, &settings.compat);
+        quotas::file_prices(&store, &settings);
         let callers = Arc::new(Callers::default());
         callers.guests.behave(Manners::of(&settings.compat));
-        callers.load(&store, settings.default_limits)?;
+        callers.load(&store, settings.default_limits, &settings.time_zone)?;
         let admins = Admins::new(admin_key);
         admins.replace(store.load_admin_keys()?);
         let origins = followed.as_ref().map(|followed| followed.origins.clone()).unwrap_or_default();
@@ -157,6 +163,7 @@ impl Gateway {
             settings: std::sync::RwLock::new(settings.clone()),
             ledger: books.clone(),
             waiting: Arc::default(),
+            drains: Arc::default(),
             decisions: Decisions::default(),
             pins: Pins::default(),
             origins: std::sync::RwLock::new(Arc::new(origins)),
@@ -177,7 +184,8 @@ impl Gateway {
             store.note_serving_address(&format!("http://{}", reachable(admin.address)))?;
         }
         let reloader = reload::Reloader::start(house.clone(), followed);
-        let retention = retention::Retention::start(house.store.clone());
+        let retention = retention::Retention::start(house.clone());
+        let reconciler = quotas::Reconciler::start(house.clone());
         let announcements = announcements::Announcements::start(house.clone());
         Ok(Self {
             house,
@@ -186,6 +194,8 @@ impl Gateway {
             fleet,
             reloader,
             retention,
+            reconciler,
+            clock,
             announcements,
             listeners,
             generated_admin_key,
@@ -236,22 +246,26 @@ impl Gateway {
         self.house.events.close();
         let in_flight = self.house.callers.in_flight();
         tracing::info!(in_flight, "shutting down");
+        // Without a ledger nothing that is in flight can end well: a grace would only delay the next start.
+        let lost = self.books.permits.is_lost();
         let cut = {
-            let (house, grace) = (self.house.clone(), self.grace);
+            let (house, grace) = (self.house.clone(), if lost { Duration::ZERO } else { self.grace });
             actix::spawn(async move {
                 tokio::time::sleep(grace).await;
                 house.condition.cut();
             })
         };
-        futures_util::future::join_all(self.listeners.iter().map(|listener| listener.handle.stop(true))).await;
+        futures_util::future::join_all(self.listeners.iter().map(|listener| listener.handle.stop(!lost))).await;
         cut.abort();
         drop(self.reloader);
         drop(self.retention);
+        drop(self.reconciler);
+        drop(self.clock);
         drop(self.announcements);
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.
         let settled = async {
-            while self.books.permits.taken() > 0 {
+            while self.books.permits.taken() > 0 && !lost {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -352,7 +366,8 @@ impl Gateway {
         let secret = KeySecret::generate()?;
         let text = secret.text.clone();
         let (name, regions, class) = (name.to_owned(), Regions::default(), Class::default());
-        let new = NewKey { name, user: None, secret, models: None, regions, class, limits, expires_at: None };
+        let (quota, expires_at) = (None, None);
+        let new = NewKey { name, user: None, secret, models: None, regions, class, limits, quota, expires_at };
         let store = self.house.store.clone();
         web::block(move || store.create_key(&new)).await.map_err(|_| StartError::Died("the blocking pool"))??;
         self.house.reload_callers().await?;

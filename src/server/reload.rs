@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Followed, StartError};
+use super::{Followed, StartError, quotas};
 use crate::compat::users;
 use crate::domain::time;
 use crate::fleet::pool::{PoolSummary, Reload};
@@ -113,6 +113,7 @@ async fn take(house: &House, loaded: Result<Loaded, SettingsErrors>) -> Reloaded
 async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
     let settings = Arc::new(loaded.settings);
     let before = house.settings();
+    file_prices(house, &settings).await;
     let changes = settings::diff(&before, &settings);
     for change in &changes {
         tracing::info!("settings: {change}");
@@ -128,7 +129,7 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
     house.replace_settings(settings.clone());
     *house.origins.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded.origins);
     house.events.tell("settings.reloaded", time::wall_now(), || json!({ "changes": changes }));
-    if before.default_limits != settings.default_limits {
+    if (before.default_limits, &before.time_zone) != (settings.default_limits, &settings.time_zone) {
         reload_callers(house).await;
     }
     house.condition.settings_loaded();
@@ -142,6 +143,13 @@ async fn apply(house: &House, loaded: Loaded) -> Vec<String> {
         "settings in force"
     );
     changes
+}
+
+/// Before anything is billed at them.
+async fn file_prices(house: &House, settings: &Arc<Settings>) {
+    let (store, settings) = (house.store.clone(), settings.clone());
+    // Where the blocking pool is gone, the process is ending.
+    let _ = actix_web::web::block(move || quotas::file_prices(&store, &settings)).await;
 }
 
 /// Refused settings change nothing, and do not go unnoticed.

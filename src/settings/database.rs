@@ -4,18 +4,21 @@
 //! of this machine's own, so that no request waits for the network or depends on it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::files::Target;
 use super::mask;
-use super::model::{Accounting, Database, Durability};
+use super::model::{Accounting, Database, Durability, OnDisconnect};
 use super::reader::{Section, quoted};
 use super::secrets::{self, Missing};
+use super::values;
 use crate::domain::secret::Secret;
 
 const FILE: &str = "data/gateway.db";
 const JOURNAL: &str = "data/journal.db";
 /// About a gigabyte.
 const BACKLOG: u32 = 5_000_000;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// `[accounting]` comes along because the journal is a file only where `[database]` names none.
 pub(super) fn read(database: Section<'_>, accounting: Section<'_>) -> (Database, Accounting) {
@@ -102,10 +105,30 @@ fn books(section: Section<'_>) -> (Accounting, PathBuf) {
     let file = |text: &str| Some(PathBuf::from(text)).filter(|_| !text.is_empty() && !text.contains('\0'));
     let journal = section.parsed("journal", "the path of a file such as \"data/journal.db\"", file);
     let backlog = section.integer("backlog", 1, u32::MAX);
+    let on_disconnect = section.parsed("on_disconnect", "\"cancel\" or \"drain\"", |text| match text {
+        "cancel" => Some(OnDisconnect::Cancel),
+        "drain" => Some(OnDisconnect::Drain),
+        _ => None,
+    });
+    let keep_requests = keep_requests(&section);
     section.finish();
-    let accounting =
-        Accounting { durability: durability.unwrap_or(Durability::Process), backlog: backlog.unwrap_or(BACKLOG) };
+    let accounting = Accounting {
+        durability: durability.unwrap_or(Durability::Process),
+        on_disconnect: on_disconnect.unwrap_or_default(),
+        keep_requests: keep_requests.unwrap_or(Some(90 * DAY)),
+        backlog: backlog.unwrap_or(BACKLOG),
+    };
     (accounting, journal.unwrap_or_else(|| JOURNAL.into()))
+}
+
+/// Less than a day would take the rows away before anyone has looked at them.
+fn keep_requests(section: &Section<'_>) -> Option<Option<Duration>> {
+    let expected = "\"forever\" or a duration from 1 day to 10 years such as \"90d\"";
+    let in_bounds = |kept: &Duration| (DAY..=3_660 * DAY).contains(kept);
+    section.parsed("keep_requests", expected, |text| match text {
+        "forever" => Some(None),
+        other => values::duration(other).filter(in_bounds).map(Some),
+    })
 }
 
 #[cfg(test)]

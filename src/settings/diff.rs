@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::key_path::KeyPath;
 use super::layers::Origin;
 use super::model::{
-    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, PromptAffinity,
-    Resource, Routing, Server, Settings,
+    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, OnDisconnect,
+    PromptAffinity, Resource, Routing, Server, Settings,
 };
 use super::{database, values};
 use crate::azure::endpoint::{Endpoint, Kind};
@@ -130,22 +130,33 @@ fn changed_values(old: &Settings, new: &Settings) -> Vec<String> {
 
 /// Every value in effect, in the order of the documentation; secrets masked.
 pub fn entries(settings: &Settings) -> Vec<Entry> {
-    let Settings { server, admin, database, accounting, routing, default_limits, models, resources, compat } = settings;
+    let Settings { server, admin, database, accounting, routing, default_limits, time_zone, models, resources, compat } =
+        settings;
     let mut list = List::default();
     list.server(server);
     list.admin(admin);
     list.database(database);
-    let Accounting { durability, backlog } = accounting;
+    let Accounting { durability, on_disconnect, keep_requests, backlog } = accounting;
     let durability = match durability {
         Durability::Process => "process",
         Durability::Power => "power",
     };
     list.text(&["accounting", "durability"], durability);
+    let on_disconnect = match on_disconnect {
+        OnDisconnect::Cancel => "cancel",
+        OnDisconnect::Drain => "drain",
+    };
+    list.text(&["accounting", "on_disconnect"], on_disconnect);
+    match keep_requests {
+        Some(kept) => list.text(&["accounting", "keep_requests"], &values::days_text(*kept)),
+        None => list.text(&["accounting", "keep_requests"], "forever"),
+    }
     if let Some(journal) = database.server.is_some().then_some(&database.path) {
         list.text(&["accounting", "journal"], &journal.to_string_lossy());
         list.plain(&["accounting", "backlog"], backlog);
     }
     list.routing(routing);
+    list.text(&["defaults", "time_zone"], time_zone.name());
     list.limits(*default_limits);
     for (name, model) in models {
         list.model(name.as_str(), model);
@@ -252,9 +263,10 @@ impl List {
     }
 
     fn limits(&mut self, limits: Limits) {
-        let Limits { rpm, concurrency, burst } = limits;
+        let Limits { rpm, tpm, concurrency, burst } = limits;
         let limit = |limit: Option<u32>| limit.map_or("\"unlimited\"".to_owned(), |limit| limit.to_string());
         self.plain(&["defaults", "limits", "rpm"], limit(rpm));
+        self.plain(&["defaults", "limits", "tpm"], limit(tpm));
         self.plain(&["defaults", "limits", "concurrency"], limit(concurrency));
         // None follows rpm: nothing of its own to show.
         if let Some(burst) = burst {
@@ -267,10 +279,16 @@ impl List {
         self.texts(&["models", name, "aliases"], aliases);
         let fallback: Vec<_> = fallback.iter().map(|model| model.as_str()).collect();
         self.texts(&["models", name, "fallback"], &fallback);
-        let Price { input, cached_input, output } = *price;
+        let Price { input, cached_input, output, reasoning, audio_input, audio_output } = *price;
         self.plain(&["models", name, "price", "input"], values::price_text(input));
         self.plain(&["models", name, "price", "cached_input"], values::price_text(cached_input));
         self.plain(&["models", name, "price", "output"], values::price_text(output));
+        // Where they are not set, they follow those above.
+        for (key, own) in [("reasoning", reasoning), ("audio_input", audio_input), ("audio_output", audio_output)] {
+            if let Some(price) = own {
+                self.plain(&["models", name, "price", key], values::price_text(price));
+            }
+        }
         if let Some(timeout) = first_byte_timeout {
             self.duration(&["models", name, "first_byte_timeout"], *timeout);
         }

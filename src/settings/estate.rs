@@ -103,11 +103,15 @@ fn price(section: Section<'_>) -> Price {
     // Not every model has a price of its own for cached input.
     let cached_input = read("cached_input").or(input);
     let output = read("output");
+    let (reasoning, audio_input, audio_output) = (read("reasoning"), read("audio_input"), read("audio_output"));
     section.finish();
     Price {
         input: input.unwrap_or_default(),
         cached_input: cached_input.unwrap_or_default(),
         output: output.unwrap_or_default(),
+        reasoning,
+        audio_input,
+        audio_output,
     }
 }
 

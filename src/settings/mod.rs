@@ -122,6 +122,7 @@ fn interpret<'a>(
     let (compat, mut names) = compat::read(root.section("compat"), recognised);
     names.look(&resources, &estate);
     estate::connect(&models, &resources, &mut known, &estate, &names);
+    let (default_limits, time_zone) = sections::defaults(root.section("defaults"));
     let (database, accounting) = database::read(root.section("database"), root.section("accounting"));
     let settings = Settings {
         server,
@@ -129,7 +130,8 @@ fn interpret<'a>(
         database,
         accounting,
         routing: sections::routing(root.section("routing")),
-        default_limits: sections::defaults(root.section("defaults")),
+        default_limits,
+        time_zone,
         models: known,
         resources: estate,
         compat,

@@ -11,6 +11,7 @@ use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::azure::entra::Entra;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
+use crate::domain::period::Zone;
 use crate::domain::secret::Secret;
 use crate::domain::sku::Sku;
 
@@ -25,6 +26,8 @@ pub struct Settings {
     pub routing: Routing,
     /// For keys that set none of their own.
     pub default_limits: Limits,
+    /// For quotas that name none: where their days and months begin.
+    pub time_zone: Zone,
     pub models: BTreeMap<ModelName, Model>,
     pub resources: BTreeMap<ResourceName, Resource>,
     pub compat: Compat,
@@ -79,8 +82,21 @@ pub struct Database {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accounting {
     pub durability: Durability,
+    pub on_disconnect: OnDisconnect,
+    /// How long single requests are kept; their sums stay. None: for ever.
+    pub keep_requests: Option<Duration>,
     /// Requests that may wait for the server to take their rows; no new one is admitted beyond.
     pub backlog: u32,
+}
+
+/// What becomes of a request whose client has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// Its upstream is told at once; what was delivered is billed, by estimate.
+    #[default]
+    Cancel,
+    /// Its upstream is read to the end, within bounds, so that what is billed is exact.
+    Drain,
 }
 
 /// What a committed row survives.
@@ -133,6 +149,7 @@ pub enum PromptAffinity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub rpm: Option<u32>,
+    pub tpm: Option<u32>,
     pub concurrency: Option<u32>,
     /// Requests that may come at once; any 60 s admit at most `rpm + burst`. `None`: a quarter of `rpm`, at least 4.
     pub burst: Option<u32>,

@@ -12,6 +12,7 @@ use super::reader::{Section, described, quoted};
 use super::secrets::{self, Missing};
 use super::suggest;
 use super::values;
+use crate::domain::period::Zone;
 
 /// Used when `admin.key` is not set and this variable is.
 pub(super) const ADMIN_KEY_VARIABLE: &str = "GATEWAY_ADMIN_KEY";
@@ -221,22 +222,27 @@ fn hedge_after(section: &Section<'_>) -> Option<Duration> {
     read.flatten()
 }
 
-pub(super) fn defaults(section: Section<'_>) -> Limits {
+/// Of keys that set no limits, and of quotas that name no time zone.
+pub(super) fn defaults(section: Section<'_>) -> (Limits, Zone) {
+    let expected = "a time zone such as \"UTC\" or \"Europe/Berlin\"";
+    let zone = section.parsed("time_zone", expected, |text| text.parse().ok()).unwrap_or(Zone::UTC);
     let limits = section.section("limits");
     let read = Limits {
-        rpm: limit(&limits, "rpm").unwrap_or(Some(600)),
-        concurrency: limit(&limits, "concurrency").unwrap_or(Some(64)),
+        rpm: limit(&limits, "rpm", MOST_REQUESTS).unwrap_or(Some(600)),
+        tpm: limit(&limits, "tpm", MOST_TOKENS).unwrap_or(Some(1_000_000)),
+        concurrency: limit(&limits, "concurrency", MOST_REQUESTS).unwrap_or(Some(64)),
         burst: limits.integer("burst", 1, MOST_REQUESTS),
     };
     limits.finish();
     section.finish();
-    read
+    (read, zone)
 }
 
 const MOST_REQUESTS: u32 = 10_000_000;
+const MOST_TOKENS: u32 = 1_000_000_000;
 
 /// A number, or "unlimited" (`Some(None)`).
-fn limit(section: &Section<'_>, key: &'static str) -> Option<Option<u32>> {
+fn limit(section: &Section<'_>, key: &'static str, most: u32) -> Option<Option<u32>> {
     let value = section.value(key)?;
     let path = section.path.child(key);
     let mistake = |message: String, tip: String| {
@@ -260,5 +266,5 @@ fn limit(section: &Section<'_>, key: &'static str) -> Option<Option<u32>> {
         let message = format!("`{path}` is 0, which would admit nothing");
         return mistake(message, "\"unlimited\" lifts the limit".to_owned());
     }
-    section.integer(key, 1, MOST_REQUESTS).map(Some)
+    section.integer(key, 1, most).map(Some)
 }

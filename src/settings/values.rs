@@ -10,6 +10,15 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text.trim()).ok()
 }
 
+/// In days where it is whole days: nobody reads 90 days in "2months 29days 2h 52m 48s".
+pub(super) fn days_text(duration: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    match duration.as_secs() {
+        seconds if seconds > 0 && seconds % DAY == 0 && duration.subsec_nanos() == 0 => format!("{}d", seconds / DAY),
+        _ => humantime::format_duration(duration).to_string(),
+    }
+}
+
 /// `"32MiB"`; a bare number is bytes.
 pub(super) fn size(text: &str) -> Option<u64> {
     let text = text.trim();

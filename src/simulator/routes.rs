@@ -24,7 +24,7 @@ pub(super) enum Route {
         id: String,
         part: KeptPart,
     },
-    /// Audio or images in a form; `deployment` as for inference.
+    /// Sound or pictures; `deployment` as for inference.
     Form {
         family: Family,
         kind: FormKind,
@@ -99,6 +99,9 @@ pub(super) enum FormKind {
     Transcriptions,
     Translations,
     ImageEdits,
+    /// These two in JSON.
+    Speech,
+    ImageGenerations,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +220,8 @@ fn form(segments: &[&str]) -> Option<FormKind> {
         ["audio", "transcriptions"] => Some(FormKind::Transcriptions),
         ["audio", "translations"] => Some(FormKind::Translations),
         ["images", "edits"] => Some(FormKind::ImageEdits),
+        ["audio", "speech"] => Some(FormKind::Speech),
+        ["images", "generations"] => Some(FormKind::ImageGenerations),
         _ => None,
     }
 }

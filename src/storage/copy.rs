@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 
 use super::connection::StoreConnection;
-use super::schema::{admin_keys, keys, old_secrets, users};
+use super::schema::{admin_keys, keys, old_secrets, quota_grants, quotas, user_limits, users};
 use super::store::Reader;
 use super::{StorageError, Store, meta};
 
@@ -39,6 +39,76 @@ struct Key {
     revoked_at: Option<i64>,
     regions: Option<String>,
     class: String,
+    tpm: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = user_limits, treat_none_as_default_value = false)]
+struct UserLimits {
+    user_id: Vec<u8>,
+    rpm: Option<i64>,
+    tpm: Option<i64>,
+    concurrency: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = quotas, treat_none_as_default_value = false)]
+struct Quota {
+    owner: Vec<u8>,
+    owner_kind: String,
+    period: String,
+    time_zone: Option<String>,
+    tokens: Option<i64>,
+    cost: Option<i64>,
+    updated_at: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = quota_grants, treat_none_as_default_value = false)]
+struct QuotaGrant {
+    id: Vec<u8>,
+    owner: Vec<u8>,
+    tokens: Option<i64>,
+    cost: Option<i64>,
+    reason: Option<String>,
+    created_at: i64,
+    expires_at: Option<i64>,
+    withdrawn_at: Option<i64>,
+}
+
+/// What keys and users may use.
+#[derive(Default, PartialEq)]
+struct Allowed {
+    limits: Vec<UserLimits>,
+    quotas: Vec<Quota>,
+    grants: Vec<QuotaGrant>,
+}
+
+impl Allowed {
+    fn read(connection: &mut StoreConnection) -> Result<Self, StorageError> {
+        Ok(Self {
+            limits: user_limits::table.select(UserLimits::as_select()).order(user_limits::user_id).load(connection)?,
+            quotas: quotas::table.select(Quota::as_select()).order(quotas::owner).load(connection)?,
+            grants: quota_grants::table.select(QuotaGrant::as_select()).order(quota_grants::id).load(connection)?,
+        })
+    }
+
+    /// The tables are small: where something differs, they are written anew.
+    fn replace(&self, file: &mut SqliteConnection) -> Result<(), StorageError> {
+        diesel::delete(user_limits::table).execute(file)?;
+        diesel::delete(quotas::table).execute(file)?;
+        diesel::delete(quota_grants::table).execute(file)?;
+        for row in &self.limits {
+            diesel::insert_into(user_limits::table).values(row).execute(file)?;
+        }
+        for row in &self.quotas {
+            diesel::insert_into(quotas::table).values(row).execute(file)?;
+        }
+        for row in &self.grants {
+            diesel::insert_into(quota_grants::table).values(row).execute(file)?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
@@ -65,6 +135,7 @@ struct AdminKey {
 struct Content {
     users: HashMap<Vec<u8>, User>,
     keys: HashMap<Vec<u8>, Key>,
+    allowed: Allowed,
     admin_key: Option<String>,
     /// Few, and in the order of their primary keys.
     old_secrets: Vec<OldSecret>,
@@ -78,6 +149,7 @@ impl Content {
         Ok(Self {
             users: users.into_iter().map(|row| (row.id.clone(), row)).collect(),
             keys: keys.into_iter().map(|row| (row.id.clone(), row)).collect(),
+            allowed: Allowed::read(connection)?,
             admin_key: meta::get(connection, meta::ADMIN_KEY_HASH)?,
             old_secrets: old_secrets::table.select(OldSecret::as_select()).order(old_secrets::hash).load(connection)?,
             admin_keys: admin_keys::table.select(AdminKey::as_select()).order(admin_keys::id).load(connection)?,
@@ -97,6 +169,10 @@ impl Store {
             return Ok(());
         }
         self.write_file(|file| {
+            // Limits refer to users, so they go before any of these does.
+            if wanted.allowed != present.allowed || wanted.users != present.users {
+                Allowed::default().replace(file)?;
+            }
             diesel::delete(old_secrets::table).execute(file)?;
             diesel::delete(admin_keys::table).execute(file)?;
             // Names and hashes may have moved from one row to another: everything that differs goes first.
@@ -122,6 +198,9 @@ impl Store {
                 if key.user_id.as_ref().is_some_and(|user| present.users.get(user) != wanted.users.get(user)) {
                     diesel::update(keys::table.find(id)).set(keys::user_id.eq(&key.user_id)).execute(file)?;
                 }
+            }
+            if wanted.allowed != present.allowed || wanted.users != present.users {
+                wanted.allowed.replace(file)?;
             }
             diesel::insert_into(old_secrets::table).values(&wanted.old_secrets).execute(file)?;
             diesel::insert_into(admin_keys::table).values(&wanted.admin_keys).execute(file)?;

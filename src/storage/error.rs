@@ -59,6 +59,34 @@ impl StorageError {
         Self::Open { path: path.to_owned(), cause: cause.to_string(), next_step }
     }
 
+    /// Whether the disk has no room. SQLite has put everything back, and may be asked again when there is room.
+    pub fn is_disk_full(&self) -> bool {
+        self.says("database or disk is full")
+    }
+
+    /// Whether reading, writing or flushing a file failed. What the file holds is unknown from then on: after a failed
+    /// flush the system may have thrown away what it was to write, and the next flush says that all is well. So nothing
+    /// more may be believed of this process's connections; the next start reads what really is there.
+    pub fn is_io_failure(&self) -> bool {
+        self.says("disk I/O error")
+    }
+
+    /// Diesel keeps SQLite's text and not its code.
+    fn says(&self, text: &str) -> bool {
+        match self {
+            Self::Statement(DieselError::DatabaseError(_, information)) => information.message().starts_with(text),
+            Self::Open { cause, .. } | Self::Migrate { cause, .. } => cause.contains(text),
+            Self::Statement(_)
+            | Self::Locked { .. }
+            | Self::Missing { .. }
+            | Self::Server { .. }
+            | Self::Outdated { .. }
+            | Self::Superseded
+            | Self::Busy(_)
+            | Self::Unreadable { .. } => false,
+        }
+    }
+
     /// Whether a value that must be unique is there already.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Statement(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)))

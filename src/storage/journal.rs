@@ -5,7 +5,10 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use smallvec::SmallVec;
 
+use super::chain::{Content, Head};
+use super::chains::Chain;
 use super::group::Group;
 use super::ledger::{Intent, LedgerEntry, Settlement};
 use super::pins::FilePin;
@@ -13,9 +16,13 @@ use super::queue::{QueuePin, QueueRequest};
 use super::rollups::Rollups;
 use super::rows::{AdvanceRequest, CloseOpen, FileAttempt, FileClosed, OpenRequest};
 use super::{StorageError, Store};
+use crate::tripwire::kill_points::{self, Point};
 
 pub struct Journal {
     connection: SqliteConnection,
+    /// Begun with the first row that is closed here.
+    chain: Chain,
+    content: Content,
     /// Whether what is written here has to be brought to a server.
     is_shared: bool,
 }
@@ -31,18 +38,22 @@ pub struct Checkpoint {
 
 impl Store {
     pub fn journal(&self) -> Result<Journal, StorageError> {
-        Ok(Journal { connection: self.writer()?, is_shared: self.is_shared() })
+        let (chain, content, is_shared) = (Chain::default(), Content::default(), self.is_shared());
+        Ok(Journal { connection: self.writer()?, chain, content, is_shared })
     }
 }
 
 impl Journal {
-    /// Commits all entries of the batches in one transaction.
-    pub fn append(&mut self, batches: &[Vec<LedgerEntry>]) -> Result<(), StorageError> {
+    /// Commits all entries of the batches in one transaction. Gives how far the chain of closed requests goes now.
+    pub fn append(&mut self, batches: &[Vec<LedgerEntry>]) -> Result<Option<Head>, StorageError> {
         let group = Group::of(batches);
-        let is_shared = self.is_shared;
+        let (mut chain, content, is_shared) = (self.chain, &mut self.content, self.is_shared);
         self.connection.immediate_transaction(|connection| {
             for intent in &group.opened {
                 OpenRequest::new(intent).execute(connection)?;
+            }
+            if !group.opened.is_empty() {
+                kill_points::reached(Point::IntentsWritten);
             }
             for progress in &group.progressed {
                 AdvanceRequest::new(progress).execute(connection)?;
@@ -53,20 +64,34 @@ impl Journal {
                 }
             }
             let mut rollups = Rollups::default();
+            let mut left = group.settled.len();
             for (intent, settlement) in &group.settled {
+                left -= 1;
                 let row = FileClosed::new(intent, settlement);
                 let (cell, sums) = (row.cell(), row.sums(settlement));
-                let closed = close(connection, intent, row)?;
-                if closed {
+                let apart = attempts_apart(intent, settlement);
+                let link = chain.link(connection, content.of(&row, &apart))?;
+                if close(connection, intent, link.row(row, left))? {
+                    chain.accept(link, intent.id, left);
                     rollups.add(cell, sums);
-                    file_attempts(connection, intent, settlement)?;
+                    for attempt in apart {
+                        attempt.execute(connection)?;
+                    }
                     if is_shared {
                         QueueRequest { request: intent.id.0.as_bytes() }.execute(connection)?;
                     }
                 }
             }
-            rollups.write(connection)
-        })
+            chain.seal(connection)?;
+            rollups.write(connection)?;
+            if !group.settled.is_empty() {
+                kill_points::reached(Point::SettlementsWritten);
+            }
+            Ok::<_, StorageError>(())
+        })?;
+        kill_points::reached(Point::Committed);
+        self.chain = chain;
+        Ok(chain.head())
     }
 
     /// Moves what it can of the write-ahead log into the database file, without making anyone wait.
@@ -79,11 +104,21 @@ impl Journal {
             checkpointed: i64,
         }
         let row: Row = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(&mut self.connection)?;
+        kill_points::reached(Point::Checkpoint);
         Ok(Checkpoint { log: row.log, moved: row.checkpointed })
+    }
+
+    /// After a failure of the disk: the connection stays open until the process ends, because SQLite flushes the files when
+    /// the last one is closed, and a flush after a failed one says that all is well when it is not.
+    pub fn abandon(self) {
+        std::mem::forget(self);
     }
 
     /// The orderly end: the log is emptied where nobody else reads it.
     pub fn close(mut self) -> Result<(), StorageError> {
+        let chain = &mut self.chain;
+        self.connection.immediate_transaction(|connection| chain.note(connection))?;
+        kill_points::reached(Point::Checkpoint);
         self.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").map_err(StorageError::from)
     }
 }
@@ -99,17 +134,10 @@ fn close(connection: &mut SqliteConnection, intent: &Intent, row: FileClosed<'_>
 }
 
 /// The attempts before the last one, and the last one if the request's own token columns do not tell its tokens.
-fn file_attempts(
-    connection: &mut SqliteConnection,
-    intent: &Intent,
-    settlement: &Settlement,
-) -> Result<(), StorageError> {
-    let Some((last, earlier)) = settlement.attempts.split_last() else { return Ok(()) };
+fn attempts_apart<'a>(intent: &'a Intent, settlement: &'a Settlement) -> SmallVec<[FileAttempt<'a>; 2]> {
+    let Some((last, earlier)) = settlement.attempts.split_last() else { return SmallVec::new() };
     let apart = if last.usage == settlement.usage { None } else { Some(last) };
-    for (n, attempt) in (0..).zip(earlier.iter().chain(apart)) {
-        FileAttempt::new(intent, n, attempt).execute(connection)?;
-    }
-    Ok(())
+    (0..).zip(earlier.iter().chain(apart)).map(|(n, attempt)| FileAttempt::new(intent, n, attempt)).collect()
 }
 
 #[cfg(test)]

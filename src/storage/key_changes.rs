@@ -156,6 +156,7 @@ impl Store {
                     keys::regions.eq(regions),
                     keys::class.eq(spec.class.label()),
                     keys::rpm.eq(spec.limits.rpm.column()),
+                    keys::tpm.eq(spec.limits.tpm.column()),
                     keys::concurrency.eq(spec.limits.concurrency.column()),
                     keys::expires_at.eq(spec.expires_at.map(|at| at.0)),
                 ))

@@ -12,6 +12,7 @@ use super::audit::{self, By, Change};
 use super::connection::StoreConnection;
 use super::key_changes::KeyFilter;
 use super::page::{Cursor, Page, PageSize, wall_text, wall_text_opt};
+use super::quotas::{Owner, QuotaTerms, insert_quota};
 use super::schema::{keys, users};
 use super::secret_key::{self, KeySecret};
 use super::{StorageError, Store, key_changes, meta};
@@ -69,6 +70,9 @@ pub struct KeyLimits {
     /// Requests per minute: a number, "unlimited", or null for the settings' default.
     #[schema(value_type = Option<Value>)]
     pub rpm: Limit,
+    /// Tokens per minute, likewise.
+    #[schema(value_type = Option<Value>)]
+    pub tpm: Limit,
     /// Requests at the same time, likewise.
     #[schema(value_type = Option<Value>)]
     pub concurrency: Limit,
@@ -95,6 +99,7 @@ pub struct NewKey {
     pub regions: Regions,
     pub class: Class,
     pub limits: KeyLimits,
+    pub quota: Option<QuotaTerms>,
     pub expires_at: Option<WallTime>,
 }
 
@@ -119,6 +124,7 @@ pub(super) type Columns = (
     Option<i64>,
     Option<String>,
     String,
+    Option<i64>,
     Option<(Vec<u8>, String)>,
 );
 
@@ -138,6 +144,7 @@ macro_rules! select_rows {
             keys::revoked_at,
             keys::regions,
             keys::class,
+            keys::tpm,
             (users::id, users::name).nullable(),
         ))
     };
@@ -200,6 +207,7 @@ impl Store {
                     keys::prefix.eq(&new.secret.prefix),
                     keys::models.eq(models),
                     keys::rpm.eq(new.limits.rpm.column()),
+                    keys::tpm.eq(new.limits.tpm.column()),
                     keys::concurrency.eq(new.limits.concurrency.column()),
                     keys::created_at.eq(now.0),
                     keys::expires_at.eq(new.expires_at.map(|at| at.0)),
@@ -207,6 +215,9 @@ impl Store {
                     keys::class.eq(new.class.label()),
                 ))
                 .execute(connection)?;
+            if let Some(terms) = &new.quota {
+                insert_quota(connection, Owner::Key(id), terms)?;
+            }
             meta::raise_keys_version(connection)?;
             let row = KeyRow {
                 id,
@@ -262,6 +273,7 @@ impl KeyRow {
             revoked_at,
             regions,
             class,
+            tpm,
             user,
         ) = columns;
         let unreadable =
@@ -283,7 +295,7 @@ impl KeyRow {
             regions: regions
                 .map_or_else(Regions::default, |names| Regions::only(names.iter().map(|name| RegionCode::of(name)))),
             class: class.parse().map_err(|error| unreadable("keys.class", &error))?,
-            limits: KeyLimits { rpm: Limit::read(rpm), concurrency: Limit::read(concurrency) },
+            limits: KeyLimits { rpm: Limit::read(rpm), tpm: Limit::read(tpm), concurrency: Limit::read(concurrency) },
             expires_at: expires_at.map(WallTime),
             revoked_at: revoked_at.map(WallTime),
             created_at: WallTime(created_at),
@@ -300,7 +312,7 @@ impl Limit {
         }
     }
 
-    fn read(column: Option<i64>) -> Self {
+    pub(super) fn read(column: Option<i64>) -> Self {
         match column {
             None => Self::Inherit,
             Some(limit) => u32::try_from(limit).map_or(Self::Unlimited, Self::Of),

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::pins::Pin;
 use crate::domain::demand::Operation;
 use crate::domain::ids::{DeploymentName, KeyId, ModelName, RequestId, ResourceName, UserId};
-use crate::domain::money::Cost;
+use crate::domain::money::{Cost, PriceVersion};
 use crate::domain::time::WallTime;
 use crate::domain::usage::{Charge, Usage};
 
@@ -49,6 +49,8 @@ pub struct Settlement {
     pub cost: Cost,
     /// The last attempt was at capacity that is paid for at a flat rate, and so costs nothing.
     pub flat_cost: bool,
+    /// Of the prices that `cost` was made with; none where it costs nothing.
+    pub price_version: Option<PriceVersion>,
     pub ttfb: Option<Duration>,
     pub duration: Duration,
     /// In order; the last one is the one that served, if any did.

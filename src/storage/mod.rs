@@ -5,7 +5,11 @@
 
 pub mod admin_keys;
 pub mod audit;
+mod ballast;
+mod chain;
+mod chains;
 mod connection;
+mod content;
 mod copy;
 mod error;
 mod group;
@@ -24,14 +28,18 @@ pub mod oneapi_file;
 pub mod page;
 pub mod pins;
 mod place;
+mod prices;
 mod projection;
 mod queue;
+pub mod quotas;
 mod recovery;
 pub mod requests;
+pub mod retention;
 mod rollups;
 mod rows;
 mod schema;
 pub mod secret_key;
+mod spent;
 mod statement;
 mod store;
 mod text;
@@ -44,12 +52,15 @@ mod samples;
 
 use std::time::Duration;
 
+pub use ballast::Ballast;
+pub use chain::Head;
 pub use error::StorageError;
 pub use journal::{Checkpoint, Journal};
 pub use lock::Served;
 pub use place::Place;
 pub use projection::{Projection, Replica, Step};
 pub use recovery::Bound;
+pub use spent::Spent;
 pub use store::Store;
 
 /// A span of time as columns hold it.

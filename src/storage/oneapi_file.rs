@@ -59,8 +59,11 @@ struct Named {
     name: String,
 }
 
+/// All that is read.
+pub type Content = (Vec<Channel>, Vec<Token>);
+
 /// Channels and tokens; `None` where there are no channels.
-pub fn read(path: &Path) -> Result<Option<(Vec<Channel>, Vec<Token>)>, StorageError> {
+pub fn read(path: &Path) -> Result<Option<Content>, StorageError> {
     let text = path.to_string_lossy();
     let location = if path.is_absolute() { text.into_owned() } else { format!("./{text}") };
     let mut connection = SqliteConnection::establish(&location)

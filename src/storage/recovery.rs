@@ -5,28 +5,21 @@
 
 use diesel::prelude::*;
 
+use super::chain::Content;
+use super::chains::Chain;
+use super::content::StoredRequest;
+use super::keys::read_id;
 use super::ledger::RequestState;
 use super::queue::QueueRequest;
-use super::rollups::{Cell, Rollups, Sums};
+use super::rollups::{Rollups, Sums};
+use super::rows::{CloseOpen, FileClosed};
 use super::schema::requests;
 use super::{StorageError, Store, meta};
-use crate::domain::ids::{DeploymentName, ModelName, ResourceName};
-use crate::domain::money::{Cost, Tariff};
+use crate::domain::ids::{DeploymentName, ModelName, RequestId, ResourceName};
+use crate::domain::money::{PriceVersion, Tariff};
 use crate::domain::time::WallTime;
-use crate::domain::usage::Usage;
-
-#[derive(Queryable)]
-struct Open {
-    id: Vec<u8>,
-    key_id: Vec<u8>,
-    user_id: Option<Vec<u8>>,
-    model: String,
-    resource: String,
-    deployment: String,
-    started_at: i64,
-    input_tokens: i64,
-    output_tokens: i64,
-}
+use crate::domain::usage::{Charge, Usage};
+use crate::tripwire::kill_points::{self, Point};
 
 /// What is known of where a request was going.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,48 +33,33 @@ pub struct Bound {
 impl Store {
     /// Closes every open request and says how many there were. Only for the process that serves the file.
     pub fn recover(&self, tariff: impl Fn(&Bound) -> Tariff) -> Result<u64, StorageError> {
-        use requests as t;
         self.write_file(|connection| {
-            let open: Vec<Open> = t::table
-                .filter(t::state.eq(RequestState::Open.label()))
-                .select((
-                    t::id,
-                    t::key_id,
-                    t::user_id,
-                    t::model,
-                    t::resource,
-                    t::deployment,
-                    t::started_at,
-                    t::input_tokens,
-                    t::output_tokens,
-                ))
+            let open: Vec<StoredRequest> = requests::table
+                .filter(requests::state.eq(RequestState::Open.label()))
+                .select(StoredRequest::as_select())
                 .load(connection)?;
-            let mut rollups = Rollups::default();
-            for row in &open {
-                let tariff = tariff(&row.bound());
-                let Cost(cost) = tariff.cost(row.usage());
-                let cost = cost.max(0);
-                // `ambiguous` only where an attempt is known to have begun.
-                let (charge, attempts) = if row.resource.is_empty() { (None, 0) } else { (Some("ambiguous"), 1) };
-                diesel::update(t::table.find(&row.id))
-                    .set((
-                        t::state.eq(RequestState::Recovered.label()),
-                        t::estimated.eq(true),
-                        t::cost.eq(cost),
-                        t::flat_cost.eq(tariff.is_flat()),
-                        t::attempts.eq(attempts),
-                        t::reason.eq(charge.map(|_| "recovered")),
-                        t::attempt_us.eq(charge.map(|_| 0_i64)),
-                        t::charge.eq(charge),
-                    ))
-                    .execute(connection)?;
-                rollups.add(row.cell(), row.sums(cost, tariff));
+            let mut left = open.len();
+            let (count, mut chain, mut content, mut rollups) =
+                (open.len() as u64, Chain::default(), Content::default(), Rollups::default());
+            let rows: Vec<_> = open.into_iter().map(|row| closed(row, &tariff)).collect();
+            for stored in &rows {
+                left -= 1;
+                let row = stored.row();
+                let link = chain.link(connection, content.of(&row, &[]))?;
+                CloseOpen::from(&link.row(row, left)).execute(connection)?;
+                chain.accept(link, RequestId(read_id(&stored.id, "requests.id")?), left);
+                rollups.add(row.cell(), sums(&row));
                 if self.is_shared() {
-                    QueueRequest { request: &row.id }.execute(connection)?;
+                    QueueRequest { request: &stored.id }.execute(connection)?;
                 }
             }
+            chain.seal(connection)?;
+            chain.note(connection)?;
             rollups.write(connection)?;
-            Ok(open.len() as u64)
+            if count > 0 {
+                kill_points::reached(Point::Recovering);
+            }
+            Ok(count)
         })
     }
 
@@ -91,41 +69,47 @@ impl Store {
     }
 }
 
-impl Open {
-    fn bound(&self) -> Bound {
-        Bound {
-            model: self.model.as_str().into(),
-            resource: self.resource.as_str().into(),
-            deployment: self.deployment.as_str().into(),
-        }
+/// The row as recovery closes it. `ambiguous` only where an attempt is known to have begun.
+fn closed(row: StoredRequest, tariff: &impl Fn(&Bound) -> Tariff) -> StoredRequest {
+    let tariff = tariff(&Bound {
+        model: row.model.as_str().into(),
+        resource: row.resource.as_str().into(),
+        deployment: row.deployment.as_str().into(),
+    });
+    let clip = |tokens: i64| u32::try_from(tokens).unwrap_or(u32::MAX);
+    let (input_tokens, output_tokens) = (clip(row.input_tokens), clip(row.output_tokens));
+    let cost = tariff.cost(Usage { input_tokens, output_tokens, ..Usage::default() });
+    let begun = !row.resource.is_empty();
+    StoredRequest {
+        state: RequestState::Recovered.label().to_owned(),
+        estimated: true,
+        cost: cost.0.max(0),
+        flat_cost: tariff.is_flat(),
+        price_version: tariff.version().map(|PriceVersion(version)| version),
+        attempts: i32::from(begun),
+        reason: begun.then(|| "recovered".to_owned()),
+        attempt_us: begun.then_some(0),
+        charge: begun.then(|| Charge::Ambiguous.label().to_owned()),
+        ..row
     }
+}
 
-    fn usage(&self) -> Usage {
-        let clip = |tokens: i64| u32::try_from(tokens).unwrap_or(u32::MAX);
-        Usage { input_tokens: clip(self.input_tokens), output_tokens: clip(self.output_tokens), ..Usage::default() }
-    }
-
-    fn cell(&self) -> Cell<'_> {
-        Cell::new(self.started_at, &self.key_id, self.user_id.as_deref(), &self.model, &self.resource)
-    }
-
-    fn sums(&self, cost: i64, tariff: Tariff) -> Sums {
-        Sums {
-            requests: 1,
-            input_tokens: self.input_tokens,
-            output_tokens: self.output_tokens,
-            cost,
-            estimated: 1,
-            flat_cost: i64::from(tariff.is_flat()),
-            ..Sums::default()
-        }
+fn sums(row: &FileClosed<'_>) -> Sums {
+    Sums {
+        requests: 1,
+        input_tokens: row.input_tokens,
+        output_tokens: row.output_tokens,
+        cost: row.cost,
+        estimated: 1,
+        flat_cost: i64::from(row.flat_cost),
+        ..Sums::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::money::Price;
+    use crate::domain::money::{Cost, Price};
     use crate::settings::model::Durability;
     use crate::storage::ledger::{LedgerEntry, Progress};
     use crate::storage::samples::{dump, intent, progress, settled};
@@ -151,7 +135,7 @@ mod tests {
         store.journal().unwrap().append(&[batch]).unwrap();
         let tariff = |bound: &Bound| match bound.deployment.as_str() {
             "provisioned" => Tariff::Flat,
-            _ => Tariff::PerToken(Price { input: 2, cached_input: 1, output: 3 }),
+            _ => Tariff::PerToken(Price::of(2, 1, 3)),
         };
         assert_eq!(store.recover(tariff).unwrap(), 3);
 

@@ -11,7 +11,7 @@ use super::rollups::{Cell, Sums};
 use super::schema::{attempts, requests};
 use super::{StorageError, Store};
 use crate::domain::ids::{KeyId, RequestId, UserId};
-use crate::domain::money::Cost;
+use crate::domain::money::{Cost, PriceVersion};
 use crate::domain::time::WallTime;
 use crate::storage::ledger::RequestState;
 
@@ -43,6 +43,10 @@ pub struct RequestView {
     pub cost_usd: f64,
     /// The last attempt was at capacity that is paid for at a flat rate, and so costs nothing.
     pub flat_cost: bool,
+    /// Of the prices that `cost_usd` was made with.
+    #[serde(serialize_with = "display_opt")]
+    #[schema(value_type = Option<String>)]
+    pub price_version: Option<PriceVersion>,
     #[serde(serialize_with = "wall_text")]
     #[schema(value_type = String, format = DateTime)]
     pub started_at: WallTime,
@@ -114,6 +118,7 @@ pub(super) struct Row {
     charge: Option<String>,
     upstream_id: Option<String>,
     flat_cost: bool,
+    price_version: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
@@ -274,6 +279,7 @@ impl RequestView {
             reasoning_tokens: row.reasoning_tokens,
             cost_usd: Cost(row.cost).dollars(),
             flat_cost: row.flat_cost,
+            price_version: row.price_version.map(PriceVersion),
             started_at: WallTime(row.started_at),
             ttfb_ms: row.ttfb_us.map(millis),
             duration_ms: row.duration_us.map(millis),

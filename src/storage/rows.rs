@@ -10,6 +10,7 @@ use super::ledger::{AttemptRecord, Intent, Progress, RequestState, Settlement};
 use super::micros;
 use super::rollups::{Cell, Sums};
 use super::statement::statement;
+use crate::domain::money::PriceVersion;
 
 statement! {
     /// A request that only began; nothing happens where it is known already.
@@ -79,7 +80,8 @@ statement! {
     pub(super) struct FileClosed<'a> {
         "INSERT INTO requests (id, request_id, key_id, user_id, endpoint, model, stream, started_at, state, status, \
          estimated, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, ttfb_us, duration_us, \
-         attempts, resource, deployment, attempt_status, reason, attempt_us, charge, upstream_id, flat_cost) VALUES ("
+         attempts, resource, deployment, attempt_status, reason, attempt_us, charge, upstream_id, flat_cost, \
+         price_version, chained, chain) VALUES ("
         id: &'a [u8] => Binary,
         ", " request_id: Option<&'a str> => Nullable<Text>,
         ", " key_id: &'a [u8] => Binary,
@@ -89,7 +91,7 @@ statement! {
         ", " stream: bool => Bool,
         ", " started_at: i64 => BigInt,
         ", " state: &'a str => Text,
-        ", " status: i32 => Integer,
+        ", " status: Option<i32> => Nullable<Integer>,
         ", " estimated: bool => Bool,
         ", " input_tokens: i64 => BigInt,
         ", " cached_input_tokens: i64 => BigInt,
@@ -97,7 +99,7 @@ statement! {
         ", " reasoning_tokens: i64 => BigInt,
         ", " cost: i64 => BigInt,
         ", " ttfb_us: Option<i64> => Nullable<BigInt>,
-        ", " duration_us: i64 => BigInt,
+        ", " duration_us: Option<i64> => Nullable<BigInt>,
         ", " attempts: i32 => Integer,
         ", " resource: &'a str => Text,
         ", " deployment: &'a str => Text,
@@ -107,6 +109,9 @@ statement! {
         ", " charge: Option<&'a str> => Nullable<Text>,
         ", " upstream_id: Option<&'a str> => Nullable<Text>,
         ", " flat_cost: bool => Bool,
+        ", " price_version: Option<i64> => Nullable<BigInt>,
+        ", " chained: Option<i64> => Nullable<BigInt>,
+        ", " chain: Option<&'a [u8]> => Nullable<Binary>,
     }
     ") ON CONFLICT (id) DO NOTHING"
 }
@@ -125,7 +130,7 @@ impl<'a> FileClosed<'a> {
             stream: intent.stream,
             started_at: intent.started_at.0,
             state: settlement.state.label(),
-            status: i32::from(settlement.status),
+            status: Some(i32::from(settlement.status)),
             estimated: settlement.estimated,
             input_tokens: i64::from(usage.input_tokens),
             cached_input_tokens: i64::from(usage.cached_input_tokens),
@@ -133,7 +138,7 @@ impl<'a> FileClosed<'a> {
             reasoning_tokens: i64::from(usage.reasoning_tokens),
             cost: settlement.cost.0.max(0),
             ttfb_us: settlement.ttfb.map(micros),
-            duration_us: micros(settlement.duration),
+            duration_us: Some(micros(settlement.duration)),
             attempts: i32::try_from(settlement.attempts.len()).unwrap_or(i32::MAX),
             resource: last.map_or("", |attempt| attempt.resource.as_str()),
             deployment: last.map_or("", |attempt| attempt.deployment.as_str()),
@@ -143,6 +148,9 @@ impl<'a> FileClosed<'a> {
             charge: last.map(|attempt| attempt.charge.label()),
             upstream_id: last.and_then(|attempt| attempt.upstream_id.as_deref()),
             flat_cost: settlement.flat_cost,
+            price_version: settlement.price_version.map(|PriceVersion(version)| version),
+            chained: None,
+            chain: None,
         }
     }
 
@@ -172,7 +180,7 @@ statement! {
     /// A request that was open and ended; nothing happens to one that is closed already.
     pub(super) struct CloseOpen<'a> {
         "UPDATE requests SET state = " state: &'a str => Text,
-        ", status = " status: i32 => Integer,
+        ", status = " status: Option<i32> => Nullable<Integer>,
         ", estimated = " estimated: bool => Bool,
         ", input_tokens = " input_tokens: i64 => BigInt,
         ", cached_input_tokens = " cached_input_tokens: i64 => BigInt,
@@ -180,7 +188,7 @@ statement! {
         ", reasoning_tokens = " reasoning_tokens: i64 => BigInt,
         ", cost = " cost: i64 => BigInt,
         ", ttfb_us = " ttfb_us: Option<i64> => Nullable<BigInt>,
-        ", duration_us = " duration_us: i64 => BigInt,
+        ", duration_us = " duration_us: Option<i64> => Nullable<BigInt>,
         ", attempts = " attempts: i32 => Integer,
         ", resource = " resource: &'a str => Text,
         ", deployment = " deployment: &'a str => Text,
@@ -190,9 +198,21 @@ statement! {
         ", charge = " charge: Option<&'a str> => Nullable<Text>,
         ", upstream_id = " upstream_id: Option<&'a str> => Nullable<Text>,
         ", flat_cost = " flat_cost: bool => Bool,
+        ", price_version = " price_version: Option<i64> => Nullable<BigInt>,
+        ", chained = " chained: Option<i64> => Nullable<BigInt>,
+        ", chain = " chain: Option<&'a [u8]> => Nullable<Binary>,
         " WHERE id = " id: &'a [u8] => Binary,
     }
     " AND state = 'open'"
+}
+
+statement! {
+    /// The hash of the last row that a transaction closed, where it went with another row.
+    pub(super) struct SealRow<'a> {
+        "UPDATE requests SET chain = " chain: &'a [u8] => Binary,
+        " WHERE id = " id: &'a [u8] => Binary,
+    }
+    ""
 }
 
 impl<'a> From<&FileClosed<'a>> for CloseOpen<'a> {
@@ -217,6 +237,9 @@ impl<'a> From<&FileClosed<'a>> for CloseOpen<'a> {
             charge: row.charge,
             upstream_id: row.upstream_id,
             flat_cost: row.flat_cost,
+            price_version: row.price_version,
+            chained: row.chained,
+            chain: row.chain,
             id: row.id,
         }
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::ledger::{AttemptRecord, Intent, LedgerEntry, Progress, RequestState, Settlement};
 use crate::domain::demand::Operation;
 use crate::domain::ids::{KeyId, RequestId};
-use crate::domain::money::Cost;
+use crate::domain::money::{Cost, PriceVersion};
 use crate::domain::time::WallTime;
 use crate::domain::usage::{Charge, Usage};
 
@@ -38,7 +38,7 @@ pub(super) fn progress(intent: &Intent, output_tokens: u32) -> LedgerEntry {
 }
 
 pub(super) fn settlement(output_tokens: u32) -> Settlement {
-    let usage = Usage { input_tokens: 10, cached_input_tokens: 0, output_tokens, reasoning_tokens: 0 };
+    let usage = Usage { input_tokens: 10, output_tokens, ..Usage::default() };
     Settlement {
         state: RequestState::Settled,
         status: 200,
@@ -46,6 +46,7 @@ pub(super) fn settlement(output_tokens: u32) -> Settlement {
         estimated: false,
         cost: Cost(i64::from(output_tokens) * 600_000),
         flat_cost: false,
+        price_version: Some(PriceVersion(77)),
         ttfb: Some(Duration::from_millis(3)),
         duration: Duration::from_millis(20),
         attempts: smallvec![attempt("eastus2", usage, Charge::Exact)],
@@ -81,7 +82,7 @@ pub(super) fn dump(store: &super::Store) -> Vec<String> {
             "SELECT 'request ' || json_array(hex(id), request_id, hex(key_id), hex(user_id), endpoint, model, stream, \
              started_at, state, status, estimated, input_tokens, cached_input_tokens, output_tokens, \
              reasoning_tokens, cost, ttfb_us, duration_us, attempts, resource, deployment, attempt_status, reason, \
-             attempt_us, charge, upstream_id, flat_cost) AS line FROM requests \
+             attempt_us, charge, upstream_id, flat_cost, price_version) AS line FROM requests \
              UNION ALL SELECT 'attempt ' || json_array(hex(request), n, resource, deployment, status, reason, \
              duration_us, input_tokens, output_tokens, charge, upstream_id) FROM attempts \
              UNION ALL SELECT 'roll-up ' || json_array(hour, hex(key_id), hex(user_id), model, resource, requests, \

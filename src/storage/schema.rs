@@ -31,6 +31,7 @@ diesel::table! {
         revoked_at -> Nullable<BigInt>,
         regions -> Nullable<Text>,
         class -> Text,
+        tpm -> Nullable<BigInt>,
     }
 }
 
@@ -63,6 +64,23 @@ diesel::table! {
         charge -> Nullable<Text>,
         upstream_id -> Nullable<Text>,
         flat_cost -> Bool,
+        price_version -> Nullable<BigInt>,
+        chained -> Nullable<BigInt>,
+        chain -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    chains (number) {
+        number -> BigInt,
+        began -> BigInt,
+        after_row -> BigInt,
+        after -> Binary,
+        head_row -> BigInt,
+        head -> Binary,
+        noted -> BigInt,
+        base_row -> BigInt,
+        base -> Binary,
     }
 }
 
@@ -195,6 +213,53 @@ diesel::table! {
     replicas (id) {
         id -> Binary,
         seen_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    user_limits (user_id) {
+        user_id -> Binary,
+        rpm -> Nullable<BigInt>,
+        tpm -> Nullable<BigInt>,
+        concurrency -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    quotas (owner) {
+        owner -> Binary,
+        owner_kind -> Text,
+        period -> Text,
+        time_zone -> Nullable<Text>,
+        tokens -> Nullable<BigInt>,
+        cost -> Nullable<BigInt>,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    quota_grants (id) {
+        id -> Binary,
+        owner -> Binary,
+        tokens -> Nullable<BigInt>,
+        cost -> Nullable<BigInt>,
+        reason -> Nullable<Text>,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        withdrawn_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    prices (version) {
+        version -> BigInt,
+        input -> BigInt,
+        cached_input -> BigInt,
+        output -> BigInt,
+        reasoning -> Nullable<BigInt>,
+        audio_input -> Nullable<BigInt>,
+        audio_output -> Nullable<BigInt>,
+        first_seen -> BigInt,
     }
 }
 

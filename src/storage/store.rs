@@ -18,7 +18,7 @@ use r2d2::{Pool, PooledConnection};
 use super::connection::{self, Manager, StoreConnection};
 use super::lock::{self, Served, ServingLock};
 use super::place::{File, Place, Server};
-use super::{StorageError, migrations};
+use super::{Ballast, StorageError, migrations};
 use crate::domain::time::wall_now;
 use crate::settings::model::Durability;
 
@@ -53,7 +53,17 @@ impl Store {
     /// For the gateway: creates folder and file, refuses when another gateway serves the file, updates the schema. A
     /// server that is away is no obstacle to a gateway that has a copy of its keys.
     pub fn open(place: impl Into<Place>, durability: Durability) -> Result<Self, StorageError> {
-        let Place { path, server } = place.into();
+        let place = place.into();
+        match Self::try_open(place.clone(), durability) {
+            // A gateway that died of a full disk shall come up again and settle what it left.
+            Err(error) if error.is_disk_full() && Ballast::beside(&place.path).give_up() => {
+                Self::try_open(place, durability)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(Place { path, server }: Place, durability: Durability) -> Result<Self, StorageError> {
         let file = File { path, durability };
         file.create_folder()?;
         let serving = ServingLock::take(&file.path)?;
@@ -109,6 +119,10 @@ impl Store {
     /// Whether the shared tables are on a server, and the ledger's rows have to be brought there.
     pub fn is_shared(&self) -> bool {
         self.inner.shared.is_some()
+    }
+
+    pub fn ballast(&self) -> Ballast {
+        Ballast::beside(&self.inner.file.path)
     }
 
     /// Whether a gateway serves this file at the moment; never true of a process that does so itself.
@@ -250,6 +264,27 @@ mod tests {
             debug_query::<Sqlite, _>(&schema::attempts::table.select(schema::attempts::all_columns)).to_string(),
         );
         check(
+            "user_limits",
+            debug_query::<Sqlite, _>(&schema::user_limits::table.select(schema::user_limits::all_columns)).to_string(),
+        );
+        check(
+            "quotas",
+            debug_query::<Sqlite, _>(&schema::quotas::table.select(schema::quotas::all_columns)).to_string(),
+        );
+        check(
+            "quota_grants",
+            debug_query::<Sqlite, _>(&schema::quota_grants::table.select(schema::quota_grants::all_columns))
+                .to_string(),
+        );
+        check(
+            "prices",
+            debug_query::<Sqlite, _>(&schema::prices::table.select(schema::prices::all_columns)).to_string(),
+        );
+        check(
+            "chains",
+            debug_query::<Sqlite, _>(&schema::chains::table.select(schema::chains::all_columns)).to_string(),
+        );
+        check(
             "admin_keys",
             debug_query::<Sqlite, _>(&schema::admin_keys::table.select(schema::admin_keys::all_columns)).to_string(),
         );
@@ -300,7 +335,9 @@ mod tests {
             let (secret, limits) = (KeySecret::generate().unwrap(), KeyLimits::default());
             let class = Class::Interactive;
             let (name, user, models) = (name.to_owned(), None, None);
-            store.create_key(&NewKey { name, user, secret, models, regions, class, limits, expires_at: None }).unwrap()
+            let (quota, expires_at) = (None, None);
+            let new = NewKey { name, user, secret, models, regions, class, limits, quota, expires_at };
+            store.create_key(&new).unwrap()
         };
         let everywhere = make("everywhere", Regions::default());
         let limited = make("limited", Regions::only([RegionCode::of("swedencentral")]));

@@ -117,7 +117,8 @@ macro_rules! sums {
              SUM(CAST(cost AS DOUBLE PRECISION)) AS cost, CAST(SUM(errors) AS BIGINT) AS errors, \
              CAST(SUM(cancelled) AS BIGINT) AS cancelled, CAST(SUM(estimated) AS BIGINT) AS estimated, \
              CAST(SUM(flat_cost) AS BIGINT) AS flat_cost \
-             FROM usage_hourly WHERE hour >= $6 AND hour < $7 GROUP BY 1, 2, 3, 4, 5) AS g \
+             FROM usage_hourly WHERE hour >= $6 AND hour < $7 \
+              AND ($8 OR key_id = $9) GROUP BY 1, 2, 3, 4, 5) AS g \
              LEFT JOIN keys ON keys.id = g.key_id LEFT JOIN users ON users.id = g.user_id \
              ORDER BY g.bucket, g.cost DESC, g.requests DESC, g.key_id, g.user_id, g.model, g.resource"
         )
@@ -171,6 +172,11 @@ struct Row {
 impl Store {
     /// In the order of the buckets, inside one the dearest first.
     pub fn usage(&self, filter: &UsageFilter) -> Result<Vec<UsageView>, StorageError> {
+        self.usage_of(filter, None)
+    }
+
+    /// Of one key, or of all.
+    pub fn usage_of(&self, filter: &UsageFilter, key: Option<KeyId>) -> Result<Vec<UsageView>, StorageError> {
         let to = filter.to.hour();
         let to = if to == filter.to { to.0 } else { to.0.saturating_add(3_600_000_000) };
         let connection = &mut *self.reader()?;
@@ -186,6 +192,8 @@ impl Store {
             .bind::<Bool, _>(filter.group_by.resource)
             .bind::<BigInt, _>(filter.from.hour().0)
             .bind::<BigInt, _>(to)
+            .bind::<Bool, _>(key.is_none())
+            .bind::<Binary, _>(key.map(|key| key.0.as_bytes().to_vec()).unwrap_or_default())
             .load(connection)?;
         rows.into_iter().map(UsageView::read).collect()
     }

@@ -11,7 +11,7 @@ use crate::support::fake_azure::{FakeAzure, Reply, Script};
 use crate::support::gateway::{MODEL, TestGateway};
 
 const OTHER: &str = "gpt-4.1-mini";
-const PRICE: Price = Price { input: 1_000, cached_input: 1_000, output: 2_000 };
+const PRICE: Price = Price::of(1_000, 1_000, 2_000);
 
 /// The model's own resource, and another with a deployment of the other model.
 fn start(own: &FakeAzure, other: &FakeAzure) -> TestGateway {

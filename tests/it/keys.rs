@@ -32,6 +32,7 @@ fn new_key(name: &str) -> NewKey {
         regions: Regions::default(),
         class: Class::Interactive,
         limits: KeyLimits::default(),
+        quota: None,
         expires_at: None,
     }
 }
@@ -45,7 +46,7 @@ fn a_key_reads_back_as_it_was_made_and_its_secret_is_nowhere_in_the_file() {
         models: Some(vec!["gpt-4o-mini".into(), "gpt-4.1".into()]),
         class: Class::Batch,
         regions: Regions::only(["Sweden Central", "germanywestcentral"].map(RegionCode::of)),
-        limits: KeyLimits { rpm: Limit::Of(60), concurrency: Limit::Unlimited },
+        limits: KeyLimits { rpm: Limit::Of(60), tpm: Limit::Of(9_000), concurrency: Limit::Unlimited },
         expires_at: Some(WallTime(4_000_000_000_000_000)),
         ..new_key("laptop")
     };
@@ -58,7 +59,7 @@ fn a_key_reads_back_as_it_was_made_and_its_secret_is_nowhere_in_the_file() {
     assert_eq!(second.user, made.user);
 
     let json = serde_json::to_value(&made).unwrap();
-    assert_eq!(json["limits"], serde_json::json!({"rpm": 60, "concurrency": "unlimited"}));
+    assert_eq!(json["limits"], serde_json::json!({"rpm": 60, "tpm": 9000, "concurrency": "unlimited"}));
     assert_eq!(json["models"], serde_json::json!(["gpt-4o-mini", "gpt-4.1"]));
     assert_eq!(json["regions"], serde_json::json!(["germanywestcentral", "swedencentral"]));
     assert_eq!(json["class"], "batch");
@@ -161,13 +162,14 @@ fn a_table_that_was_read_before_a_key_was_made_never_replaces_one_read_after() {
     const KEYS: usize = 60;
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let (callers, defaults) = (Callers::default(), Settings::default().default_limits);
+    let (callers, settings) = (Callers::default(), Settings::default());
+    let load = || callers.load(&store, settings.default_limits, &settings.time_zone).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // As the gateway's look for other processes' changes does.
         let look = || {
             while !done.load(Ordering::Relaxed) {
-                callers.load(&store, defaults).unwrap();
+                load();
             }
         };
         let lookers = [scope.spawn(look), scope.spawn(look)];
@@ -175,7 +177,7 @@ fn a_table_that_was_read_before_a_key_was_made_never_replaces_one_read_after() {
             let new = new_key(&number.to_string());
             let hash = secret_key::hash(&new.secret.text);
             store.create_key(&new).unwrap();
-            callers.load(&store, defaults).unwrap();
+            load();
             (0..2_000).any(|_| callers.find(&hash).is_none())
         });
         done.store(true, Ordering::Relaxed);

@@ -4,11 +4,13 @@
 
 mod admin;
 mod affinity;
+mod budgets;
 mod chat;
 mod classes;
 mod compat;
 mod container;
 mod crash;
+mod disk;
 mod edge;
 mod errors;
 mod failover;

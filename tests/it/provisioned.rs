@@ -11,7 +11,7 @@ use crate::support::client::{BodyEnd, post};
 use crate::support::fake_azure::{Cut, FakeAzure, Reply, Script};
 use crate::support::gateway::{AZURE_KEY, DEPLOYMENT, Estate, MODEL, TestGateway, simulate, wait};
 
-const PRICE: Price = Price { input: 150_000, cached_input: 75_000, output: 600_000 };
+const PRICE: Price = Price::of(150_000, 75_000, 600_000);
 const TOO_LONG: &str = r#"{"error":{"message":"This model's maximum context length is 100 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
 
 /// A simulated deployment that takes prompts of so many tokens.

@@ -255,10 +255,15 @@ const checks = {
     const events = await collect(await one.audio.transcriptions.create({ file, model: chat, stream: true }));
     assert.equal(events.at(-1).type, 'transcript.text.done');
     assert.ok((await one.audio.translations.create({ file, model: chat })).text);
+    const spoken = await one.audio.speech.create({ model: chat, voice: 'alloy', input: 'hello' });
+    assert.equal((await spoken.arrayBuffer()).byteLength, 80_000);
   },
 
-  async image_edits(client) {
+  async images(client) {
     const one = client();
+    assert.ok((await one.images.generate({ model: chat, prompt: 'p' })).data[0].b64_json);
+    const drawn = await collect(await one.images.generate({ model: chat, prompt: 'p', stream: true }));
+    assert.equal(drawn.at(-1).type, 'image_generation.completed');
     const image = await toFile(Buffer.alloc(1000), 'a.png', { type: 'image/png' });
     assert.ok((await one.images.edit({ model: chat, image: [image], prompt: 'p' })).data[0].b64_json);
     const events = await collect(await one.images.edit({ model: chat, image, prompt: 'p', stream: true }));

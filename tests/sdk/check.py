@@ -245,7 +245,7 @@ def tools_of_assistants(client):
     assert run.status == "requires_action", run
     call = run.required_action.submit_tool_outputs.tool_calls[0].id
     done = one.threads.runs.submit_tool_outputs_and_poll(
-        run.id, thread_id=run.thread_id, tool_outputs=[{"tool_call_id": call, "output": "ok"}], poll_interval_ms=1
+        run_id=run.id, thread_id=run.thread_id, tool_outputs=[{"tool_call_id": call, "output": "ok"}], poll_interval_ms=1
     )
     assert done.status == "completed", done
 
@@ -285,10 +285,16 @@ def audio(client):
     events = list(one.audio.transcriptions.create(model=CHAT, file=file, stream=True))
     assert events[-1].type == "transcript.text.done", events
     assert one.audio.translations.create(model=CHAT, file=file).text == "Hello from a simulation."
+    assert len(one.audio.speech.create(model=CHAT, voice="alloy", input="hello").read()) == 80_000
+    with one.audio.speech.with_streaming_response.create(model=CHAT, voice="alloy", input="hi") as spoken:
+        assert sum(len(chunk) for chunk in spoken.iter_bytes()) == 32_000
 
 
-def image_edits(client):
+def images(client):
     one = strict(client)
+    assert one.images.generate(model=CHAT, prompt="p").data[0].b64_json
+    events = list(one.images.generate(model=CHAT, prompt="p", stream=True, partial_images=1))
+    assert [event.type for event in events] == ["image_generation.partial_image", "image_generation.completed"], events
     image = ("a.png", bytes(1_000), "image/png")
     assert one.images.edit(model=CHAT, image=[image, image], prompt="p").data[0].b64_json
     events = list(one.images.edit(model=CHAT, image=image, prompt="p", stream=True, partial_images=1))
@@ -298,7 +304,7 @@ def image_edits(client):
 CHECKS = [
     plain_chat, streamed_chat, streamed_chat_with_usage, embeddings, plain_response, streamed_response, models, wrong_key,
     unknown_model, early_close,
-    files, uploads, batches, vector_stores, assistants, tools_of_assistants, containers, fine_tuning, audio, image_edits,
+    files, uploads, batches, vector_stores, assistants, tools_of_assistants, containers, fine_tuning, audio, images,
 ]
 failed = 0
 for client in (openai, azure):

@@ -221,3 +221,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_caller_gets_back_what_its_request_did_not_need() {
+    let mut window = TokenWindow::new(Some(1_000));
+    let mark = try_take(&mut window, 900, seconds(0)).unwrap();
+    assert!(try_take(&mut window, 200, seconds(1)).is_none());
+    window.settle(&mark, 300);
+    let second = try_take(&mut window, 700, seconds(1)).unwrap();
+    window.settle(&second, 750);
+    assert_eq!((window.used(), window.room()), (1_050, 0));
+    assert_eq!(window.clears_at(), Some(seconds(62)));
+    // A stream that outlives its minute has nothing left to give back.
+    window.roll(seconds(62));
+    window.settle(&second, 0);
+    assert_eq!((window.used(), window.clears_at()), (0, None));
+}

@@ -18,6 +18,8 @@ pub(super) struct Call<'a> {
     pub query: Query,
     /// What stands in the path for `{…}`; empty where there is none.
     pub id: &'a str,
+    /// For the second `{…}`.
+    pub below: &'a str,
     pub body: Bytes,
 }
 

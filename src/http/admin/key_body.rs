@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::printable;
 use super::members::{Reader, Unreadable, object};
+use super::quotas;
 use crate::domain::class::{Class, UnknownClass};
 use crate::domain::ids::ModelName;
 use crate::domain::regions::{RegionCode, Regions};
@@ -13,22 +14,28 @@ use crate::settings::regions;
 use crate::storage::key_changes::{KeySpec, Owner};
 use crate::storage::keys::{KeyLimits, KeyRow, Limit};
 use crate::storage::page::rfc3339;
+use crate::storage::quotas::QuotaTerms;
 use crate::storage::secret_key::KeySecret;
 
 /// What may be said of a key when it is made.
-pub(super) const NEW: [&str; 8] = ["name", "user", "secret", "models", "regions", "class", "limits", "expires_at"];
+pub(super) const NEW: [&str; 9] =
+    ["name", "user", "secret", "models", "regions", "class", "limits", "quota", "expires_at"];
 /// What may be changed later.
 pub(super) const CHANGEABLE: [&str; 7] = ["name", "user", "models", "regions", "class", "limits", "expires_at"];
-pub(super) const LIMITS: [&str; 2] = ["rpm", "concurrency"];
+pub(super) const LIMITS: [&str; 3] = ["rpm", "tpm", "concurrency"];
 
-/// A new key and its secret. With it come warnings.
-pub fn new_key(body: &[u8], settings: &Settings) -> Result<((KeySpec, KeySecret), Vec<String>), Unreadable> {
+/// What a body says of a new key.
+type New = (KeySpec, KeySecret, Option<QuotaTerms>);
+
+/// A new key, its secret, and its quota if it has one. With it come warnings.
+pub fn new_key(body: &[u8], settings: &Settings) -> Result<(New, Vec<String>), Unreadable> {
     let members = object(body)?;
     let mut reader = Reader::default();
     reader.only(&members, "", &NEW);
     let secret = secret(&mut reader, &members)?;
     let spec = spec(&mut reader, &members, settings);
-    reader.done((spec, secret))
+    let quota = members.get("quota").and_then(|quota| quotas::read_terms(&mut reader, quota, "/quota"));
+    reader.done((spec, secret, quota))
 }
 
 /// What a key becomes by a merge patch.
@@ -153,14 +160,15 @@ fn regions(reader: &mut Reader, members: &Map<String, Value>, settings: &Setting
 fn limits(reader: &mut Reader, members: &Map<String, Value>) -> KeyLimits {
     let Some(value) = members.get("limits").filter(|value| !value.is_null()) else { return KeyLimits::default() };
     let Value::Object(limits) = value else {
-        reader.wrong("/limits", "expected an object such as {\"rpm\": 60, \"concurrency\": 4}");
+        reader.wrong("/limits", "expected an object such as {\"rpm\": 60, \"tpm\": 60000, \"concurrency\": 4}");
         return KeyLimits::default();
     };
     reader.only(limits, "/limits", &LIMITS);
-    KeyLimits { rpm: limit(reader, limits, "rpm"), concurrency: limit(reader, limits, "concurrency") }
+    let [rpm, tpm, concurrency] = LIMITS.map(|name| limit(reader, limits, "/limits", name));
+    KeyLimits { rpm, tpm, concurrency }
 }
 
-fn limit(reader: &mut Reader, limits: &Map<String, Value>, name: &str) -> Limit {
+pub(super) fn limit(reader: &mut Reader, limits: &Map<String, Value>, at: &str, name: &str) -> Limit {
     match limits.get(name) {
         None | Some(Value::Null) => Limit::Inherit,
         Some(Value::String(text)) if text == "unlimited" => Limit::Unlimited,
@@ -168,7 +176,7 @@ fn limit(reader: &mut Reader, limits: &Map<String, Value>, name: &str) -> Limit 
             Some(limit) => Limit::Of(limit),
             None => {
                 let detail = "expected a whole number, \"unlimited\", or null for the default";
-                reader.wrong(&format!("/limits/{name}"), detail);
+                reader.wrong(&format!("{at}/{name}"), detail);
                 Limit::Inherit
             }
         },
@@ -192,7 +200,7 @@ mod tests {
             models: Some(vec!["gpt-4.1".into()]),
             regions: Regions::only([RegionCode::of("atlantis")]),
             class: Class::Batch,
-            limits: KeyLimits { rpm: Limit::Of(60), concurrency: Limit::Unlimited },
+            limits: KeyLimits { rpm: Limit::Of(60), tpm: Limit::Of(9_000), concurrency: Limit::Unlimited },
             expires_at: Some(WallTime(4_000_000_000_000_000)),
             revoked_at: None,
             created_at: WallTime(0),

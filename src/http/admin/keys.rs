@@ -11,6 +11,7 @@ use super::key_body;
 use super::members::{self, Reader};
 use super::problem::{FieldError, Problem};
 use super::queries::{blocking, page};
+use super::quotas;
 use super::share::share;
 use crate::domain::ids::{KeyId, UserId};
 use crate::storage::StorageError;
@@ -76,7 +77,7 @@ pub(super) async fn revoke(call: &Call<'_>) -> Result<HttpResponse, Problem> {
 
 /// 201 with the secret, which is shown this once.
 pub(super) async fn create(call: &Call<'_>) -> Result<HttpResponse, Problem> {
-    let ((spec, secret), warnings) = key_body::new_key(&call.body, &call.house().settings())?;
+    let ((spec, secret, quota), warnings) = key_body::new_key(&call.body, &call.house().settings())?;
     let user = match spec.user {
         None => None,
         Some(Owner::Named(name)) => Some(name),
@@ -93,6 +94,7 @@ pub(super) async fn create(call: &Call<'_>) -> Result<HttpResponse, Problem> {
         regions: spec.regions,
         class: spec.class,
         limits: spec.limits,
+        quota,
         expires_at: spec.expires_at,
     };
     let (store, by) = (call.house().store.clone(), call.by());
@@ -162,6 +164,7 @@ async fn existing(call: &Call<'_>, id: KeyId) -> Result<KeyRow, Problem> {
 fn with_secret(key: &KeyRow, secret: &KeySecret, warnings: Vec<String>, call: &Call<'_>) -> Result<Value, Problem> {
     let mut answer = serde_json::to_value(key).map_err(|_| Problem::shutting_down())?;
     answer["secret"] = json!(secret.text);
+    answer["quota"] = json!(quotas::view_of(call.house(), quotas::Owner::Key(key.id)));
     answer["share"] = share(&secret.text, call.request);
     warn(&mut answer, warnings);
     Ok(answer)

@@ -17,6 +17,7 @@ mod models;
 mod probe;
 pub mod problem;
 mod queries;
+mod quotas;
 mod resources;
 pub mod routes;
 pub mod schemas;
@@ -38,6 +39,7 @@ use crate::domain::time;
 use crate::storage::secret_key;
 use call::{Call, Query, page_of_names, printable};
 use problem::Problem;
+pub use quotas::QuotaView;
 use routes::Found;
 
 /// Bodies of the admin plane are a few members long.
@@ -65,7 +67,7 @@ async fn answer(
     label: &RequestLabel,
 ) -> Result<HttpResponse, Problem> {
     let (who, credential) = identified(request, worker)?;
-    let (route, [id, _]) = match routes::find(request.method().as_str(), path) {
+    let (route, [id, below]) = match routes::find(request.method().as_str(), path) {
         Found::Route(route, holes) => (route, holes),
         Found::OtherMethods(allowed) => return Err(Problem::wrong_method(allowed)),
         Found::Nothing => {
@@ -81,7 +83,7 @@ async fn answer(
         true => read_body(request, &mut payload, worker).await?,
         false => bytes::Bytes::new(),
     };
-    let call = Call { request, worker, label, who, query, id, body };
+    let call = Call { request, worker, label, who, query, id, below, body };
     match idempotency::key_of(&call)? {
         Some(key) if route.verb == routes::Verb::Post => idempotency::once(call, route, key, credential).await,
         Some(_) | None => route.answer(call).await,

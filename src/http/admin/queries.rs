@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::problem::Problem;
 use super::{Query, decisions, usage_table};
+use crate::domain::ids::KeyId;
 use crate::domain::time::{self, WallTime};
 use crate::http::state::House;
 use crate::storage::StorageError;
@@ -39,6 +40,11 @@ pub(super) fn limit(query: &Query) -> Result<usize, Problem> {
 
 /// Without `from`: the current month in UTC.
 pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, Problem> {
+    usage_of(house, query, None).await
+}
+
+/// The same of one key, or of all.
+pub(super) async fn usage_of(house: &House, query: &Query, key: Option<KeyId>) -> Result<HttpResponse, Problem> {
     let now = time::wall_now();
     let from = moment(query, "from")?.unwrap_or_else(|| start_of_month(now));
     let to = moment(query, "to")?.unwrap_or(now);
@@ -65,7 +71,7 @@ pub(super) async fn usage(house: &House, query: &Query) -> Result<HttpResponse, 
         Some(_) => return Err(Problem::parameter("format", "json or csv")),
     };
     let (store, filter) = (house.store.clone(), UsageFilter { from, to, bucket, group_by });
-    let data = blocking(move || store.usage(&filter)).await?;
+    let data = blocking(move || store.usage_of(&filter, key)).await?;
     if as_csv {
         let rows: Vec<_> = data.iter().map(|row| json!(row)).collect();
         let (headings, rows) = usage_table::table(&rows, bucket, group_by);

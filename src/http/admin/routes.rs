@@ -6,7 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::call::Call;
 use super::problem::Problem;
-use super::{admin_keys, audit, events, keys, models, probe, queries, resources, settings, users};
+use super::{admin_keys, audit, events, keys, models, probe, queries, quotas, resources, settings, users};
 use crate::domain::scope::Scope::{self, Admin, KeysWrite, Read};
 use crate::fleet::gauges::Flow;
 
@@ -104,6 +104,21 @@ pub static ROUTES: &[AdminRoute] = &[
     )
     .takes("Rotation")
     .gives(Gives::One("KeyWithSecret")),
+    get("/keys/{id}/quota", Read, "Shows what a key may use and has used", run!(call => quotas::of_key(&call)))
+        .gives(Gives::One("Quota")),
+    put("/keys/{id}/quota", KeysWrite, "Sets or takes away a key's quota", run!(call => quotas::set_of_key(&call)))
+        .takes("NewQuota")
+        .gives(Gives::One("Quota")),
+    post("/keys/{id}/grants", KeysWrite, "Adds to a key's quota for a time", run!(call => quotas::add_grant(&call)))
+        .takes("NewGrant")
+        .gives(Gives::Created("Grant")),
+    get("/keys/{id}/grants", Read, "Lists what a key was granted on top", run!(call => quotas::grants(&call)))
+        .query(PAGE)
+        .gives(Gives::Page("Grant")),
+    delete("/keys/{id}/grants/{grant}", KeysWrite, "Withdraws a grant", run!(call => quotas::withdraw(&call))),
+    get("/keys/{id}/usage", Read, "Sums what a key used, as `/usage` does", run!(call => quotas::usage(&call)))
+        .query(&["from", "to", "bucket", "group_by", "format"])
+        .gives(Gives::Page("Usage")),
     get("/users", Read, "Lists users, newest first", run!(call => users::list(&call)))
         .query(&["limit", "cursor", "q"])
         .gives(Gives::Page("User")),
@@ -121,6 +136,21 @@ pub static ROUTES: &[AdminRoute] = &[
         run!(call => users::delete(&call)),
     )
     .query(&["keys"]),
+    get("/users/{id}/quota", Read, "Shows what a user's keys may use", run!(call => quotas::of_user(&call)))
+        .gives(Gives::One("Quota")),
+    put("/users/{id}/quota", KeysWrite, "Sets or takes away a user's quota", run!(call => quotas::set_of_user(&call)))
+        .takes("NewQuota")
+        .gives(Gives::One("Quota")),
+    get("/users/{id}/limits", Read, "Shows what a user's keys share", run!(call => quotas::user_limits(&call)))
+        .gives(Gives::One("KeyLimits")),
+    put(
+        "/users/{id}/limits",
+        KeysWrite,
+        "Sets what a user's keys share per minute and at once",
+        run!(call => quotas::set_user_limits(&call)),
+    )
+    .takes("NewLimits")
+    .gives(Gives::One("KeyLimits")),
     get(
         "/usage",
         Read,
@@ -227,6 +257,10 @@ const fn post(path: &'static str, scope: Scope, summary: &'static str, run: Run)
     route(Verb::Post, path, scope, summary, run)
 }
 
+const fn put(path: &'static str, scope: Scope, summary: &'static str, run: Run) -> AdminRoute {
+    route(Verb::Put, path, scope, summary, run)
+}
+
 const fn patch(path: &'static str, scope: Scope, summary: &'static str, run: Run) -> AdminRoute {
     route(Verb::Patch, path, scope, summary, run)
 }
@@ -304,7 +338,7 @@ mod tests {
     #[test]
     fn a_path_has_one_meaning_for_each_method() {
         for (at, route) in ROUTES.iter().enumerate() {
-            let path = route.path.replace("{id}", "x1").replace("{name}", "x1");
+            let path = route.path.replace("{id}", "x1").replace("{name}", "x1").replace("{grant}", "x1");
             let Found::Route(found, [id, _]) = find(route.verb.label(), path.trim_start_matches('/')) else {
                 panic!("{} is not found", route.path)
             };

@@ -7,11 +7,12 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::live::DeploymentView;
+use super::quotas::{GrantView, QuotaView};
 use super::resources::ResourceView;
 use crate::settings::Changes;
 use crate::storage::admin_keys::AdminKeyRow;
 use crate::storage::audit::AuditRow;
-use crate::storage::keys::KeyRow;
+use crate::storage::keys::{KeyLimits, KeyRow};
 use crate::storage::requests::RequestView;
 use crate::storage::usage::UsageView;
 use crate::storage::users::UserRow;
@@ -22,6 +23,9 @@ pub struct NewLimits {
     /// Requests per minute: a number, or "unlimited".
     #[schema(value_type = Option<Value>)]
     pub rpm: (),
+    /// Tokens per minute: a number, or "unlimited".
+    #[schema(value_type = Option<Value>)]
+    pub tpm: (),
     /// Requests at the same time: a number, or "unlimited".
     #[schema(value_type = Option<Value>)]
     pub concurrency: (),
@@ -42,8 +46,31 @@ pub struct NewKey {
     /// `interactive` or `batch`.
     pub class: Option<String>,
     pub limits: Option<NewLimits>,
+    pub quota: Option<NewQuota>,
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
+}
+
+/// What may be used in a period; without tokens and without money there is no quota.
+#[derive(Serialize, ToSchema)]
+pub struct NewQuota {
+    /// `day`, `week`, `month`, or `none` for all time.
+    pub period: Option<String>,
+    /// Where the period begins, such as `Europe/Berlin`; the settings' own where there is none.
+    pub time_zone: Option<String>,
+    pub tokens: Option<u64>,
+    pub cost_usd: Option<f64>,
+}
+
+/// Something on top of a quota; tokens, money, or both.
+#[derive(Serialize, ToSchema)]
+pub struct NewGrant {
+    pub tokens: Option<u64>,
+    pub cost_usd: Option<f64>,
+    /// Without it, the end of the running period.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    pub reason: Option<String>,
 }
 
 /// A JSON merge patch: what is missing stays, null takes away.
@@ -84,6 +111,7 @@ pub struct KeyWithSecret {
     pub key: KeyRow,
     /// Shown this once.
     pub secret: String,
+    pub quota: QuotaView,
     pub share: Share,
     pub warnings: Option<Vec<String>>,
 }
@@ -214,6 +242,11 @@ pub(in crate::http) fn all() -> Vec<Named> {
     add::<NewKey>(&mut all);
     add::<KeyPatch>(&mut all);
     add::<Rotation>(&mut all);
+    add::<QuotaView>(&mut all);
+    add::<NewQuota>(&mut all);
+    add::<GrantView>(&mut all);
+    add::<NewGrant>(&mut all);
+    add::<KeyLimits>(&mut all);
     add::<UserRow>(&mut all);
     add::<NewUser>(&mut all);
     add::<UsageView>(&mut all);
@@ -236,7 +269,7 @@ pub(in crate::http) fn all() -> Vec<Named> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{admin_keys, key_body, keys, users};
+    use super::super::{admin_keys, key_body, keys, quotas, users};
     use super::*;
 
     /// What the document names is what is read: a member that one of them does not know is a mistake in the other.
@@ -249,10 +282,12 @@ mod tests {
             members.sort_unstable();
             members
         };
-        let read: [(&str, &[&str]); 6] = [
+        let read: [(&str, &[&str]); 8] = [
             ("NewKey", &key_body::NEW),
             ("KeyPatch", &key_body::CHANGEABLE),
             ("NewLimits", &key_body::LIMITS),
+            ("NewQuota", &quotas::TERMS),
+            ("NewGrant", &quotas::GRANT),
             ("Rotation", &keys::ROTATION),
             ("NewUser", &users::FIELDS),
             ("NewAdminKey", &admin_keys::FIELDS),

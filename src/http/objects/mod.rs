@@ -23,14 +23,18 @@ use super::{auth, body, forms, inference, upload};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, Family, Operation};
 use crate::domain::ids::{ModelName, ResourceName};
+use crate::domain::money::Price;
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::routes::{ESTATE, Route, RouteTable};
-use crate::limits::{Caller, Permit};
+use crate::limits::{Caller, Estimate, Permit};
 use crate::openai::objects::{Action, Place, Verb, references};
 use crate::proxy::books::{Books, Opening};
 use crate::proxy::errand::{self, Cargo, Errand, Target};
 use crate::proxy::upload::Watched;
 use crate::storage::ledger::Intent;
+
+/// What is worked unseen costs something, whatever that is.
+const LEAST_PRICE: Price = Price::of(1, 1, 1);
 
 pub(super) fn verb(method: &Method) -> Option<Verb> {
     match *method {
@@ -78,7 +82,9 @@ pub(super) async fn serve(
     let route = call.route(&place, &cargo, home.as_ref())?;
     let operation = Operation::Object(place.family);
     let demand = call.demand(operation, route.model.clone(), home);
-    let books = call.open_books(operation, route, &cargo, permit)?;
+    // What works unseen is told later, and counts then; where nothing is left, it does not begin.
+    let output_tokens = if place.works_unseen(action) { 1 } else { 0 };
+    let books = call.open_books(operation, route, &cargo, (permit, output_tokens))?;
     told.in_books = true;
     let query = passed_on(request.query_string());
     let deleted = (action == Action::Delete).then(|| place.named.first().map(|named| named.id.clone())).flatten();
@@ -96,8 +102,8 @@ pub(super) async fn serve(
 /// Who calls, and whether they may now.
 fn admit(request: &HttpRequest, worker: &Worker, told: &mut Told) -> Result<(Arc<Caller>, Permit), ApiError> {
     let caller = auth::caller(request.headers(), &worker.house.callers)?;
-    let permit = caller.admit().map_err(|limited| inference::refuse(worker, limited))?;
-    told.figures = permit.figures;
+    let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
+    told.admitted(&caller, permit.figures);
     Ok((caller, permit))
 }
 
@@ -163,22 +169,25 @@ impl Call<'_> {
         operation: Operation,
         route: Arc<Route>,
         cargo: &Cargo,
-        permit: Permit,
+        (permit, output_tokens): (Permit, u32),
     ) -> Result<Box<Books>, ApiError> {
         let grant = &self.caller.grant;
+        let estimate = Estimate { request: self.label.id(), ..Estimate::assuming(output_tokens, LEAST_PRICE) };
+        let admission =
+            permit.reserve_tokens(estimate, 0).map_err(|limited| inference::refuse(self.worker, limited))?;
         let entry = self.worker.recorder.admit(Intent {
-            id: self.label.id(),
+            id: admission.request,
             request_id: self.label.as_str().to_owned(),
             key_id: grant.key_id,
             user_id: grant.user_id,
             operation,
             model: route.model.clone(),
             stream: matches!(cargo, Cargo::Json { peek, .. } if peek.stream),
-            started_at: time::wall_now(),
+            started_at: admission.began,
             input_tokens: 0,
         })?;
         let metrics = self.worker.house.metrics.clone();
-        Ok(Books::open(Opening { entry, route, metrics, permit, started: self.started }))
+        Ok(Books::open(Opening { entry, route, metrics, admission, started: self.started }))
     }
 
     fn errand(&self, demand: Demand, target: Target, cargo: Cargo) -> Errand {

@@ -133,6 +133,7 @@ fn usage(value: &Value) -> Option<Usage> {
         cached_input_tokens: detail(["input_tokens_details", "prompt_tokens_details"], "cached_tokens").unwrap_or(0),
         reasoning_tokens: detail(["output_tokens_details", "completion_tokens_details"], "reasoning_tokens")
             .unwrap_or(0),
+        ..Usage::default()
     };
     (usage != Usage::default()).then_some(usage)
 }

@@ -57,6 +57,8 @@ impl Watch {
             | Operation::Transcriptions
             | Operation::Translations
             | Operation::ImageEdits
+            | Operation::Speech
+            | Operation::ImageGenerations
             | Operation::Realtime
             | Operation::RealtimeResponse => {
                 self.read_typed(data);

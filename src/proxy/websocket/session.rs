@@ -23,7 +23,7 @@ use crate::accounting::recorder::{LedgerFull, LedgerLost, Recorder};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::Usage;
 use crate::fleet::routes::Route;
-use crate::limits::{Caller, Limited, Permit};
+use crate::limits::{Admission, Caller, Estimate, Limited};
 use crate::metrics::Metrics;
 use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::realtime::{self, ClientEvent, ServerEvent};
@@ -87,6 +87,7 @@ struct Session {
     route: Arc<Route>,
     router: RouterHandle,
     explain: fn(Limited) -> ErrorBody,
+    metrics: Arc<Metrics>,
     /// When the client last said anything.
     heard: Cell<Timestamp>,
     /// Whether an event of the upstream's is with the ledger, and its client does not have it yet.
@@ -117,7 +118,7 @@ async fn run(start: Start, outbox: Writer) {
     } = start;
     let Line { mut reader, mut writer, headers: _, lease, books } = line;
     let deployment = lease.deployment().clone();
-    let turns = Turns::new(Common { recorder, metrics, deployment: deployment.clone(), label });
+    let turns = Turns::new(Common { recorder, metrics: metrics.clone(), deployment: deployment.clone(), label });
     let session = Session {
         outbox,
         turns: RefCell::new(turns),
@@ -125,6 +126,7 @@ async fn run(start: Start, outbox: Writer) {
         route: books.route().clone(),
         router,
         explain: outside.explain,
+        metrics,
         heard: Cell::new(time::now()),
         is_booking: Cell::new(false),
     };
@@ -228,12 +230,13 @@ impl Session {
         if turns.have_room().is_err() {
             return refuse(&too_many_wishes());
         }
-        match self.caller.borrow().admit_within() {
-            Ok(permit) => {
-                turns.wished(name.map(|name| name.into_owned()), permit);
+        let permit = self.caller.borrow().admit_within();
+        match permit.and_then(|permit| permit.reserve_tokens(self.estimate(), turns.context())) {
+            Ok(admission) => {
+                turns.wished(name.map(|name| name.into_owned()), admission);
                 Ok(())
             }
-            Err(limited) => refuse(&(self.explain)(limited)),
+            Err(limited) => refuse(&self.explained(limited)),
         }
     }
 
@@ -270,7 +273,7 @@ impl Session {
             ServerEvent::Begun { id } => {
                 let granted = self.turns.borrow_mut().granted();
                 match granted {
-                    Some(permit) => self.begin(&id, permit).await.map(|()| None),
+                    Some(admission) => self.begin(&id, admission).await.map(|()| None),
                     None => self.begin_unasked(&id, orders).await,
                 }
             }
@@ -280,9 +283,9 @@ impl Session {
             }
             ServerEvent::Ended { id, usage, ending } => {
                 if !self.turns.borrow().is_known(&id) {
-                    let permit = self.turns.borrow_mut().granted();
-                    let permit = permit.unwrap_or_else(|| self.caller.borrow().admit_begun());
-                    self.begin(&id, permit).await?;
+                    let granted = self.turns.borrow_mut().granted();
+                    let admission = granted.unwrap_or_else(|| self.admit_begun());
+                    self.begin(&id, admission).await?;
                 }
                 let ended = self.turns.borrow_mut().end(&id, usage, ending);
                 ended.await.map_err(|LedgerLost| Over::LedgerLost)?;
@@ -296,11 +299,27 @@ impl Session {
         }
     }
 
+    /// A refusal in words, which counts as one.
+    fn explained(&self, limited: Limited) -> ErrorBody {
+        self.metrics.limit_rejections.with_label_values(&[limited.label()]).inc();
+        (self.explain)(limited)
+    }
+
+    /// What a response may cost beside what it reads.
+    fn estimate(&self) -> Estimate {
+        Estimate::assuming(self.route.settings.max_output, self.route.price)
+    }
+
+    fn admit_begun(&self) -> Admission {
+        let context = self.turns.borrow().context();
+        self.caller.borrow().admit_begun().reserve_begun(self.estimate(), context)
+    }
+
     /// Opens the books of a response; resolves when the ledger knows of it.
-    async fn begin(&self, id: &str, permit: Permit) -> Result<(), Over> {
+    async fn begin(&self, id: &str, admission: Admission) -> Result<(), Over> {
         // A reload may have changed its price.
         let route = self.router.table().model(self.route.model.as_str()).unwrap_or(&self.route).clone();
-        let begun = self.turns.borrow().begin(id, &self.caller.borrow(), route, permit);
+        let begun = self.turns.borrow().begin(id, &self.caller.borrow(), route, admission);
         let turn = begun.map_err(|LedgerFull| Over::LedgerLost)?;
         turn.committed().await.map_err(|LedgerLost| Over::LedgerLost)?;
         self.turns.borrow_mut().add(turn);
@@ -310,16 +329,17 @@ impl Session {
     /// The upstream answers speech by itself. What the caller's limits do not allow is stopped at once; what has been
     /// said by then is booked like anything else.
     async fn begin_unasked(&self, id: &str, orders: &mpsc::Sender<Message>) -> Result<Option<Message>, Over> {
-        let admitted = self.caller.borrow().admit_within();
-        match admitted {
-            Ok(permit) => self.begin(id, permit).await.map(|()| None),
+        let context = self.turns.borrow().context();
+        let permit = self.caller.borrow().admit_within();
+        match permit.and_then(|permit| permit.reserve_tokens(self.estimate(), context)) {
+            Ok(admission) => self.begin(id, admission).await.map(|()| None),
             Err(limited) => {
-                let permit = self.caller.borrow().admit_begun();
-                self.begin(id, permit).await?;
+                let admission = self.admit_begun();
+                self.begin(id, admission).await?;
                 let cancel = Message::Text(realtime::cancel_event(id, &event_id()).into());
                 // Should the upstream take nothing, the response goes on, and is paid for.
                 let _ = orders.try_send(cancel);
-                Ok(Some(error_message(&(self.explain)(limited), None)))
+                Ok(Some(error_message(&self.explained(limited), None)))
             }
         }
     }

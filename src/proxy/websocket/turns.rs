@@ -12,13 +12,12 @@ use std::time::Duration;
 use super::super::books::{AttemptEnd, Books, End, Opening};
 use crate::accounting::recorder::{LedgerFull, LedgerLost, Recorder};
 use crate::domain::demand::Operation;
-use crate::domain::ids::RequestId;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::Route;
-use crate::limits::{Caller, Permit};
+use crate::limits::{Admission, Caller};
 use crate::metrics::Metrics;
 use crate::openai::realtime::{Ending, Piece};
 use crate::storage::ledger::{Intent, RequestState};
@@ -50,7 +49,7 @@ pub struct Turns {
 struct Wish {
     /// Of the client's event, which an error names.
     name: Option<String>,
-    permit: Permit,
+    admission: Admission,
 }
 
 /// A response that has begun.
@@ -81,14 +80,19 @@ impl Turns {
         self.context = self.context.saturating_add(piece.input_tokens());
     }
 
+    /// What the next response reads, by our estimate.
+    pub fn context(&self) -> u32 {
+        self.context
+    }
+
     /// Whether another wish may be sent on.
     pub fn have_room(&self) -> Result<(), TooMany> {
         if self.wishes.len() < MOST_WISHES { Ok(()) } else { Err(TooMany) }
     }
 
     /// The client's wish is sent on.
-    pub fn wished(&mut self, name: Option<String>, permit: Permit) {
-        self.wishes.push_back(Wish { name, permit });
+    pub fn wished(&mut self, name: Option<String>, admission: Admission) {
+        self.wishes.push_back(Wish { name, admission });
     }
 
     /// The upstream refuses an event of the client; one that wished for a response will not get it.
@@ -99,28 +103,34 @@ impl Turns {
         }
     }
 
-    /// The permit of the wish that a response answers; `None` when the upstream began by itself.
-    pub fn granted(&mut self) -> Option<Permit> {
-        self.wishes.pop_front().map(|wish| wish.permit)
+    /// The admission of the wish that a response answers; `None` when the upstream began by itself.
+    pub fn granted(&mut self) -> Option<Admission> {
+        self.wishes.pop_front().map(|wish| wish.admission)
     }
 
     /// A response that has begun; it is the session's when it is added.
-    pub fn begin(&self, id: &str, caller: &Caller, route: Arc<Route>, permit: Permit) -> Result<Turn, LedgerFull> {
+    pub fn begin(
+        &self,
+        id: &str,
+        caller: &Caller,
+        route: Arc<Route>,
+        admission: Admission,
+    ) -> Result<Turn, LedgerFull> {
         let Common { recorder, metrics, deployment, label } = &self.common;
         let input_tokens = self.context;
         let entry = recorder.admit(Intent {
-            id: RequestId::generate(),
+            id: admission.request,
             request_id: label.clone(),
             key_id: caller.grant.key_id,
             user_id: caller.grant.user_id,
             operation: Operation::RealtimeResponse,
             model: route.model.clone(),
             stream: true,
-            started_at: time::wall_now(),
+            started_at: admission.began,
             input_tokens,
         })?;
         let started = time::now();
-        let mut books = Books::open(Opening { entry, route, metrics: metrics.clone(), permit, started });
+        let mut books = Books::open(Opening { entry, route, metrics: metrics.clone(), admission, started });
         books.begin_attempt(deployment, started);
         let usage = Usage { input_tokens, ..Usage::default() };
         Ok(Turn { id: id.to_owned(), books, usage, begun: false, recorded: started })

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{admin, text};
 use crate::support::answers::{QUESTION, answered};
-use crate::support::client::get;
+use crate::support::client::{get, post};
 use crate::support::fake_azure::{FakeAzure, Script};
 use crate::support::gateway::TestGateway;
 
@@ -40,10 +40,11 @@ fn answers_are_as_the_document_says() {
     let azure = FakeAzure::start(Script::always(answered()));
     let gateway = TestGateway::before(azure.address());
     let document = gateway.client().send(get("/openapi.json", "")).answer().expect(200).json();
-    let (key, _) = gateway.new_key(json!({ "user": "Ada", "name": "one" }));
+    let (key, secret) = gateway.new_key(json!({ "user": "Ada", "name": "one" }));
     let user = text(&admin(&gateway, "POST", "/users", json!({ "name": "Bob" })).expect(201).json()["id"]);
     let (admin_key, _) = super::credential(&gateway, "read");
-    gateway.chat(QUESTION).expect(200);
+    let lines = format!("authorization: Bearer {secret}\r\n");
+    gateway.client().send(post("/v1/chat/completions", &lines, QUESTION.as_bytes())).answer().expect(200);
     gateway.settle();
     let request = text(&gateway.admin("GET", "/requests", "").expect(200).json()["data"][0]["id"]);
     let mut seen = 0;
@@ -54,7 +55,7 @@ fn answers_are_as_the_document_says() {
             "admin-keys" => &admin_key,
             _ => &request,
         };
-        let path = route.path.replace("{id}", id).replace("{name}", "east");
+        let path = route.path.replace("{id}", id).replace("{name}", "east").replace("{grant}", "none");
         let operation = &document["paths"][format!("/admin/v1{}", route.path)][route.verb.label().to_ascii_lowercase()];
         let schema = |status: &str| operation["responses"][status]["content"]["application/json"]["schema"].clone();
         let body = match (route.verb, route.path) {
@@ -62,6 +63,8 @@ fn answers_are_as_the_document_says() {
             (Verb::Delete, _) | (_, "/settings/reload" | "/settings/check") => continue,
             (_, "/keys") => json!({ "name": "two" }),
             (_, "/users" | "/users/{id}") => json!({ "name": format!("user of {}", route.verb.label()) }),
+            (Verb::Put, "/keys/{id}/quota" | "/users/{id}/quota") => json!({ "period": "month", "tokens": 5_000 }),
+            (Verb::Post, "/keys/{id}/grants") => json!({ "tokens": 5 }),
             (_, "/admin-keys") => json!({ "name": "two", "scopes": ["read"] }),
             (_, _) => json!({}),
         };
@@ -96,4 +99,28 @@ fn the_page_brings_all_it_needs() {
     let json = gateway.client().send(get("/openapi.json", "")).answer().expect(200);
     assert_eq!(json.header("content-type"), Some("application/json"));
     assert!(json.json()["openapi"].as_str().unwrap().starts_with("3."));
+}
+
+#[test]
+fn a_browser_gets_the_console_and_curl_a_line() {
+    let gateway = super::gateway();
+    let root = |accept: &str| gateway.client().send(get("/", &format!("accept: {accept}\r\n"))).answer().expect(200);
+    let page = root("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8");
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    assert!(
+        page.text().contains("<title>aoai-gateway</title>")
+            && !page.text().contains(crate::support::gateway::ADMIN_KEY)
+    );
+    for tool in ["*/*", "application/json"] {
+        let line = root(tool);
+        assert!(line.text().lines().count() == 1 && line.text().contains("is running"), "{}", line.text());
+        assert_eq!(line.header("vary"), Some("accept"));
+    }
+    let own = crate::support::gateway::TestGateway::with(|estate| {
+        estate.0.admin.listen = aoai_gateway::settings::model::AdminListen::Own("127.0.0.1:0".parse().unwrap());
+    });
+    let public = own.client().send(get("/", "accept: text/html\r\n")).answer().expect(200);
+    assert!(public.text().contains("is running"), "the console is where the admin plane is");
+    own.client().send(get("/docs", "")).answer().expect(404);
 }

@@ -10,13 +10,23 @@ use crate::support::gateway::{ADMIN_KEY, TestGateway};
 use serde_json::json;
 
 /// The narrowest scope that opens it.
-const MATRIX: [(&str, &str, &str); 29] = [
+const MATRIX: [(&str, &str, &str); 39] = [
     ("GET", "/keys", "read"),
     ("POST", "/keys", "keys:write"),
     ("GET", "/keys/{id}", "read"),
     ("PATCH", "/keys/{id}", "keys:write"),
     ("DELETE", "/keys/{id}", "keys:write"),
     ("POST", "/keys/{id}/rotate", "keys:write"),
+    ("GET", "/keys/{id}/quota", "read"),
+    ("PUT", "/keys/{id}/quota", "keys:write"),
+    ("GET", "/keys/{id}/grants", "read"),
+    ("POST", "/keys/{id}/grants", "keys:write"),
+    ("DELETE", "/keys/{id}/grants/{grant}", "keys:write"),
+    ("GET", "/keys/{id}/usage", "read"),
+    ("GET", "/users/{id}/quota", "read"),
+    ("PUT", "/users/{id}/quota", "keys:write"),
+    ("GET", "/users/{id}/limits", "read"),
+    ("PUT", "/users/{id}/limits", "keys:write"),
     ("GET", "/users", "read"),
     ("POST", "/users", "keys:write"),
     ("GET", "/users/{id}", "read"),
@@ -52,7 +62,8 @@ fn the_matrix_is_the_table_of_routes() {
 
 /// The head alone where the answer has no end.
 fn status(gateway: &TestGateway, key: &str, method: &str, path: &str) -> Answer {
-    let filled = path.replace("{id}", &format!("key_{NOBODY}")).replace("{name}", "nowhere");
+    let filled =
+        path.replace("{id}", &format!("key_{NOBODY}")).replace("{name}", "nowhere").replace("{grant}", "grant_1");
     let streams = ROUTES.iter().any(|route| route.path == path && route.gives == Gives::Events);
     if streams && !key.is_empty() {
         let mut client = gateway.client();
@@ -95,7 +106,7 @@ fn every_route_is_open_for_those_who_may_and_for_nobody_else() {
         ask(&gateway, &key, "GET", "/keys", "", "").expect(401);
     }
     for (method, path, _) in MATRIX {
-        let filled = path.replace("{id}", "x").replace("{name}", "x");
+        let filled = path.replace("{id}", "x").replace("{name}", "x").replace("{grant}", "x");
         let others = ask(&gateway, ADMIN_KEY, "OPTIONS", &filled, "", "").expect(405);
         assert!(others.header("allow").unwrap().split(", ").any(|allowed| allowed == method), "{path}");
     }
@@ -115,7 +126,8 @@ fn a_key_of_one_plane_opens_nothing_on_the_other() {
 fn no_spelling_of_a_path_goes_around_the_door() {
     let gateway = gateway();
     for (_, path, _) in MATRIX {
-        let path = path.replace("{id}", &format!("key_{NOBODY}")).replace("{name}", "nowhere");
+        let path =
+            path.replace("{id}", &format!("key_{NOBODY}")).replace("{name}", "nowhere").replace("{grant}", "grant_1");
         let spelled = [
             format!("/admin/v1{path}/"),
             format!("//admin//v1{path}"),

@@ -17,7 +17,7 @@ const LONG_LIFE: usize = 25;
 /// Tokens of a stream that no life is long enough for.
 const MARATHON: u32 = 3_000;
 
-fn variable<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
+pub fn variable<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
     std::env::var(name)
         .ok()
         .map_or(Ok(otherwise), |text| text.parse())

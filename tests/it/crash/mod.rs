@@ -10,4 +10,6 @@ mod failover;
 mod kills;
 mod leaving;
 mod load;
+#[cfg(feature = "kill-points")]
+mod points;
 mod stopping;

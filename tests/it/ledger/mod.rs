@@ -26,10 +26,10 @@ use smallvec::smallvec;
 
 mod killed;
 
-const PRICE: Price = Price { input: 2, cached_input: 1, output: 3 };
+pub const PRICE: Price = Price::of(2, 1, 3);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn intent() -> Intent {
+pub fn intent() -> Intent {
     let id = RequestId::generate();
     Intent {
         id,
@@ -57,8 +57,8 @@ fn attempt(usage: Usage) -> AttemptRecord {
     }
 }
 
-fn settlement(output_tokens: u32) -> Box<Settlement> {
-    let usage = Usage { input_tokens: 12, cached_input_tokens: 4, output_tokens, reasoning_tokens: 1 };
+pub fn settlement(output_tokens: u32) -> Box<Settlement> {
+    let usage = Usage { input_tokens: 12, cached_input_tokens: 4, output_tokens, ..Usage::default() };
     Box::new(Settlement {
         state: RequestState::Settled,
         status: 200,
@@ -66,6 +66,7 @@ fn settlement(output_tokens: u32) -> Box<Settlement> {
         estimated: false,
         cost: PRICE.cost(usage),
         flat_cost: false,
+        price_version: Some(PRICE.version()),
         ttfb: Some(Duration::from_millis(3)),
         duration: Duration::from_millis(5),
         attempts: smallvec![attempt(usage)],
@@ -76,7 +77,7 @@ fn open(folder: &Path) -> Store {
     Store::open(&folder.join("gateway.db"), Durability::Process).unwrap()
 }
 
-fn start(store: &Store, alarm: &Alarm) -> Books {
+pub fn start(store: &Store, alarm: &Alarm) -> Books {
     accounting::start(store, alarm, |_| Tariff::PerToken(PRICE), |_| ()).unwrap()
 }
 
@@ -298,9 +299,8 @@ fn text_that_looks_like_sql_is_only_text() {
             model: evil.into(),
             ..intent()
         };
-        let usage = Usage { input_tokens: 1, ..Usage::default() };
-        let mut end = settlement(3);
-        let refused = AttemptRecord { charge: Charge::None, ..attempt(usage) };
+        let billed = Usage { input_tokens: 1, ..Usage::default() };
+        let (mut end, refused) = (settlement(3), AttemptRecord { charge: Charge::None, ..attempt(billed) });
         end.attempts = smallvec![
             refused.clone(),
             AttemptRecord {

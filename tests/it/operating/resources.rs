@@ -210,7 +210,7 @@ fn models_are_shown_with_those_who_serve_them() {
     let gateway = TestGateway::with(|estate| {
         estate.tier(0, "east", azures[0].address()).weight = 30;
         estate.tier(1, "west", azures[1].address());
-        let price = Price { input: 150_000, cached_input: 75_000, output: 600_000 };
+        let price = Price::of(150_000, 75_000, 600_000);
         let model = Model { aliases: vec!["mini".to_owned()], price, ..Model::default() };
         estate.0.models.insert(ModelName::from(MODEL), model);
         estate.0.models.insert(ModelName::from("gpt-nobody"), Model::default());

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use aoai_gateway::simulator::{Fault, FaultKind, Knobs};
+use serde_json::json;
 
 use crate::support::answers::{QUESTION, STREAMED_QUESTION};
 use crate::support::client::{get, post};
@@ -13,7 +14,7 @@ use crate::support::process::{ADMIN_KEY, CHAT, EMBEDDINGS, Estate, Gateway};
 const PREFIX: &str = "aoai_gateway_";
 
 /// Name, type and labels, as far as they apply by now.
-const CONTRACT: [(&str, &str, &[&str]); 23] = [
+const CONTRACT: [(&str, &str, &[&str]); 24] = [
     ("requests_total", "counter", &["endpoint", "model", "code", "outcome"]),
     ("request_duration_seconds", "histogram", &["endpoint", "model", "stream"]),
     ("time_to_first_token_seconds", "histogram", &["model", "resource"]),
@@ -29,6 +30,7 @@ const CONTRACT: [(&str, &str, &[&str]); 23] = [
     ("upstream_cached_tokens_ratio", "gauge", &["model", "resource"]),
     ("upstream_cache_saved_usd_total", "counter", &["resource", "deployment"]),
     ("limit_rejections_total", "counter", &["limit"]),
+    ("quota_alarms_total", "counter", &["percent"]),
     ("settings_last_reload_successful", "gauge", &[]),
     ("settings_last_reload_success_timestamp_seconds", "gauge", &[]),
     ("ledger_pending", "gauge", &[]),
@@ -74,6 +76,10 @@ fn traffic(estate: &Estate, gateway: &Gateway) {
         429 => Ok(()),
         status => Err(format!("{status} and no limit")),
     });
+    let made = json!({ "name": "poor", "quota": { "period": "day", "tokens": 0 } }).to_string();
+    let admin = format!("authorization: Bearer {ADMIN_KEY}\r\n");
+    let made = gateway.client().send(post("/admin/v1/keys", &admin, made.as_bytes())).answer().expect(201).json();
+    gateway.chat(made["secret"].as_str().unwrap(), QUESTION).expect(429);
 }
 
 fn exposed(gateway: &Gateway) -> String {
@@ -156,7 +162,10 @@ fn every_metric_of_the_contract_is_there_with_its_labels() {
     assert!(counted(&of("401", "", "refused")) >= 1.0);
     assert_eq!(counted(&of("400", "", "refused")), 1.0);
     assert_eq!(counted(&of("404", "", "refused")), 1.0, "its model's name is the client's own text");
-    assert_eq!(counted(&of("429", "", "refused")), counted("limit_rejections_total{limit=\"rpm\"}"));
+    let rejected = |limit: &str| counted(&format!("limit_rejections_total{{limit=\"{limit}\"}}"));
+    assert_eq!(counted(&of("429", "", "refused")), rejected("rpm") + rejected("quota_tokens"));
+    assert_eq!(rejected("quota_tokens"), 1.0);
+    assert_eq!(counted("quota_alarms_total{percent=\"100\"}"), 0.0, "nothing of it was ever there to be used");
     assert_eq!(counted("database_errors_total"), 0.0);
     // A cached token costs half of another.
     let tokens = |kind: &str| {

@@ -111,6 +111,20 @@ fn a_key_that_is_revoked_ends_its_sessions_within_a_second() {
     assert_eq!(turns(&gateway)[0].state, "cancelled");
 }
 
+/// The old secret of a rotated key serves its grace out, inside a session too.
+#[test]
+fn a_rotated_key_keeps_its_sessions_for_its_grace() {
+    let (_azure, gateway) = world(|_| {});
+    let (id, secret) = gateway.new_key(json!({}));
+    let mut session = open_as(&gateway, &secret);
+    gateway.admin("POST", &format!("/keys/{id}/rotate"), r#"{"grace":"2s"}"#).expect(200);
+    let rotated = Instant::now();
+    session.say(&create()).wait_for("response.done");
+    let (events, end) = session.end();
+    assert_eq!((last_error(&events), end), ("invalid_api_key", Frame::Close(Some(1008))));
+    assert!(rotated.elapsed() >= Duration::from_millis(1_900), "{:?}", rotated.elapsed());
+}
+
 #[test]
 fn a_key_that_expires_does_so_inside_a_session() {
     let (_azure, gateway) = world(|_| {});

@@ -93,3 +93,51 @@ fn wishes_without_an_answer_are_bounded() {
     gateway.settle();
     assert!(turns(&gateway).is_empty(), "nothing has begun");
 }
+
+/// Wishes for responses until one is refused; gives the error.
+#[track_caller]
+fn until_refused(session: &mut WebSocket) -> Value {
+    for _ in 0..20 {
+        session.say(&create());
+        loop {
+            let event = session.event();
+            match event["type"].as_str() {
+                Some("response.done") => break,
+                Some("error") => return event["error"].clone(),
+                _ => {}
+            }
+        }
+    }
+    panic!("twenty responses were allowed");
+}
+
+#[test]
+fn tokens_per_minute_are_counted_in_the_session() {
+    let (azure, gateway) = world(|_| {});
+    let (_, secret) = gateway.new_key(json!({"limits": {"tpm": 400}}));
+    let mut session = open_as(&gateway, &secret);
+    let error = until_refused(&mut session);
+    assert_eq!((&error["code"], &error["type"]), (&"rate_limit_exceeded".into(), &"tokens".into()), "{error}");
+    session.say(&item("Still here.")).wait_for("conversation.item.added");
+    session.close();
+    gateway.settle();
+    let rows = turns(&gateway);
+    assert!(rows.len() >= 2, "{rows:?}");
+    assert_eq!(booked(&rows), charged(&azure.control()));
+}
+
+#[test]
+fn a_quota_is_used_up_in_the_session_and_by_what_was_really_said() {
+    let (azure, gateway) = world(|_| {});
+    let (_, secret) = gateway.new_key(json!({"quota": {"period": "day", "tokens": 400}}));
+    let mut session = open_as(&gateway, &secret);
+    let error = until_refused(&mut session);
+    assert_eq!(error["code"], "insufficient_quota", "{error}");
+    session.say(&item("Still here.")).wait_for("conversation.item.added");
+    session.close();
+    gateway.settle();
+    let rows = turns(&gateway);
+    assert_eq!(booked(&rows), charged(&azure.control()));
+    let (input, output) = booked(&rows);
+    assert!(input + output > 200, "it was not refused for what it might have cost: {rows:?}");
+}

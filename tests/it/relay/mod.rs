@@ -1,6 +1,7 @@
 //! From the upstream's first content to the client's last byte: what is settled when, what a break looks like, who is
 //! told that the other has left, and that nobody waits for more than is theirs to wait for.
 
+mod drain;
 mod ends;
 mod flow;
 

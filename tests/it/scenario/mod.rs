@@ -65,7 +65,7 @@ impl Scene {
             for (name, simulator) in REGIONS.iter().zip(&simulators) {
                 estate.azure(name, simulator.addr());
             }
-            let price = Price { input: 150_000, cached_input: 75_000, output: 600_000 };
+            let price = Price::of(150_000, 75_000, 600_000);
             estate.0.models.insert(ModelName::from(MODEL), Model { price, ..Model::default() });
             estate.0.routing.cooldown = breaker;
             estate.0.server.workers = 2;

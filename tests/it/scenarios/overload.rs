@@ -41,7 +41,11 @@ fn overload(form: Form, max_wait: Duration) -> (Vec<Sample>, usize, usize, Durat
         }
     });
     let keys: Vec<_> = (0..CALLERS)
-        .map(|_| gateway.new_key(json!({ "limits": { "rpm": "unlimited", "concurrency": "unlimited" } })).1)
+        .map(|_| {
+            gateway
+                .new_key(json!({ "limits": { "rpm": "unlimited", "tpm": "unlimited", "concurrency": "unlimited" } }))
+                .1
+        })
         .collect();
     let lasting = form.of(Duration::from_secs(8), Duration::from_secs(60));
     let load = Load { per_second: CAPACITY * 2.0, lasting, at_once: 320, seed: 5 };

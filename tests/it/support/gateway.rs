@@ -104,7 +104,7 @@ impl TestGateway {
         let thread = std::thread::spawn(move || {
             actix::System::new().block_on(async move {
                 let gateway = Gateway::build(settings, None).await.unwrap();
-                let limits = KeyLimits { rpm: Limit::Unlimited, concurrency: Limit::Unlimited };
+                let limits = KeyLimits { rpm: Limit::Unlimited, tpm: Limit::Unlimited, concurrency: Limit::Unlimited };
                 let key = gateway.add_key("test", limits).await.unwrap();
                 told.send((gateway.address(), key, gateway.house().clone(), gateway.books().clone())).unwrap();
                 let stop = async { drop(stopped.await) };
@@ -200,6 +200,7 @@ impl TestGateway {
             vec![
                 ("leases", u64::from(leases)),
                 ("callers' permits", u64::from(self.house.callers.in_flight())),
+                ("quotas with reservations", self.house.callers.reserved_quotas() as u64),
                 ("ledger permits", self.books.permits.taken() as u64),
                 ("requests in flight", self.house.metrics.inflight.get().unsigned_abs()),
             ]

@@ -108,7 +108,8 @@ impl Estate {
 
     /// A key without limits, made by the command.
     pub fn add_key(&self, name: &str) -> String {
-        let made = self.run(&["keys", "add", name, "--rpm", "unlimited", "--concurrency", "unlimited", "--json"]);
+        let limits = ["--rpm", "unlimited", "--tpm", "unlimited", "--concurrency", "unlimited"];
+        let made = self.run(&[&["keys", "add", name, "--json"][..], &limits].concat());
         let key: Value = serde_json::from_slice(&made.stdout).unwrap();
         key["secret"].as_str().unwrap().to_owned()
     }

@@ -60,6 +60,36 @@ fn translations_and_image_edits_too() {
     assert!(gateway.rows().iter().all(|row| row.output_tokens == 4), "{:?}", gateway.rows());
 }
 
+#[test]
+fn speech_and_pictures_from_text() {
+    let azure = region("east");
+    let gateway = TestGateway::before(azure.addr());
+    let spoken = json!({"model": MODEL, "input": "hello", "voice": "alloy"});
+    let named = format!("/openai/deployments/{DEPLOYMENT}/audio/speech?api-version=2025-04-01-preview");
+    for path in ["/v1/audio/speech", named.as_str()] {
+        let sound = gateway.post(path, &spoken.to_string()).expect(200);
+        assert_eq!((sound.header("content-type"), sound.body.len()), (Some("audio/mpeg"), 5 * 16_000));
+    }
+    let mut streamed = spoken;
+    streamed["stream_format"] = json!("sse");
+    let events = gateway.post("/v1/audio/speech", &streamed.to_string()).expect(200);
+    assert!(events.text().contains("speech.audio.done"));
+    let drawn = json!({"model": MODEL, "prompt": "a cat", "n": 15});
+    let large = gateway.post("/v1/images/generations", &drawn.to_string()).expect(200);
+    assert!(large.body.len() > 6 << 20 && large.json()["data"][0]["b64_json"].is_string(), "larger than is held back");
+    let streamed = json!({"model": MODEL, "prompt": "a cat", "stream": true, "partial_images": 1});
+    let events = gateway.post("/v1/images/generations", &streamed.to_string()).expect(200);
+    assert!(events.text().contains("event: image_generation.completed"));
+    gateway.settle();
+    let told: Vec<_> = gateway.rows().iter().rev().map(|row| (row.endpoint.clone(), row.estimated)).collect();
+    let expected = [("audio.speech", true), ("audio.speech", true), ("audio.speech", false)];
+    let expected = expected.into_iter().chain([("images.generations", false); 2]);
+    assert_eq!(told, expected.map(|(name, estimated)| (name.to_owned(), estimated)).collect::<Vec<_>>());
+    let billed: u64 = azure.control().journal().iter().map(|entry| entry.completion_tokens).sum();
+    assert_eq!(billed, 20);
+    assert_eq!(gateway.post("/v1/moderations", "{}").expect(404).code(), "unknown_path");
+}
+
 /// What the upstream got of a form.
 fn arrived(version: ApiVersion, path: &str, parts: &[(&str, Option<&str>, &[u8])]) -> (Vec<u8>, String) {
     let azure = FakeAzure::start(Script::always(Reply::json(200, r#"{"text":"a"}"#)));

@@ -151,10 +151,6 @@ fn what_this_version_ignores_without_harm() {
         r#"
 [server]
 trusted_proxies = ["10.0.0.0/8"]
-[accounting]
-keep_requests = "90d"
-[defaults.limits]
-tpm = 1_000_000
 [models."gpt-4.1"]
 [resources.eastus2]
 endpoint = "https://c.openai.azure.com"
@@ -168,34 +164,29 @@ warning: `server.trusted_proxies` is not in effect in this version: no proxy's f
    |
  2 | trusted_proxies = ["10.0.0.0/8"]
    | ^^^^^^^^^^^^^^^
-warning: `accounting.keep_requests` is not in effect in this version: request rows are kept without end
-  --> settings/20-x.toml:4:1
-   |
- 4 | keep_requests = "90d"
-   | ^^^^^^^^^^^^^
-warning: `defaults.limits.tpm` is not in effect in this version: keys are limited in requests and concurrency only
-  --> settings/20-x.toml:6:1
-   |
- 6 | tpm = 1_000_000
-   | ^^^
 "#,
     );
 }
 
 #[test]
-fn what_this_version_cannot_do() {
+fn accounting_has_few_choices() {
     assert_said(
         r#"
 [accounting]
-on_disconnect = "drain"
+on_disconnect = "drian"
+keep_requests = "1h"
 "#,
         r#"
-error: `accounting.on_disconnect` is not supported by this version: a request whose client left is cancelled
-  --> settings/20-x.toml:2:1
+error: `accounting.on_disconnect` must be "cancel" or "drain", not the text "drian"
+  --> settings/20-x.toml:2:17
    |
- 2 | on_disconnect = "drain"
-   | ^^^^^^^^^^^^^
-   = tip: remove the line, or write "cancel"
+ 2 | on_disconnect = "drian"
+   |                 ^^^^^^^
+error: `accounting.keep_requests` must be "forever" or a duration from 1 day to 10 years such as "90d", not the text "1h"
+  --> settings/20-x.toml:3:17
+   |
+ 3 | keep_requests = "1h"
+   |                 ^^^^
 "#,
     );
 }

@@ -1,0 +1,2 @@
+DROP TABLE prices;
+ALTER TABLE requests DROP COLUMN price_version;

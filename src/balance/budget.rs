@@ -1,0 +1,285 @@
+//! A quota's books in memory: what is allowed in the present period, what of it is used, and what requests in flight
+//! have reserved.
+//!
+//! A request claims an upper bound before it is sent and is charged the truth when it has ended; what is reserved and
+//! what is used together never exceed what is allowed, but for the error of one request's estimate. A request belongs to
+//! the period that it began in: what ends in a later one changes nothing there, as in the ledger.
+//!
+//! Nothing else touches these figures. Whose budget it is, where it is stored and what the ledger says of its use are
+//! not known here.
+
+use crate::domain::money::Cost;
+use crate::domain::period::{Cycle, Span};
+use crate::domain::time::WallTime;
+
+/// Tokens and money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub tokens: u64,
+    pub cost: Cost,
+}
+
+impl Amount {
+    pub fn plus(self, other: Self) -> Self {
+        Self { tokens: self.tokens.saturating_add(other.tokens), cost: Cost(self.cost.0.saturating_add(other.cost.0)) }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self { tokens: self.tokens.saturating_sub(other.tokens), cost: Cost((self.cost.0 - other.cost.0).max(0)) }
+    }
+
+    fn least(self, other: Self) -> Self {
+        Self { tokens: self.tokens.min(other.tokens), cost: self.cost.min(other.cost) }
+    }
+
+    pub fn fits(self, room: Self) -> bool {
+        self.tokens <= room.tokens && self.cost <= room.cost
+    }
+}
+
+/// What a period allows; `None`: as much as one likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    pub tokens: Option<u64>,
+    pub cost: Option<Cost>,
+}
+
+impl Allowance {
+    fn amount(self) -> Amount {
+        Amount { tokens: self.tokens.unwrap_or(u64::MAX), cost: self.cost.unwrap_or(Cost(i64::MAX)) }
+    }
+}
+
+/// On top of the allowance, while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extra {
+    pub amount: Amount,
+    pub from: WallTime,
+    /// None: for good.
+    pub until: Option<WallTime>,
+}
+
+impl Extra {
+    fn counts(&self, now: WallTime) -> bool {
+        self.from <= now && self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// What one request asks of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What it can cost at most, with the output that is assumed where it names no cap.
+    pub full: Amount,
+    /// What must be there: the same with no more output than it insists on. Where it gets in by this, it takes what
+    /// is left.
+    pub least: Amount,
+    /// What must be there when nobody else has a claim: the estimate without its margin. None: not estimated yet.
+    pub alone: Option<Amount>,
+    /// What must be there whatever the estimate says: the output it insists on, and a word.
+    pub bare: Amount,
+}
+
+/// A claim that was granted. It ends in `release`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    amount: Amount,
+    /// The period it was made in, by its first moment.
+    period: WallTime,
+}
+
+/// Why a claim was not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short {
+    pub why: Why,
+    /// What is missing.
+    pub of: Unit,
+    pub allowed: Amount,
+    pub used: Amount,
+    /// Neither used nor reserved.
+    pub free: Amount,
+    pub needs: Amount,
+    /// `i64::MAX`: never.
+    pub resets_at: WallTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It would fit if what is reserved were not.
+    Reserved,
+    UsedUp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Tokens,
+    Cost,
+}
+
+/// How much of the allowance is used, where that is worth a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    #[default]
+    Below,
+    /// 80 % and more.
+    High,
+    /// All of it.
+    Full,
+}
+
+impl Level {
+    pub fn percent(self) -> u32 {
+        match self {
+            Self::Below => 0,
+            Self::High => 80,
+            Self::Full => 100,
+        }
+    }
+}
+
+/// How a budget stands at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub span: Span,
+    /// Without what was granted on top, and with it.
+    pub allowance: Allowance,
+    pub allowed: Allowance,
+    pub used: Amount,
+    pub reserved: Amount,
+}
+
+#[derive(Clone, Debug)]
+pub struct Budget {
+    cycle: Cycle,
+    allowance: Allowance,
+    extras: Vec<Extra>,
+    span: Span,
+    used: Amount,
+    reserved: Amount,
+    /// The highest level of this period that was told.
+    told: Level,
+}
+
+impl Budget {
+    /// `used` is what the ledger says of the period that `now` lies in.
+    pub fn new(cycle: Cycle, allowance: Allowance, extras: Vec<Extra>, used: Amount, now: WallTime) -> Self {
+        let span = cycle.span(now);
+        let mut budget =
+            Self { cycle, allowance, extras, span, used, reserved: Amount::default(), told: Level::default() };
+        // What was reached before is no news.
+        budget.told = budget.level(now);
+        budget
+    }
+
+    pub fn cycle(&self) -> &Cycle {
+        &self.cycle
+    }
+
+    /// The period that `now` lies in; time that runs backwards opens no earlier one.
+    pub fn roll(&mut self, now: WallTime) -> Span {
+        if now >= self.span.to {
+            self.span = self.cycle.span(now);
+            (self.used, self.reserved, self.told) = (Amount::default(), Amount::default(), Level::default());
+        }
+        self.span
+    }
+
+    /// Another allowance from now on. Its use stays, and what was told of it.
+    pub fn allow(&mut self, allowance: Allowance, extras: Vec<Extra>, now: WallTime) {
+        (self.allowance, self.extras) = (allowance, extras);
+        // What lies below again may be told anew.
+        self.told = self.told.min(self.level(now));
+    }
+
+    /// Other periods, with what the ledger says of the use in the one that `now` lies in. Claims of before count on in
+    /// what they turn out to cost.
+    pub fn recast(&mut self, cycle: Cycle, allowance: Allowance, extras: Vec<Extra>, used: Amount, now: WallTime) {
+        let before = std::mem::replace(self, Self::new(cycle, allowance, extras, used, now));
+        if before.span.from == self.span.from {
+            self.reserved = before.reserved;
+        }
+    }
+
+    /// What the ledger says of the use in a period, if that is still the present one.
+    pub fn correct(&mut self, used: Amount, of: Span, now: WallTime) {
+        if self.roll(now) == of {
+            self.used = used;
+        }
+    }
+
+    pub fn reserve(&mut self, claim: Claim, now: WallTime) -> Result<Hold, Short> {
+        self.roll(now);
+        let allowed = self.allowed(now).amount();
+        let unused = allowed.minus(self.used);
+        let free = unused.minus(self.reserved);
+        let is_alone = self.reserved == Amount::default();
+        let fits_alone = || is_alone && claim.alone.is_some_and(|alone| alone.fits(free));
+        if claim.least.fits(free) || fits_alone() {
+            let amount = claim.full.least(free);
+            self.reserved = self.reserved.plus(amount);
+            return Ok(Hold { amount, period: self.span.from });
+        }
+        let alone = claim.alone.unwrap_or(claim.bare);
+        let (why, needs, room) =
+            if alone.fits(unused) { (Why::Reserved, claim.least, free) } else { (Why::UsedUp, alone, unused) };
+        let of = if needs.tokens > room.tokens { Unit::Tokens } else { Unit::Cost };
+        Err(Short { why, of, allowed, used: self.used, free, needs, resets_at: self.span.to })
+    }
+
+    /// A request that began then has ended and cost this; its claim is to be released. Gives the level that is reached by
+    /// it, once a period.
+    pub fn spend(&mut self, truth: Amount, began: WallTime, now: WallTime) -> Option<Level> {
+        if !self.span.contains(began) {
+            return None;
+        }
+        self.used = self.used.plus(truth);
+        let level = self.level(now);
+        (level > self.told).then(|| {
+            self.told = level;
+            level
+        })
+    }
+
+    /// The request came to nothing, or what it cost is known.
+    pub fn release(&mut self, hold: Hold) {
+        if hold.period == self.span.from {
+            self.reserved = self.reserved.minus(hold.amount);
+        }
+    }
+
+    pub fn standing(&mut self, now: WallTime) -> Standing {
+        let span = self.roll(now);
+        let (allowance, allowed) = (self.allowance, self.allowed(now));
+        Standing { span, allowance, allowed, used: self.used, reserved: self.reserved }
+    }
+
+    fn allowed(&self, now: WallTime) -> Allowance {
+        let granted = self.extras.iter().filter(|extra| extra.counts(now));
+        let granted = granted.fold(Amount::default(), |sum, extra| sum.plus(extra.amount));
+        Allowance {
+            tokens: self.allowance.tokens.map(|tokens| tokens.saturating_add(granted.tokens)),
+            cost: self.allowance.cost.map(|cost| Cost(cost.0.saturating_add(granted.cost.0))),
+        }
+    }
+
+    /// Of the scarcer of the two.
+    fn level(&self, now: WallTime) -> Level {
+        let allowed = self.allowed(now);
+        let of = |used: u128, allowed: u128| match used {
+            used if used >= allowed => Level::Full,
+            used if used * 5 >= allowed * 4 => Level::High,
+            _ => Level::Below,
+        };
+        let tokens = allowed.tokens.map(|tokens| of(self.used.tokens.into(), tokens.into()));
+        let cost = allowed.cost.map(|cost| of(self.used.cost.0.max(0) as u128, cost.0.max(0) as u128));
+        tokens.max(cost).unwrap_or_default()
+    }
+}
+
+/// What is left of an allowance; never less than nothing.
+pub fn left(allowed: Allowance, used: Amount) -> Allowance {
+    let left = allowed.amount().minus(used);
+    Allowance { tokens: allowed.tokens.map(|_| left.tokens), cost: allowed.cost.map(|_| left.cost) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::period::{Period, Zone};
+
+const DAY: i64 = 86_400_000_000;
+
+fn tokens(tokens: u64) -> Amount {
+    Amount { tokens, ..Amount::default() }
+}
+
+fn daily(allowed: u64) -> Budget {
+    let allowance = Allowance { tokens: Some(allowed), cost: None };
+    Budget::new(cycle(), allowance, Vec::new(), Amount::default(), WallTime(0))
+}
+
+fn cycle() -> Cycle {
+    Cycle { period: Period::Day, zone: Zone::UTC }
+}
+
+impl Budget {
+    fn settle(&mut self, hold: Hold, truth: Amount, began: WallTime, now: WallTime) -> Option<Level> {
+        self.release(hold);
+        self.spend(truth, began, now)
+    }
+}
+
+/// Of a request whose bound is `full` and whose estimate is `alone`.
+fn claim(full: u64, alone: u64) -> Claim {
+    Claim { full: tokens(full), least: tokens(full), alone: Some(tokens(alone)), bare: tokens(1) }
+}
+
+fn why(budget: &mut Budget, claim: Claim) -> Why {
+    budget.reserve(claim, WallTime(0)).unwrap_err().why
+}
+
+#[test]
+fn ten_requests_use_a_budget_for_ten_and_no_eleventh_comes_in() {
+    // Bounds are three times the truth, so at first few come in, and the last one only when it is alone.
+    let (mut budget, mut done, mut holds) = (daily(100), 0, Vec::new());
+    for _ in 0..1_000 {
+        match budget.reserve(claim(30, 10), WallTime(0)) {
+            Ok(hold) => holds.push(hold),
+            Err(short) if short.why == Why::Reserved => {
+                done += 1;
+                assert!(budget.settle(holds.remove(0), tokens(10), WallTime(0), WallTime(0)).is_none() || done >= 8);
+            }
+            Err(short) => assert_eq!((short.why, short.used, short.of), (Why::UsedUp, tokens(100), Unit::Tokens)),
+        }
+        assert!(budget.standing(WallTime(0)).used.tokens + 10 * holds.len() as u64 <= 100);
+    }
+    assert_eq!((done, holds.len(), budget.standing(WallTime(0)).used), (10, 0, tokens(100)));
+}
+
+#[test]
+fn what_is_reserved_is_not_used_up() {
+    let mut budget = daily(100);
+    let hold = budget.reserve(claim(100, 50), WallTime(0)).unwrap();
+    assert_eq!(why(&mut budget, claim(60, 50)), Why::Reserved);
+    assert_eq!(why(&mut budget, claim(200, 101)), Why::UsedUp);
+    // Before it is estimated, only what is sure not to fit is used up.
+    assert_eq!(why(&mut budget, Claim { alone: None, ..claim(200, 101) }), Why::Reserved);
+    budget.settle(hold, tokens(100), WallTime(0), WallTime(0));
+    assert_eq!(why(&mut budget, Claim { alone: None, ..claim(60, 50) }), Why::UsedUp);
+}
+
+#[test]
+fn a_request_without_a_cap_takes_what_is_left() {
+    let mut budget = daily(100);
+    let open = Claim { full: tokens(4_000), least: tokens(11), alone: Some(tokens(8)), bare: tokens(1) };
+    let hold = budget.reserve(open, WallTime(0)).unwrap();
+    assert_eq!(budget.standing(WallTime(0)).reserved, tokens(100));
+    assert_eq!(why(&mut budget, open), Why::Reserved);
+    budget.settle(hold, tokens(95), WallTime(0), WallTime(0));
+    assert_eq!(why(&mut budget, open), Why::UsedUp, "5 are left and a prompt alone needs 8");
+}
+
+#[test]
+fn both_units_count() {
+    let allowance = Allowance { tokens: Some(1_000), cost: Some(Cost(50)) };
+    let mut budget = Budget::new(cycle(), allowance, Vec::new(), Amount::default(), WallTime(0));
+    let amount = Amount { tokens: 10, cost: Cost(30) };
+    let claim = Claim { full: amount, least: amount, alone: Some(amount), bare: amount };
+    let hold = budget.reserve(claim, WallTime(0)).unwrap();
+    let short = budget.reserve(claim, WallTime(0)).unwrap_err();
+    assert_eq!((short.why, short.of), (Why::Reserved, Unit::Cost));
+    assert_eq!(budget.settle(hold, Amount { tokens: 10, cost: Cost(40) }, WallTime(0), WallTime(0)), Some(Level::High));
+    assert_eq!(
+        left(allowance, budget.standing(WallTime(0)).used),
+        Allowance { tokens: Some(990), cost: Some(Cost(10)) }
+    );
+}
+
+#[test]
+fn a_new_period_begins_with_nothing_used_and_what_ends_late_counts_where_it_began() {
+    let mut budget = daily(100);
+    let late = budget.reserve(claim(60, 60), WallTime(DAY - 1)).unwrap();
+    let used = budget.reserve(claim(40, 40), WallTime(DAY - 1)).unwrap();
+    budget.settle(used, tokens(40), WallTime(DAY - 1), WallTime(DAY - 1));
+    let present = budget.reserve(claim(100, 100), WallTime(DAY)).unwrap();
+    assert_eq!(budget.settle(late, tokens(60), WallTime(DAY - 1), WallTime(DAY + 1)), None);
+    let standing = budget.standing(WallTime(DAY + 1));
+    assert_eq!((standing.used, standing.reserved, standing.span.from), (tokens(0), tokens(100), WallTime(DAY)));
+    // A clock that is set back opens the old day no more.
+    assert_eq!(budget.standing(WallTime(5)).span.from, WallTime(DAY));
+    budget.release(present);
+    assert_eq!(budget.standing(WallTime(DAY)).reserved, tokens(0));
+}
+
+#[test]
+fn what_is_granted_counts_while_it_lasts() {
+    let extra = Extra { amount: tokens(50), from: WallTime(0), until: Some(WallTime(100)) };
+    let mut budget = daily(100);
+    budget.allow(Allowance { tokens: Some(100), cost: None }, vec![extra], WallTime(0));
+    let hold = budget.reserve(claim(150, 150), WallTime(99)).unwrap();
+    budget.settle(hold, tokens(120), WallTime(99), WallTime(99));
+    assert!(budget.reserve(claim(30, 30), WallTime(99)).is_ok_and(|hold| {
+        budget.release(hold);
+        true
+    }));
+    assert_eq!(budget.reserve(claim(30, 30), WallTime(100)).unwrap_err().why, Why::UsedUp);
+}
+
+#[test]
+fn levels_are_told_once_a_period() {
+    let mut budget = daily(100);
+    let mut spend = |amount, now| {
+        let hold = budget.reserve(claim(1, 1), WallTime(now)).unwrap();
+        budget.settle(hold, tokens(amount), WallTime(now), WallTime(now))
+    };
+    assert_eq!(spend(79, 0), None);
+    assert_eq!(spend(1, 0), Some(Level::High));
+    assert_eq!(spend(5, 0), None);
+    assert_eq!(spend(90, 0), Some(Level::Full));
+    assert_eq!(spend(100, DAY), Some(Level::Full), "in one step, one word");
+    // What was reached before a restart is no news.
+    let allowance = Allowance { tokens: Some(100), cost: None };
+    let mut budget = Budget::new(cycle(), allowance, Vec::new(), tokens(85), WallTime(0));
+    let hold = budget.reserve(claim(1, 1), WallTime(0)).unwrap();
+    assert_eq!(budget.settle(hold, tokens(1), WallTime(0), WallTime(0)), None);
+}
+
+proptest! {
+    /// What was reserved is released, settled or open, at every step; and with bounds that hold, no more is ever used
+    /// than is allowed.
+    #[test]
+    fn nothing_reserved_is_lost(
+        steps in prop::collection::vec((0_u8..4, 1_u64..200, 0_u64..200, 0_i64..(DAY / 3)), 1..300),
+        allowed in 1_u64..2_000,
+    ) {
+        let mut budget = daily(allowed);
+        let (mut open, mut now) = (Vec::new(), WallTime(0));
+        for (what, bound, truth, later) in steps {
+            match what {
+                0 | 1 => if let Ok(hold) = budget.reserve(claim(bound, bound), now) {
+                    open.push((hold, truth.min(bound)));
+                },
+                2 => if let Some((hold, truth)) = open.pop() {
+                    budget.settle(hold, tokens(truth), hold.period, now);
+                },
+                _ => if !open.is_empty() {
+                    budget.release(open.swap_remove(0).0);
+                },
+            }
+            now = WallTime(now.0 + later / 40);
+            let standing = budget.standing(now);
+            let present = open.iter().filter(|(hold, _)| hold.period == standing.span.from);
+            let held: u64 = present.map(|(hold, _)| hold.amount.tokens).sum();
+            prop_assert_eq!(standing.reserved.tokens, held);
+            prop_assert!(standing.used.tokens + standing.reserved.tokens <= allowed);
+        }
+        for (hold, truth) in open {
+            budget.settle(hold, tokens(truth), hold.period, now);
+        }
+        prop_assert_eq!(budget.standing(now).reserved, Amount::default());
+    }
+}

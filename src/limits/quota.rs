@@ -1,0 +1,255 @@
+//! Quotas in use: each with its budget, and what keeps that budget and the ledger the same.
+//!
+//! A figure in memory is made from the ledger when a quota is first met, and again from time to time. That happens while
+//! requests end, so a quota notes meanwhile which ones did: what the ledger's snapshot lacks of them is added to it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::alarms::{Alarms, QuotaAlarm};
+use super::refusal::{QuotaShort, Whose};
+use crate::balance::budget::{Allowance, Amount, Budget, Claim, Extra, Hold, Level, Standing};
+use crate::domain::ids::RequestId;
+use crate::domain::period::{Cycle, Span, Zone};
+use crate::domain::time::{WallTime, wall_now};
+use crate::storage::quotas::{GrantRow, Owner, QuotaRow};
+use crate::storage::{StorageError, Store};
+
+/// One quota, for all workers.
+#[derive(Debug)]
+pub struct Quota {
+    owner: Owner,
+    state: Mutex<State>,
+    alarms: Alarms,
+}
+
+#[derive(Debug)]
+struct State {
+    budget: Budget,
+    /// Requests that ended while the ledger is being read; none while it is not.
+    ended: Option<Vec<Ended>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    request: RequestId,
+    amount: Amount,
+    began: WallTime,
+}
+
+/// A claim of one request: released when dropped, or replaced by the truth.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    quota: Arc<Quota>,
+    request: RequestId,
+    /// None: settled.
+    hold: Option<Hold>,
+    began: WallTime,
+}
+
+impl Quota {
+    fn new(owner: Owner, budget: Budget, alarms: Alarms) -> Self {
+        Self { owner, state: Mutex::new(State { budget, ended: None }), alarms }
+    }
+
+    pub fn standing(&self, now: WallTime) -> Standing {
+        self.state().budget.standing(now)
+    }
+
+    pub fn is_of_key(&self) -> bool {
+        self.whose() == Whose::Key
+    }
+
+    pub fn cycle(&self) -> Cycle {
+        self.state().budget.cycle().clone()
+    }
+
+    fn whose(&self) -> Whose {
+        match self.owner {
+            Owner::Key(_) => Whose::Key,
+            Owner::User(_) => Whose::User,
+        }
+    }
+
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        request: RequestId,
+        claim: Claim,
+        began: WallTime,
+    ) -> Result<Reserved, QuotaShort> {
+        let mut state = self.state();
+        match state.budget.reserve(claim, began) {
+            Ok(hold) => {
+                drop(state);
+                Ok(Reserved { quota: self.clone(), request, hold: Some(hold), began })
+            }
+            Err(short) => Err(QuotaShort { whose: self.whose(), cycle: state.budget.cycle().clone(), short }),
+        }
+    }
+
+    /// Counts what was reserved by nobody.
+    pub(super) fn spend(&self, request: RequestId, truth: Amount, began: WallTime) {
+        let mut state = self.state();
+        let reached = state.spend(None, Ended { request, amount: truth, began });
+        self.tell(state, reached, began);
+    }
+
+    fn tell(&self, mut state: MutexGuard<'_, State>, reached: Option<Level>, now: WallTime) {
+        if let Some(level) = reached {
+            let (standing, cycle) = (state.budget.standing(now), state.budget.cycle().clone());
+            drop(state);
+            self.alarms.raise(QuotaAlarm { owner: self.owner, level, cycle, standing });
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reserved {
+    pub(super) fn settle(&mut self, truth: Amount) {
+        let Some(hold) = self.hold.take() else { return };
+        let mut state = self.quota.state();
+        let ended = Ended { request: self.request, amount: truth, began: self.began };
+        let reached = state.spend(Some(hold), ended);
+        self.quota.tell(state, reached, self.began);
+    }
+}
+
+impl State {
+    fn spend(&mut self, hold: Option<Hold>, one: Ended) -> Option<Level> {
+        if let Some(ended) = &mut self.ended {
+            ended.push(one);
+        }
+        if let Some(hold) = hold {
+            self.budget.release(hold);
+        }
+        self.budget.spend(one.amount, one.began, wall_now())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            self.quota.state().budget.release(hold);
+        }
+    }
+}
+
+/// All quotas that are in use.
+#[derive(Debug, Default)]
+pub(super) struct Quotas {
+    by_owner: Mutex<HashMap<Owner, Arc<Quota>>>,
+    alarms: Alarms,
+}
+
+impl Quotas {
+    pub(super) fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    pub(super) fn find(&self, owner: Owner) -> Option<Arc<Quota>> {
+        self.table().get(&owner).cloned()
+    }
+
+    /// Takes over what the database says of quotas; blocks. One whose periods are as they were keeps its figures, for
+    /// others they are read from the ledger.
+    pub(super) fn load(&self, store: &Store, default_zone: &Zone) -> Result<(), StorageError> {
+        let rows = store.quotas()?;
+        let now = wall_now();
+        let (mut table, mut recast) = (HashMap::new(), Vec::new());
+        for row in rows {
+            let (cycle, allowance, extras) = (cycle(&row, default_zone), row.terms.allowance, extras(&row.grants));
+            let known = self.find(row.owner);
+            let quota = known.clone().unwrap_or_else(|| {
+                let budget = Budget::new(cycle.clone(), Allowance::default(), Vec::new(), Amount::default(), now);
+                Arc::new(Quota::new(row.owner, budget, self.alarms.clone()))
+            });
+            table.insert(row.owner, quota.clone());
+            if known.is_some() && quota.cycle() == cycle {
+                quota.state().budget.allow(allowance, extras, now);
+            } else {
+                recast.push((quota, cycle.span(now), (cycle, allowance, extras)));
+            }
+        }
+        measure(store, recast, |state, used, (cycle, allowance, extras)| {
+            state.budget.recast(cycle, allowance, extras, used, now);
+        })?;
+        *self.table() = table;
+        Ok(())
+    }
+
+    /// Makes each figure what the ledger says it is; blocks. Gives how many were not.
+    pub(super) fn reconcile(&self, store: &Store) -> Result<usize, StorageError> {
+        let quotas: Vec<_> = self.table().values().cloned().collect();
+        let now = wall_now();
+        let present = quotas.into_iter().map(|quota| {
+            let span = quota.state().budget.roll(now);
+            (quota, span, span)
+        });
+        let mut differed = 0;
+        measure(store, present.collect(), |state, used, span| {
+            let before = state.budget.standing(now);
+            state.budget.correct(used, span, now);
+            differed += usize::from(before.span == span && before.used != used);
+        })?;
+        Ok(differed)
+    }
+
+    /// How many have something reserved.
+    pub(super) fn reserved(&self) -> usize {
+        let now = wall_now();
+        self.table().values().filter(|quota| quota.standing(now).reserved != Amount::default()).count()
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<Owner, Arc<Quota>>> {
+        self.by_owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the ledger says of each quota's use in a span, requests that end meanwhile included; handed to `apply` with what
+/// belongs to it, while nothing else can change.
+fn measure<T>(
+    store: &Store,
+    quotas: Vec<(Arc<Quota>, Span, T)>,
+    mut apply: impl FnMut(&mut State, Amount, T),
+) -> Result<(), StorageError> {
+    if quotas.is_empty() {
+        return Ok(());
+    }
+    for (quota, ..) in &quotas {
+        quota.state().ended = Some(Vec::new());
+    }
+    let since: Vec<_> = quotas.iter().map(|(quota, span, _)| (quota.owner, span.from)).collect();
+    let spent = store.spent(&since, || {
+        let ended = quotas.iter().flat_map(|(quota, ..)| quota.state().ended.clone().unwrap_or_default());
+        ended.map(|ended| ended.request).collect()
+    });
+    let mut amounts = spent.as_ref().map_or(&[][..], |spent| &spent.amounts).iter();
+    for (quota, span, with) in quotas {
+        let mut state = quota.state();
+        let ended = state.ended.take().unwrap_or_default();
+        if let (Ok(spent), Some(counted)) = (&spent, amounts.next()) {
+            let lacking = ended.iter().filter(|one| span.contains(one.began) && !spent.included.contains(&one.request));
+            let used = lacking.fold(*counted, |sum, one| sum.plus(one.amount));
+            apply(&mut state, used, with);
+        }
+    }
+    spent.map(drop)
+}
+
+fn cycle(row: &QuotaRow, default_zone: &Zone) -> Cycle {
+    Cycle { period: row.terms.period, zone: row.terms.zone.clone().unwrap_or_else(|| default_zone.clone()) }
+}
+
+fn extras(grants: &[GrantRow]) -> Vec<Extra> {
+    grants
+        .iter()
+        .map(|grant| Extra {
+            amount: Amount { tokens: grant.tokens.unwrap_or(0), cost: grant.cost.unwrap_or_default() },
+            from: grant.created_at,
+            until: grant.expires_at,
+        })
+        .collect()
+}

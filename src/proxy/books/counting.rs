@@ -1,0 +1,49 @@
+//! What the metrics are told when the books of a request close.
+
+use std::time::Duration;
+
+use super::{Books, End, code};
+use crate::proxy::leaving::Known;
+use crate::storage::ledger::RequestState;
+
+impl Books {
+    pub(super) fn count(&self, end: &End, dollars: f64, duration: Duration) {
+        let metrics = &self.metrics;
+        let (model, endpoint) = (self.route.model.as_str(), self.operation.label());
+        metrics.inflight.dec();
+        if end.state == RequestState::Cancelled {
+            let known = if end.estimated { Known::Roughly } else { Known::Exactly };
+            metrics.disconnects.with_label_values(&[self.leaving.label(known)]).inc();
+        }
+        metrics.requests.with_label_values(&[endpoint, model, &code(Some(end.status)), outcome_label(end)]).inc();
+        let stream = if self.stream { "true" } else { "false" };
+        metrics.request_duration.with_label_values(&[endpoint, model, stream]).observe(duration.as_secs_f64());
+        metrics
+            .overhead
+            .observe(self.ttfb.map_or(duration, |ttfb| ttfb).saturating_sub(self.upstream_time).as_secs_f64());
+        if dollars > 0.0 {
+            metrics.cost.with_label_values(&[model]).inc_by(dollars);
+        }
+        let resource = self.attempts.last().map_or("", |attempt| attempt.resource.as_str());
+        for (kind, tokens) in [
+            ("input", end.usage.input_tokens),
+            ("cached_input", end.usage.cached_input_tokens),
+            ("output", end.usage.output_tokens),
+            ("reasoning", end.usage.reasoning_tokens),
+        ] {
+            if tokens > 0 {
+                metrics.tokens.with_label_values(&[model, resource, kind]).inc_by(u64::from(tokens));
+            }
+        }
+    }
+}
+
+fn outcome_label(end: &End) -> &'static str {
+    match end.state {
+        RequestState::Settled if end.status < 400 => "ok",
+        RequestState::Settled => "client_error",
+        RequestState::Cancelled => "client_cancelled",
+        RequestState::Failed if end.status == 429 => "rate_limited",
+        RequestState::Failed | RequestState::Open | RequestState::Recovered => "upstream_error",
+    }
+}

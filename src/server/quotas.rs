@@ -1,0 +1,60 @@
+//! Keeps the figures of quotas and the ledger the same, and the prices on file that its rows name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web;
+
+use crate::domain::money::Price;
+use crate::http::state::House;
+use crate::settings::model::Settings;
+use crate::storage::Store;
+
+/// The figures change with each request; this only finds what slipped past them, such as requests that were in flight
+/// when their key got its quota, and work that was told later.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// At work until it is dropped.
+pub struct Reconciler(tokio::task::JoinHandle<()>);
+
+impl Reconciler {
+    pub fn start(house: Arc<House>) -> Self {
+        Self(actix::spawn(async move {
+            let mut ticks = tokio::time::interval(EVERY);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            // The first is at once, and the figures are fresh from the ledger.
+            ticks.tick().await;
+            loop {
+                ticks.tick().await;
+                let (callers, store) = (house.callers.clone(), house.store.clone());
+                match web::block(move || callers.reconcile(&store)).await {
+                    Ok(Ok(0)) => {}
+                    Ok(Ok(quotas)) => tracing::info!(quotas, "figures of quotas were put right by the ledger"),
+                    Ok(Err(error)) => {
+                        house.metrics.database_errors.inc();
+                        tracing::warn!(%error, "the ledger could not be asked for the use of quotas");
+                    }
+                    // The blocking pool is gone: the process is ending.
+                    Err(_) => return,
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Reconciler {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Files the prices that requests will be billed at from now on; blocks. Where the database is away, they are filed with the
+/// next start or change.
+pub fn file_prices(store: &Store, settings: &Settings) {
+    let mut prices: Vec<Price> = settings.models.values().map(|model| model.price).collect();
+    // Of models that have no table.
+    prices.push(Price::default());
+    if let Err(error) = store.file_prices(&prices) {
+        tracing::warn!(%error, "prices could not be filed; rows of the ledger name them by their version only");
+    }
+}

@@ -1,0 +1,161 @@
+use diesel::connection::SimpleConnection;
+
+use super::*;
+use crate::domain::usage::{Charge, Usage};
+use crate::settings::model::Durability;
+use crate::storage::ledger::LedgerEntry;
+use crate::storage::samples::{attempt, intent, settled, settlement};
+
+fn open(folder: &tempfile::TempDir) -> Store {
+    Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap()
+}
+
+fn broken(verdict: &Verdict) -> Vec<(&str, &[String])> {
+    let rules = verdict.rules.iter().filter(|rule| !rule.broken.is_empty());
+    rules.map(|rule| (rule.name, rule.broken.as_slice())).collect()
+}
+
+fn damage(store: &Store, damage: &str) {
+    store
+        .writer()
+        .unwrap()
+        .batch_execute(&format!("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; {damage}"))
+        .unwrap();
+}
+
+/// Two requests: one settled, one open.
+#[track_caller]
+fn check(statement: &str, expected: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let batch = vec![settled(&intent(1), 5), LedgerEntry::Intent(intent(2))];
+    store.journal().unwrap().append(&[batch]).unwrap();
+    damage(&store, statement);
+    let verdict = store.verify().unwrap();
+    let names: Vec<_> = broken(&verdict).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, expected, "{verdict:#?}");
+    assert_eq!((verdict.requests, verdict.open, verdict.gateway_running), (2, 1, true));
+    format!("{:?}", broken(&verdict))
+}
+
+#[test]
+fn every_kind_of_damage_is_found_and_told() {
+    check("", &[]);
+    check("UPDATE requests SET started_at = 1 WHERE state = 'open'", &["recovered"]);
+    let told = check("UPDATE requests SET output_tokens = 6 WHERE state = 'settled'", &["roll-ups", "chain"]);
+    assert!(told.contains("minus its rows is 0 requests, 0 + -1 tokens"), "{told}");
+    assert!(told.contains("rows 1 to 1: req_00000000000000000000000000000001"), "{told}");
+    check("UPDATE usage_hourly SET resource = 'x'", &["roll-ups"]);
+    check("UPDATE usage_hourly SET flat_cost = 1", &["roll-ups"]);
+    check("UPDATE requests SET flat_cost = 1 WHERE state = 'settled'", &["flat cost", "roll-ups", "chain"]);
+    let told = check("UPDATE requests SET status = NULL", &["closed once", "chain"]);
+    assert!(told.contains("is settled with status none"), "{told}");
+    let told = check("UPDATE requests SET attempts = 3 WHERE state = 'settled'", &["attempts", "chain"]);
+    assert!(told.contains("counts 3 attempts, and 0 are filed"), "{told}");
+    check("UPDATE requests SET charge = 'none' WHERE state = 'settled'", &["charged once", "chain"]);
+    check("UPDATE requests SET estimated = 1 WHERE state = 'settled'", &["estimates", "roll-ups", "chain"]);
+    check("UPDATE requests SET cost = -1 WHERE state = 'settled'", &["file", "not negative", "roll-ups", "chain"]);
+    let orphan = "INSERT INTO attempts VALUES (x'00000000000000000000000000000009', 0, 'r', 'd', 200, 'served', 1, \
+                  0, 0, 0, 0, 'none', NULL)";
+    check(orphan, &["references"]);
+}
+
+/// Thirty requests in three groups, one of them with an attempt beside it, in two chains.
+fn three_groups(store: &Store) {
+    let group = |from: u128| -> Vec<_> { (from..from + 10).map(|n| settled(&intent(n), 5)).collect() };
+    let mut journal = store.journal().unwrap();
+    journal.append(&[group(1)]).unwrap();
+    let (with_two, mut end) = (intent(11), settlement(5));
+    end.attempts.insert(0, attempt("westus", Usage::default(), Charge::None));
+    let second = vec![LedgerEntry::Settled(with_two, Box::new(end))].into_iter().chain(group(12)).take(10);
+    journal.append(&[second.collect()]).unwrap();
+    journal.close().unwrap();
+    store.journal().unwrap().append(&[group(21)]).unwrap();
+}
+
+/// What the chain says of damage that every other rule is silent about.
+#[track_caller]
+fn chain_says(statement: &str, expected: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    three_groups(&store);
+    assert!(store.verify().unwrap().holds(), "{:#?}", store.verify());
+    damage(&store, statement);
+    let verdict = store.verify().unwrap();
+    let told = broken(&verdict).into_iter().find(|(name, _)| *name == "chain").map(|(_, told)| told.to_vec());
+    let told = told.unwrap_or_default();
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+const ID: &str = "0000000000000000000000000000";
+
+#[test]
+fn edits_deletions_and_additions_break_the_chain_where_they_are() {
+    let at = |n: u128| format!("WHERE id = x'{ID}{n:04x}'");
+    let edited = format!("UPDATE requests SET model = 'gpt-4.1' {}", at(4));
+    chain_says(&edited, &["chain 1, rows 1 to 10: req_00000000000000000000000000000001 to"]);
+    chain_says("UPDATE attempts SET resource = 'eastus'", &["chain 1, rows 11 to 20"]);
+    chain_says("DELETE FROM attempts", &["chain 1, rows 11 to 20"]);
+    chain_says(&format!("DELETE FROM requests {}", at(4)), &["chain 1, rows 4 to 4 are missing before req_"]);
+    chain_says(&format!("DELETE FROM requests {}", at(20)), &["what came after row 19", "knows of row 20"]);
+    chain_says(&format!("DELETE FROM requests {}", at(30)), &["what came after row 9"]);
+    // A chain's tail, and all of a chain.
+    let tail = format!("DELETE FROM attempts; DELETE FROM requests WHERE id > x'{ID}000a' AND id < x'{ID}0015'");
+    chain_says(&tail, &["chain 1 ends at row 10, and the head that was noted and the chain after it knows of row 20"]);
+    chain_says(
+        "DELETE FROM chains WHERE number = 1",
+        &["chain 1 is not there", "is said to be in chain 1", "", "", "", "and 16 more"],
+    );
+    // A row more, outside of every chain, and a row that was taken out of its chain.
+    let copy = "INSERT INTO requests SELECT x'00000000000000000000000000000100', request_id, key_id, user_id, endpoint, \
+                model, stream, (SELECT began FROM chains WHERE number = 1), state, status, estimated, input_tokens, \
+                cached_input_tokens, output_tokens, reasoning_tokens, cost, ttfb_us, duration_us, attempts, resource, \
+                deployment, attempt_status, reason, attempt_us, charge, upstream_id, flat_cost, NULL, NULL \
+                FROM requests WHERE id = x'00000000000000000000000000000001'";
+    chain_says(copy, &["req_00000000000000000000000000000100 is in no chain, and began while one was written"]);
+    let cut = format!("UPDATE requests SET chained = NULL {}", at(4));
+    chain_says(&cut, &["chain 1, rows 4 to 4 are missing before"]);
+}
+
+#[test]
+fn an_older_copy_is_known_by_the_head_that_someone_remembers() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    store.journal().unwrap().append(&[vec![settled(&intent(40), 1)]]).unwrap();
+    let copy = folder.path().join("copy.db");
+    store.writer().unwrap().batch_execute(&format!("VACUUM INTO '{}'", copy.display())).unwrap();
+    let then: Anchor = store.verify().unwrap().head.unwrap().parse().unwrap();
+    let mut journal = store.journal().unwrap();
+    let head = journal.append(&[vec![settled(&intent(41), 1), settled(&intent(42), 1)]]).unwrap().unwrap();
+    let now = Anchor::from(head);
+    assert_eq!(store.verify().unwrap().head.as_deref(), Some(now.to_string().as_str()));
+    assert!(store.verify_against(Some(now)).unwrap().holds() && store.verify_against(Some(then)).unwrap().holds());
+
+    let copy = Store::existing(&copy, Durability::Process).unwrap();
+    assert!(copy.verify().unwrap().holds() && copy.verify_against(Some(then)).unwrap().holds());
+    let verdict = copy.verify_against(Some(now)).unwrap();
+    assert!(format!("{:?}", broken(&verdict)).contains("older copy"), "{verdict:#?}");
+    // The older copy is served and goes another way.
+    copy.journal().unwrap().append(&[vec![settled(&intent(51), 7), settled(&intent(52), 7)]]).unwrap();
+    let verdict = copy.verify_against(Some(now)).unwrap();
+    let told = format!("{:?}", broken(&verdict));
+    assert!(told.contains("chain 2, row 2: the head that was given says otherwise"), "{told}");
+    for nonsense in ["", "1:2", "1:2:x", "0:1:1", "1:-1:1", "1:2:3:4"] {
+        assert_eq!(nonsense.parse::<Anchor>(), Err(InvalidAnchor), "{nonsense}");
+    }
+}
+
+#[test]
+fn rows_of_before_the_chain_are_counted_and_no_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    three_groups(&store);
+    damage(&store, "UPDATE requests SET chained = NULL, chain = NULL; DELETE FROM chains");
+    store.journal().unwrap().append(&[vec![settled(&intent(99), 1)]]).unwrap();
+    let verdict = store.verify().unwrap();
+    assert!(verdict.holds(), "{verdict:#?}");
+    assert_eq!((verdict.unchained, verdict.requests), (30, 31));
+}
