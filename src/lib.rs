@@ -46,6 +46,7 @@ pub mod accounting;
 pub mod azure;
 pub mod balance;
 pub mod cli;
+pub mod compat;
 pub mod domain;
 pub mod fleet;
 pub mod http;

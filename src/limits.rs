@@ -5,6 +5,7 @@
 
 mod alarms;
 mod gate;
+mod guests;
 mod lending;
 mod meter;
 mod quota;
@@ -23,6 +24,7 @@ pub use refusal::{Limited, QuotaShort, Whose};
 use uuid::Uuid;
 
 use crate::domain::class::Class;
+use crate::domain::demand::Whose as KeyOf;
 use crate::domain::ids::{KeyId, ModelName, UserId};
 use crate::domain::period::Zone;
 use crate::domain::regions::Regions;
@@ -31,10 +33,12 @@ use crate::settings::model::Limits;
 use crate::storage::key_changes::OldSecret;
 use crate::storage::keys::{KeyLimits, KeyRow, Limit};
 use crate::storage::quotas::Owner;
-use crate::storage::{StorageError, Store};
+use crate::storage::{StorageError, Store, secret_key};
 use lending::Lender;
 use meter::{Meter, TokenLimit};
 use quota::Quotas;
+
+pub use guests::{Guest, Guests, Manners};
 
 /// SHA-256 of a key, as `storage::secret_key::hash` makes it.
 pub type KeyHash = [u8; 32];
@@ -49,6 +53,8 @@ pub struct Grant {
     pub models: Option<Vec<ModelName>>,
     /// From where it may be served.
     pub regions: Regions,
+    /// With whose key of Azure's it is served.
+    pub whose: KeyOf,
     pub class: Class,
     pub expires_at: Option<WallTime>,
     /// The key's own limits with the defaults filled in.
@@ -142,6 +148,8 @@ impl Caller {
 #[derive(Debug, Default)]
 pub struct Callers {
     by_hash: RwLock<HashMap<KeyHash, Arc<Caller>>>,
+    /// Those who bring no key of ours, where such are let in.
+    pub guests: Guests,
     /// Secrets that a rotation replaced: looked at only when `by_hash` has none.
     old: RwLock<HashMap<KeyHash, (Arc<Caller>, WallTime)>>,
     /// Of users that have limits.
@@ -211,6 +219,7 @@ impl Callers {
             return;
         }
         tracing::info!(gateways, "limits are divided among the gateways at work");
+        self.guests.divide_among(gateways);
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         for meter in users.values_mut() {
             *meter = Arc::new(meter.changed(meter.limits, gateways));
@@ -245,6 +254,11 @@ impl Callers {
     pub fn load(&self, store: &Store, defaults: Limits, zone: &Zone) -> Result<(), StorageError> {
         let _one_at_a_time = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = store.load_all()?;
+        self.guests.load(
+            defaults,
+            self.gateways.load(Relaxed),
+            rows.iter().filter(|row| row.revoked_at.is_some()).map(|row| row.hash),
+        );
         let old = store.old_secrets(time::wall_now())?;
         self.load_users(store)?;
         self.quotas.load(store, zone)?;
@@ -304,7 +318,7 @@ impl Callers {
     /// Requests in flight of all callers: zero when the house is quiet.
     pub fn in_flight(&self) -> u32 {
         let by_hash = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
-        by_hash.values().map(|caller| caller.in_flight()).sum()
+        by_hash.values().map(|caller| caller.in_flight()).sum::<u32>() + self.guests.in_flight()
     }
 
     /// Quotas of which requests in flight have something reserved: none when the house is quiet.
@@ -346,8 +360,9 @@ fn grant(row: KeyRow, defaults: Limits) -> (KeyHash, Grant) {
         burst: defaults.burst.filter(|_| row.limits.rpm == Limit::Inherit),
     };
     let user_id = row.user.map(|user| user.id);
+    let whose = if row.prefix.starts_with(secret_key::BROUGHT_PREFIX) { KeyOf::Callers } else { KeyOf::Ours };
     let KeyRow { id: key_id, name, hash, models, regions, class, expires_at, .. } = row;
-    (hash, Grant { key_id, user_id, name, models, regions, class, expires_at, limits })
+    (hash, Grant { key_id, user_id, name, models, regions, whose, class, expires_at, limits })
 }
 
 #[cfg(test)]

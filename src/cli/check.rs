@@ -53,7 +53,7 @@ pub fn report(source: &Source, format: Format) -> Report {
 }
 
 fn report_as_far_as(reach: Reach, source: &Source, format: Format) -> Report {
-    let problems = match settings::load(source) {
+    let (problems, recognised) = match settings::load(source) {
         Ok(loaded) => {
             let mut problems = loaded.warnings;
             problems.extend(advice(&loaded.settings));
@@ -62,14 +62,15 @@ fn report_as_far_as(reach: Reach, source: &Source, format: Format) -> Report {
             {
                 problems.push(Problem::error("database.url", Place::Nowhere, error.to_string()));
             }
-            problems
+            (problems, loaded.foreign)
         }
-        Err(errors) => errors.problems,
+        Err(errors) => (errors.problems, None),
     };
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let text = match format {
         Format::Text => {
-            let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let mut lines: Vec<String> = recognised.into_iter().collect();
+            lines.extend(problems.iter().map(ToString::to_string));
             lines.push(settings::tally(&problems));
             lines.join("\n")
         }

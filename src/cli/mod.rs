@@ -10,6 +10,8 @@ pub mod config_show;
 pub mod demo;
 pub mod healthcheck;
 pub mod hello;
+pub mod import;
+pub mod init;
 pub mod keys;
 pub mod line;
 pub mod plane;
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compat;
 use crate::settings::{self, Loaded, Source};
 
 /// Wrong usage or settings.
@@ -87,6 +90,10 @@ enum Command {
     Usage(usage::Args),
     /// Shows, tests, drains and enables resources of a running gateway.
     Resources(resources::Args),
+    /// Asks for a resource's endpoint and key, looks which deployments it has, and writes its region file.
+    Init(init::Args),
+    /// Takes over settings, users and tokens of another gateway.
+    Import(import::Args),
     /// Checks the ledger's invariants.
     Verify(verify::Args),
     /// Copies the database's file, also beside a running gateway.
@@ -112,6 +119,8 @@ impl Cli {
             Command::Try(args) => hello::run(&args, &common),
             Command::Completions(args) => completions::run(&args),
             Command::Resources(args) => resources::run(&args, &common),
+            Command::Init(args) => init::run(&args, &common),
+            Command::Import(args) => import::run(&args, &common),
             Command::Verify(args) => common.with_settings(|loaded| verify::run(&args, &loaded.settings)),
             Command::Backup(args) => common.with_settings(|loaded| backup::run(&args, &loaded.settings)),
             Command::Healthcheck(args) => match healthcheck::run(&args, common.listen_address()) {
@@ -132,7 +141,7 @@ fn program() -> String {
 
 impl Common {
     pub fn source(&self) -> Source {
-        Source::new(&self.settings)
+        Source { foreigner: Some(compat::foreigner()), ..Source::new(&self.settings) }
     }
 
     /// Where a gateway with these settings listens. A bad edit, which a running gateway survives, must not make its

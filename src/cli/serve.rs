@@ -1,9 +1,10 @@
 //! `aoai-gateway [serve]`: the gateway itself.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::{Common, EXIT_INTERNAL, EXIT_USAGE};
 use crate::server::{Ended, Followed, Gateway, StartError};
@@ -12,12 +13,27 @@ use crate::settings;
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
     /// Address and port to serve on; overrides `server.listen`.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(short, long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
+    /// A config.yaml of stulzq/azure-openai-proxy, in whose place this gateway then stands.
+    #[arg(short = 'c', long = "configFile", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+    /// Accepted for those who come from there: answers carry CORS headers anyway, see `server.cors_origins`.
+    #[arg(short = 's', long = "cors", hide = true)]
+    _cors: bool,
+    /// Print the version, by that proxy's letter for it.
+    #[arg(short = 'v', hide = true, action = ArgAction::Version)]
+    _version: Option<bool>,
     /// Dies by SIGKILL when it comes to that place for the Nth time; for the tests of crashes.
     #[cfg(feature = "kill-points")]
     #[arg(long, value_name = "NAME:N", hide = true)]
     kill_at: Option<crate::tripwire::kill_points::KillAt>,
+}
+
+/// An address, or a port alone as in `:8080`, which is one on all addresses.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    whole.parse().map_err(|_| "an address has a host and a port, as in 0.0.0.0:8080".to_owned())
 }
 
 pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
@@ -28,6 +44,9 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
     }
     let mut source = common.source();
     source.overrides.extend(args.listen.map(|address| ("server.listen".to_owned(), address.to_string())));
+    if let Some(foreigner) = &mut source.foreigner {
+        foreigner.file = args.config_file;
+    }
     let loaded = match settings::load(&source) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -35,6 +54,9 @@ pub fn run(common: &Common, args: ServeArgs) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    if let Some(foreign) = &loaded.foreign {
+        tracing::info!("{foreign}");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_one_line());
     }

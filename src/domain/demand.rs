@@ -153,6 +153,7 @@ pub struct Demand {
     /// From where the caller may be served, by whichever model.
     pub regions: Regions,
     pub skus: Skus,
+    pub whose: Whose,
     pub class: Class,
     /// Of each deployment, what of it may be in use when a batch job is sent there, from 0 to 1.
     pub batch_share: f64,
@@ -175,6 +176,15 @@ pub struct Affinity {
     pub own: u8,
 }
 
+/// With whose key of Azure's the upstream is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The resource's own.
+    Ours,
+    /// The caller's.
+    Callers,
+}
+
 /// Where a demand's `output_tokens` come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputCap {
@@ -194,6 +204,7 @@ impl Demand {
             cap: OutputCap::Assumed,
             regions: Regions::default(),
             skus: Skus::default(),
+            whose: Whose::Ours,
             class: Class::default(),
             batch_share: 1.0,
             pin: None,

@@ -22,7 +22,7 @@ pub struct RequestLabel {
 }
 
 impl RequestLabel {
-    fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &HeaderMap) -> Self {
         let sane = |value: &&HeaderValue| {
             (1..=128).contains(&value.len())
                 && value
@@ -93,7 +93,12 @@ pub async fn dispatch(request: HttpRequest, payload: Payload, worker: web::Data<
                     let labels = [endpoint, "", error.status.as_str(), "refused"];
                     worker.house.metrics.requests.with_label_values(&labels).inc();
                 }
-                actix_web::ResponseError::error_response(&error)
+                let mut response = actix_web::ResponseError::error_response(&error);
+                // Whoever knows another proxy's words for it finds it there.
+                if worker.router.table().settings.compat.profile.is_some() {
+                    response.extensions_mut().insert(error);
+                }
+                response
             }
         }
     };

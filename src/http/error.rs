@@ -27,6 +27,8 @@ pub struct ApiError {
     pub is_settled: bool,
     /// What a 405 must name.
     pub allow: Option<&'static str>,
+    /// The model that the client named, where it is about one.
+    pub model: Option<Box<str>>,
 }
 
 impl ApiError {
@@ -37,6 +39,7 @@ impl ApiError {
             retry_after: None,
             is_settled: false,
             allow: None,
+            model: None,
         }
     }
 
@@ -56,6 +59,11 @@ impl ApiError {
         self
     }
 
+    fn of_model(mut self, model: &str) -> Self {
+        self.model = Some(shown(model).into());
+        self.about("model")
+    }
+
     pub(super) fn about(mut self, param: &'static str) -> Self {
         self.body.param = Some(param);
         self
@@ -70,7 +78,7 @@ impl ApiError {
 
     pub fn model_not_allowed(model: &str, usable: &str) -> Self {
         let message = format!("This key may not use the model `{}`. It may use: {usable}.", shown(model));
-        Self::invalid(StatusCode::FORBIDDEN, "model_not_allowed", message).about("model")
+        Self::invalid(StatusCode::FORBIDDEN, "model_not_allowed", message).of_model(model)
     }
 
     /// The model is deployed, and nowhere in the key's regions.
@@ -84,7 +92,7 @@ impl ApiError {
 
     pub fn model_not_found(model: &str, usable: &str) -> Self {
         let message = format!("The model `{}` does not exist here. This key may use: {usable}.", shown(model));
-        Self::invalid(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
+        Self::invalid(StatusCode::NOT_FOUND, "model_not_found", message).of_model(model)
     }
 
     pub fn missing_model() -> Self {

@@ -39,6 +39,7 @@ pub async fn serve(
     let started = time::now();
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &worker.house.callers)?;
+    let (callers_key, whose) = auth::brought(request.headers(), &caller);
     let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
     told.admitted(&caller, permit.figures);
     let asked_version = inference::asked_version(request, target.dialect)?;
@@ -84,6 +85,7 @@ pub async fn serve(
         regions: grant.regions.clone(),
         class: grant.class,
         batch_share: table.settings.routing.batch_share,
+        whose,
         ..Demand::new(target.operation, route.model.clone())
     };
     // How long a recording is, and how large an image, nobody knows yet.
@@ -114,10 +116,11 @@ pub async fn serve(
         beta: None,
         request_id: label.text.clone(),
         asked_version,
+        callers_key,
     };
     let served = errand::run(errand, books, means(worker, &table, started, grant.key_id)).await;
     let served = served.map_err(|undone| refusal(undone).within(&grant.regions))?;
-    Ok(inference::respond(served, table.settings.server.expose_route))
+    Ok(inference::respond(served, &table.settings, &grant.name))
 }
 
 /// What errands are run with.

@@ -17,7 +17,7 @@ use super::dispatch::{RequestLabel, Told};
 use super::error::ApiError;
 use super::routes::{Dialect, Target};
 use super::state::Worker;
-use super::{affinity, auth, body, models, objects, responses};
+use super::{affinity, auth, body, guests, models, objects, responses};
 use crate::azure::endpoint::ApiVersion;
 use crate::domain::demand::{Demand, Operation, OutputCap};
 use crate::domain::ids::ModelName;
@@ -35,6 +35,8 @@ use crate::proxy::books::{Books, Opening};
 use crate::proxy::exchange::{self, Body, Exchange, Served};
 use crate::proxy::headers;
 use crate::proxy::leaving::Leaving;
+use crate::proxy::typewriter::Typewriter;
+use crate::settings::Settings;
 use crate::storage::ledger::Intent;
 use crate::tripwire::kill_points::{self, Point};
 
@@ -50,6 +52,7 @@ pub async fn serve(
     let house = &worker.house;
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &house.callers)?;
+    let (callers_key, whose) = auth::brought(request.headers(), &caller);
     let permit = caller.admit().map_err(|limited| told.refused(&caller, refuse(worker, limited)))?;
     kill_points::reached(Point::CallerAdmitted);
     told.admitted(&caller, permit.figures);
@@ -75,6 +78,7 @@ pub async fn serve(
         cap: if peek.max_tokens.is_some() { OutputCap::Asked } else { OutputCap::Assumed },
         regions: caller.grant.regions.clone(),
         skus: Skus::Any,
+        whose,
         class: caller.grant.class,
         batch_share: table.settings.routing.batch_share,
         pin,
@@ -115,6 +119,7 @@ pub async fn serve(
         peek,
         accept: request.headers().get(ACCEPT).cloned(),
         request_id: label.text.clone(),
+        callers_key,
         asked_version,
         first_byte_timeout: route.settings.first_byte_timeout.unwrap_or(routing.first_byte_timeout),
     });
@@ -123,14 +128,19 @@ pub async fn serve(
     books.set_leaving(leaving.clone());
     told.in_books = true;
     let (router, client) = (worker.router.clone(), worker.client.clone());
-    let (caller, regions) = (caller.grant.key_id, caller.grant.regions.clone());
-    let exchange = Exchange { order, demand, books, router, client, routing, started, caller };
+    let (key, regions) = (caller.grant.key_id, caller.grant.regions.clone());
+    let exchange = Exchange { order, demand, books, router, client, routing, started, caller: key };
     let served = match leaving {
         Leaving::Cancel => exchange::serve(exchange).await,
         Leaving::Drain(absence) => absence.attend(exchange::serve(exchange)).await,
     };
     let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
-    Ok(respond(served, table.settings.server.expose_route))
+    if served.status < 400
+        && let Some(guest) = auth::new_guest(request.headers(), &caller, &house.callers)
+    {
+        guests::file(house.clone(), guest);
+    }
+    Ok(respond(served, &table.settings, &caller.grant.name))
 }
 
 /// The model as the client named it, in JSON.
@@ -226,7 +236,7 @@ fn output_cap(route: &Route, peek: &Peek, has_output: bool) -> u32 {
     if has_output { peek.max_tokens.unwrap_or(route.settings.max_output).saturating_mul(peek.choices) } else { 0 }
 }
 
-pub(super) fn respond(served: Served, expose_route: bool) -> HttpResponse {
+pub(super) fn respond(served: Served, settings: &Settings, key: &str) -> HttpResponse {
     let Served { status, headers, body, deployment: route, timing, attempts } = served;
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
     for (name, value) in headers.iter().filter(|(name, _)| headers::passes_back(name)) {
@@ -240,7 +250,9 @@ pub(super) fn respond(served: Served, expose_route: bool) -> HttpResponse {
     if let Ok(value) = HeaderValue::from_str(&server_timing) {
         response.insert_header((HeaderName::from_static("server-timing"), value));
     }
-    if expose_route && let Ok(value) = HeaderValue::from_str(&format!("{}/{}", route.resource, route.name)) {
+    if settings.server.expose_route
+        && let Ok(value) = HeaderValue::from_str(&format!("{}/{}", route.resource, route.name))
+    {
         response.insert_header((HeaderName::from_static("x-gateway-route"), value));
     }
     let is_event_stream =
@@ -252,7 +264,10 @@ pub(super) fn respond(served: Served, expose_route: bool) -> HttpResponse {
             // Proxies in front must not gather the events.
             response.insert_header((HeaderName::from_static("cache-control"), HeaderValue::from_static("no-cache")));
             response.insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
-            response.body(reader)
+            match Typewriter::wanted(settings, key, &headers) {
+                Some(typewriter) => response.body(typewriter.reading(reader)),
+                None => response.body(reader),
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod error;
 pub mod events;
 mod forms;
 pub mod guesses;
+mod guests;
 pub mod inference;
 pub mod listener;
 pub mod models;

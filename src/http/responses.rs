@@ -135,6 +135,7 @@ async fn answer(
 ) -> Result<(ModelName, HttpResponse), ApiError> {
     let (house, table) = (&worker.house, worker.router.table());
     let caller = auth::caller(request.headers(), &house.callers)?;
+    let (callers_key, whose) = auth::brought(request.headers(), &caller);
     let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
     told.admitted(&caller, permit.figures);
     let asked_version = inference::asked_version(request, *dialect)?;
@@ -147,7 +148,7 @@ async fn answer(
     let method = request.method().clone();
     let errand = Errand {
         request: label.id(),
-        demand: demand(&table, &caller, &pin),
+        demand: Demand { whose, ..demand(&table, &caller, &pin) },
         method: method.clone(),
         response_id: pin.id.clone(),
         part: part.path(),
@@ -155,6 +156,7 @@ async fn answer(
         accept: request.headers().get(ACCEPT).cloned(),
         request_id: label.text.clone(),
         asked_version,
+        callers_key,
     };
     let routing = table.settings.routing.clone();
     let Fetched { status, headers, body, deployment } =

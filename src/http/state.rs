@@ -15,7 +15,7 @@ use crate::accounting::Books;
 use crate::accounting::recorder::Recorder;
 use crate::domain::time::WallTime;
 use crate::fleet::pool::Pool;
-use crate::limits::Callers;
+use crate::limits::{Callers, Manners};
 use crate::metrics::Metrics;
 use crate::proxy::leaving::Drains;
 use crate::proxy::unseen::Accounted;
@@ -102,6 +102,7 @@ impl House {
         if let Some(key) = &settings.admin.key {
             self.admins.replace_first(secret_key::hash(key.expose()));
         }
+        self.callers.guests.behave(Manners::of(&settings.compat));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }

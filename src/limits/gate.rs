@@ -142,7 +142,8 @@ async fn contents(model: &ModelName, body: &Bytes) -> Bound {
 
 /// For those who cannot wait: what they ask again for in a moment is there then.
 fn borrow_for_later(caller: &Caller, claim: Claim) {
-    for quota in caller.quotas().iter().filter(|quota| quota.borrower().is_some()).cloned() {
+    for quota in caller.quotas().iter().filter(|quota| quota.borrower().is_some()) {
+        let quota = Arc::clone(quota);
         actix_web::rt::spawn(async move {
             if let Some(borrower) = quota.borrower() {
                 // Whoever asks again is told.

@@ -5,7 +5,8 @@ use crate::storage::secret_key::hash;
 
 fn grant(limits: Limits) -> Grant {
     let (key_id, regions, class) = (KeyId::generate(), Regions::default(), Class::default());
-    Grant { key_id, user_id: None, name: "test".into(), models: None, regions, class, expires_at: None, limits }
+    let (name, whose) = ("test".into(), KeyOf::Ours);
+    Grant { key_id, user_id: None, name, models: None, regions, whose, class, expires_at: None, limits }
 }
 
 const UNLIMITED: Limits = Limits { rpm: None, tpm: None, concurrency: None, burst: None };

@@ -17,6 +17,7 @@ use crate::azure::reply::{self, Missing, Verdict};
 use crate::azure::{headers as azure_headers, throttle};
 use crate::domain::demand::Operation;
 use crate::domain::outcome::{Fault, Outcome};
+use crate::domain::secret::Secret;
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::credential::Credential;
@@ -48,6 +49,8 @@ pub struct Order {
     pub accept: Option<HeaderValue>,
     /// The `x-request-id`, which Azure notes as the client's request id.
     pub request_id: HeaderValue,
+    /// The caller's own key of Azure's, where callers bring one.
+    pub callers_key: Option<Secret>,
     /// The api-version of a client that speaks Azure's dialect.
     pub asked_version: Option<ApiVersion>,
     /// Whose shapes the client expects.
@@ -125,8 +128,11 @@ async fn ask(
     deployment: &Arc<Deployment>,
     routing: &Routing,
 ) -> Result<Answer, Failure> {
-    let authorize = || deployment.credential.authorize(deployment.kind, time::now());
+    let authorize = || deployment.credential.authorize(deployment.kind, time::now(), order.callers_key.as_ref());
     let authorization = authorize().ok_or_else(|| match deployment.credential {
+        Credential::Callers => {
+            Failure::before_sending(Outcome::Abandoned, "the caller brought no key that could be sent as a header")
+        }
         Credential::Key(_) => Failure::before_sending(
             Outcome::Misconfigured { status: 0 },
             "the resource's credential cannot be sent as a header",
@@ -156,7 +162,7 @@ async fn send(
     kill_points::reached(Point::HeadReceived);
     // The head was waited for by the client; a body that came with it costs no second timer.
     let rest = patience.saturating_sub(time::now().since(began));
-    match tokio::time::timeout(rest, judge(response, order.operation, shaper)).await {
+    match tokio::time::timeout(rest, judge(response, order, shaper)).await {
         Ok(judged) => judged,
         Err(_) if order.peek.stream => {
             Err(Failure::sent(Outcome::Faulted(Fault::FirstByteTimeout), "no content within first_byte_timeout"))
@@ -166,7 +172,8 @@ async fn send(
 }
 
 /// Reads an answer up to the point where it may go to the client.
-async fn judge(mut response: UpstreamResponse, operation: Operation, shaper: Shaper) -> Result<Answer, Failure> {
+async fn judge(mut response: UpstreamResponse, order: &Order, shaper: Shaper) -> Result<Answer, Failure> {
+    let operation = order.operation;
     let status = response.status.as_u16();
     let upstream_id = headers::upstream_id(&response.headers).map(str::to_owned);
     let figures = azure_headers::figures(|name| headers::text(&response.headers, name));
@@ -182,7 +189,9 @@ async fn judge(mut response: UpstreamResponse, operation: Operation, shaper: Sha
     if let Verdict::Fail(outcome) = judged {
         let body = read_failure(&mut response.body).await;
         let missing = (status == 404).then(|| reply::missing(operation, &body));
-        if missing == Some(Missing::NamedByClient) {
+        // A key that the caller brought is the caller's affair, and not the deployment's.
+        let is_callers_key = order.callers_key.is_some() && matches!(status, 401 | 403);
+        if missing == Some(Missing::NamedByClient) || is_callers_key {
             let rest = Rest::Whole { body, usage: None, made: Made::default() };
             let first_byte_at = time::now();
             return Ok(Answer { status, headers: response.headers, figures, upstream_id, first_byte_at, rest });

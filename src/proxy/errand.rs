@@ -24,9 +24,10 @@ use super::upload::{Cut, Upload};
 use super::{headers, whereabouts};
 use crate::azure::endpoint::{ApiVersion, Kind};
 use crate::azure::{objects as azure_objects, request as azure_request};
-use crate::domain::demand::Demand;
+use crate::domain::demand::{Demand, Whose};
 use crate::domain::ids::{KeyId, RequestId};
 use crate::domain::outcome::Outcome;
+use crate::domain::secret::Secret;
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::credential::Authorization;
@@ -51,6 +52,8 @@ pub struct Errand {
     pub beta: Option<HeaderValue>,
     pub request_id: HeaderValue,
     pub asked_version: Option<ApiVersion>,
+    /// The caller's own key of Azure's, where callers bring one.
+    pub callers_key: Option<Secret>,
 }
 
 /// Where it goes below a resource.
@@ -242,8 +245,13 @@ async fn acquire(
 async fn send(errand: &Errand, deployment: &Arc<Deployment>, means: &Means) -> Result<Answer, Failure> {
     let mut renewed = false;
     loop {
-        let authorization = deployment.credential.authorize(deployment.kind, time::now()).ok_or_else(|| {
-            Failure::before_sending(Outcome::Misconfigured { status: 0 }, "there is no credential that can be sent")
+        let credential = &deployment.credential;
+        let authorization = credential.authorize(deployment.kind, time::now(), errand.callers_key.as_ref());
+        let authorization = authorization.ok_or_else(|| {
+            // That a caller brought no key is nobody else's fault.
+            let is_callers = credential.whose() == Whose::Callers;
+            let outcome = if is_callers { Outcome::Abandoned } else { Outcome::Misconfigured { status: 0 } };
+            Failure::before_sending(outcome, "there is no credential that can be sent")
         })?;
         let request = errand.request(deployment, &means.routing, &authorization);
         let sent = match &errand.cargo {

@@ -18,9 +18,10 @@ use super::exchange::{Body, Unserved, refused};
 use super::{attempt, headers, pipe, relay};
 use crate::azure::endpoint::ApiVersion;
 use crate::azure::{request as azure_request, throttle};
-use crate::domain::demand::Demand;
+use crate::domain::demand::{Demand, Whose};
 use crate::domain::ids::RequestId;
 use crate::domain::outcome::{Fault, Outcome};
+use crate::domain::secret::Secret;
 use crate::domain::time;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::lease::Lease;
@@ -46,6 +47,8 @@ pub struct Errand {
     pub accept: Option<HeaderValue>,
     pub request_id: HeaderValue,
     pub asked_version: Option<ApiVersion>,
+    /// The caller's own key of Azure's, where callers bring one.
+    pub callers_key: Option<Secret>,
 }
 
 /// What goes to the client.
@@ -78,6 +81,10 @@ pub async fn run(
     let outcome = match (&ended, status) {
         (Ok(_), Some(status @ 400..)) => Outcome::Rejected { status },
         (Ok(_), _) => Outcome::Served,
+        // A key that the caller brought is the caller's affair, and not the resource's.
+        (Err(Outcome::Misconfigured { .. }), Some(401 | 403) | None) if errand.demand.whose != Whose::Ours => {
+            Outcome::Abandoned
+        }
         (Err(outcome), _) => *outcome,
     };
     let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
@@ -124,7 +131,7 @@ async fn ask(
     loop {
         let authorization = deployment
             .credential
-            .authorize(deployment.kind, time::now())
+            .authorize(deployment.kind, time::now(), errand.callers_key.as_ref())
             .ok_or(Outcome::Misconfigured { status: 0 })?;
         let asked = errand.asked_version.as_ref();
         let (kind, version) = (deployment.kind, &deployment.api_version);

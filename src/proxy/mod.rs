@@ -27,6 +27,7 @@ mod prepare;
 mod read_on;
 pub mod relay;
 pub mod spill;
+pub mod typewriter;
 pub mod unseen;
 pub mod upload;
 pub mod websocket;

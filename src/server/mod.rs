@@ -21,6 +21,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, web};
 
 use crate::accounting::{self, Books};
+use crate::compat::{front, users};
 use crate::domain::class::Class;
 use crate::domain::money::Tariff;
 use crate::domain::regions::Regions;
@@ -28,13 +29,12 @@ use crate::domain::time;
 use crate::fleet::pool::{Inspect, Pool, Reload};
 use crate::fleet::routes::{Publish, RouteTable};
 use crate::http::admins::Admins;
-use crate::http::dispatch;
 use crate::http::events::Events;
 use crate::http::guesses::Guesses;
 use crate::http::listener::{self, Edge};
 use crate::http::pins::Pins;
 use crate::http::state::{Condition, House, Surface, Worker};
-use crate::limits::Callers;
+use crate::limits::{Callers, Manners};
 use crate::metrics::Metrics;
 use crate::proxy::pipe;
 use crate::router::RouterHandle;
@@ -128,12 +128,14 @@ impl Gateway {
         };
         books.project(&store, &alarm, settings.accounting.backlog)?;
         let (admin_key, generated_admin_key) = reload::admin_key(&settings, &store)?;
+        users::begin(&store, &settings.compat);
         quotas::file_prices(&store, &settings);
         let callers = Arc::new(Callers::default());
         if let Some(bridge) = &books.projector {
             callers.share_quotas(&store, bridge.replica.id);
         }
         let heartbeat = replicas::Heartbeat::start(&store, &callers);
+        callers.guests.behave(Manners::of(&settings.compat));
         callers.load(&store, settings.default_limits, &settings.time_zone)?;
         let admins = Admins::new(admin_key);
         admins.replace(store.load_admin_keys()?);
@@ -343,7 +345,7 @@ fn listen(address: SocketAddr, surface: Surface, settings: &Settings, parts: &Pa
             house.condition.until_cut().await;
             pipe::cut_all();
         });
-        App::new().app_data(web::Data::new(worker)).default_service(actix_web::dev::fn_service(dispatch::entry))
+        App::new().app_data(web::Data::new(worker)).default_service(actix_web::dev::fn_service(front::entry))
     };
     let server = listener::serve(socket, edge, factory).map_err(failed)?;
     let handle = server.handle();

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Followed, StartError, quotas};
+use crate::compat::users;
 use crate::domain::time;
 use crate::fleet::pool::{PoolSummary, Reload};
 use crate::http::state::{House, Reloaded};
@@ -27,7 +28,7 @@ pub struct Reloader {
 
 impl Reloader {
     pub fn start(house: Arc<House>, followed: Option<Followed>) -> Self {
-        let mut tasks = vec![actix::spawn(follow_keys(house.clone()))];
+        let mut tasks = vec![actix::spawn(follow_keys(house.clone())), actix::spawn(users::follow(house.clone()))];
         let watcher = followed.map(|Followed { source, known, origins: _ }| {
             let (sender, changes) = mpsc::unbounded_channel();
             let (wish, wishes) = mpsc::unbounded_channel();

@@ -2,6 +2,8 @@
 //!
 //! The structs are taken apart without `..`, so that a setting added to the model does not compile until it is here.
 
+mod compat;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -128,7 +130,7 @@ fn changed_values(old: &Settings, new: &Settings) -> Vec<String> {
 
 /// Every value in effect, in the order of the documentation; secrets masked.
 pub fn entries(settings: &Settings) -> Vec<Entry> {
-    let Settings { server, admin, database, accounting, routing, default_limits, time_zone, models, resources } =
+    let Settings { server, admin, database, accounting, routing, default_limits, time_zone, models, resources, compat } =
         settings;
     let mut list = List::default();
     list.server(server);
@@ -162,6 +164,7 @@ pub fn entries(settings: &Settings) -> Vec<Entry> {
     for (name, resource) in resources {
         list.resource(name.as_str(), resource);
     }
+    list.compat(compat);
     list.0
 }
 
@@ -189,6 +192,8 @@ impl List {
             cors_origins,
             expose_route,
             max_connections,
+            typewriter,
+            typewriter_keys,
         } = server;
         self.text(&["server", "listen"], &listen.to_string());
         self.plain(&["server", "workers"], workers);
@@ -201,6 +206,11 @@ impl List {
         self.texts(&["server", "cors_origins"], cors_origins);
         self.plain(&["server", "expose_route"], expose_route);
         self.plain(&["server", "max_connections"], max_connections);
+        match typewriter {
+            Some(pause) => self.duration(&["server", "typewriter"], *pause),
+            None => self.text(&["server", "typewriter"], "off"),
+        }
+        self.texts(&["server", "typewriter_keys"], typewriter_keys);
     }
 
     fn admin(&mut self, admin: &Admin) {
@@ -332,6 +342,7 @@ impl List {
 
     fn credential(&mut self, name: &str, credential: &Credential) {
         match credential {
+            Credential::Callers => self.text(&["resources", name, "api_key"], "caller:"),
             Credential::Key(key) => self.secret(&["resources", name, "api_key"], key),
             Credential::Entra(entra) => self.entra(name, entra),
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use config::{Value, ValueKind};
 
+use super::compat::Names;
 use super::endpoint::Insecure;
 use super::fallback;
 use super::files::Target;
@@ -253,8 +254,10 @@ pub(super) fn connect(
     resources: &Section<'_>,
     known: &mut BTreeMap<ModelName, Model>,
     estate: &BTreeMap<ResourceName, Resource>,
+    legacy: &Names,
 ) {
     imply_models(resources, known, estate);
+    legacy.apply(known);
     fallback::connect(models, known);
     let mut owners: BTreeMap<String, ModelName> = BTreeMap::new();
     for (name, model) in known.iter_mut() {

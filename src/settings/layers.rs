@@ -9,13 +9,19 @@ use toml_edit::Item;
 
 use super::Source;
 use super::files::{Files, Target};
+use super::foreign::{Foreign, Surroundings};
 use super::key_path::KeyPath;
+use super::model::Profile;
 use super::problem::{Place, Problem};
 
 /// Everything that was given, before it is merged.
 #[derive(Default)]
 pub(super) struct Layers {
     pub(super) files: Files,
+    /// Beneath all others.
+    pub(super) foreign: Foreign,
+    /// The paths of its values, in their order.
+    foreign_paths: Vec<KeyPath>,
     environment: Vec<Given>,
     flags: Vec<Given>,
 }
@@ -67,13 +73,47 @@ impl Layers {
             .iter()
             .map(|(key, value)| Given { path: dotted(key), name: key.clone(), value: value.clone() })
             .collect();
-        Self { files: Files::read(&source.directory), environment, flags }
+        let mut layers = Self { files: Files::read(&source.directory), environment, flags, ..Self::default() };
+        layers.foreign = layers.translate(source);
+        let paths = layers.foreign.values.iter().map(|value| KeyPath::new(value.path.clone()));
+        layers.foreign_paths = paths.collect();
+        layers
+    }
+
+    /// What an older proxy's settings say, unless `compat.profile` keeps that out.
+    fn translate(&self, source: &Source) -> Foreign {
+        let Some(foreigner) = &source.foreigner else { return Foreign::default() };
+        let path = KeyPath::new(vec!["compat".to_owned(), "profile".to_owned()]);
+        let given = self.flags.iter().rev().chain(self.environment.iter().rev()).find(|given| given.path == path);
+        let set = given.map(|given| given.value.as_str()).or_else(|| {
+            let files = self.files.files.iter().rev();
+            files.filter_map(|file| file.document.get("compat")?.get("profile")?.as_str()).next()
+        });
+        let wanted = match set {
+            Some("off") => return Foreign::default(),
+            // What is no profile is refused where the section is read.
+            Some(name) => Profile::named(name),
+            None => None,
+        };
+        (foreigner.translate)(&Surroundings { variables: &source.variables, foreigner, wanted })
+    }
+
+    /// Whether the value in effect is an older proxy's.
+    pub(super) fn is_foreign(&self, path: &KeyPath) -> bool {
+        let ours = self.environment.iter().chain(&self.flags).any(|given| given.path == *path);
+        !ours && self.files.place(path, Target::Key).is_none() && self.foreign_paths.contains(path)
     }
 
     /// The merged tree, and the root keys that no merge can take.
     pub(super) fn merge(&self) -> (Map<String, Value>, Vec<KeyPath>) {
         let mut strange = Vec::new();
         let mut builder = config::Config::builder();
+        for value in &self.foreign.values {
+            if let Some((root, rest)) = value.path.split_first() {
+                builder =
+                    builder.add_source(Layer(Map::from_iter([(root.clone(), nested(rest, value.value.clone()))])));
+            }
+        }
         for file in &self.files.files {
             let mut root = Map::new();
             for (name, item) in file.document.as_table() {
@@ -93,10 +133,7 @@ impl Layers {
                         && root.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) =>
                 {
                     let value = Value::new(None, ValueKind::String(given.value.clone()));
-                    let value = rest.iter().rev().fold(value, |inner, name| {
-                        Value::new(None, ValueKind::Table(Map::from_iter([(name.clone(), inner)])))
-                    });
-                    builder = builder.add_source(Layer(Map::from_iter([(root.clone(), value)])));
+                    builder = builder.add_source(Layer(Map::from_iter([(root.clone(), nested(rest, value))])));
                 }
                 Some(_) | None => strange.push(given.path.clone()),
             }
@@ -119,9 +156,16 @@ impl Layers {
         (self.flags.iter().rev().find(exact).map(flag))
             .or_else(|| self.environment.iter().rev().find(exact).map(variable))
             .or_else(|| self.files.place(path, target))
+            .or_else(|| self.foreign_place(|own| own == path))
             .or_else(|| self.flags.iter().rev().find(below).map(flag))
             .or_else(|| self.environment.iter().rev().find(below).map(variable))
+            .or_else(|| self.foreign_place(|own| own.starts_with(path)))
             .unwrap_or(Place::Nowhere)
+    }
+
+    fn foreign_place(&self, is_it: impl Fn(&KeyPath) -> bool) -> Option<Place> {
+        let at = self.foreign_paths.iter().rposition(is_it)?;
+        self.foreign.values.get(at).map(|value| value.place.clone())
     }
 
     /// Of every value in the merged tree.
@@ -152,9 +196,15 @@ impl Layers {
         self.files.files.iter().map(|file| file.path.clone()).collect()
     }
 
-    pub(super) fn problems(&self) -> &[Problem] {
-        &self.files.problems
+    pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.files.problems.iter().chain(&self.foreign.problems)
     }
+}
+
+/// The value below these names.
+fn nested(names: &[String], value: Value) -> Value {
+    let wrap = |inner, name: &String| Value::new(None, ValueKind::Table(Map::from_iter([(name.clone(), inner)])));
+    names.iter().rev().fold(value, wrap)
 }
 
 /// A flag's key: `server.listen`, or with quotes `models."gpt-4.1".max_output`.

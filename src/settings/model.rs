@@ -1,5 +1,7 @@
 //! The settings after validation: what the rest of the house reads. Every value here is usable as it stands.
 
+mod compat;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use crate::domain::money::Price;
 use crate::domain::period::Zone;
 use crate::domain::secret::Secret;
 use crate::domain::sku::Sku;
+
+pub use compat::{Admission, Compat, LegacyAdmin, LegacyUser, Profile};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -26,6 +30,7 @@ pub struct Settings {
     pub time_zone: Zone,
     pub models: BTreeMap<ModelName, Model>,
     pub resources: BTreeMap<ResourceName, Resource>,
+    pub compat: Compat,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +50,10 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     pub expose_route: bool,
     pub max_connections: usize,
+    /// Between two events of a stream on their way to the client; `None`: they go as they come.
+    pub typewriter: Option<Duration>,
+    /// The names of the keys whose streams are typed; empty: every key's.
+    pub typewriter_keys: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -177,6 +186,8 @@ pub struct Resource {
 /// What a resource is called with.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Credential {
+    /// The caller's own: `"caller:"`. No other caller is served by it.
+    Callers,
     Key(Secret),
     Entra(Arc<Entra>),
 }

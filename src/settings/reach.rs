@@ -19,6 +19,8 @@ use crate::domain::outbound::Way;
 
 /// The GA version of the dated family.
 const DEFAULT_API_VERSION: &str = "2024-10-21";
+/// The `api_key` of a resource that is called with each caller's own.
+const CALLERS: &str = "caller:";
 const API_VERSION: &str = "\"v1\" or a dated version such as \"2024-10-21\" or \"2025-04-01-preview\"";
 
 pub(super) fn kind(section: &Section<'_>) -> Kind {
@@ -78,6 +80,9 @@ pub(super) fn way(section: &Section<'_>, tolerance: Missing) -> Way {
 pub(super) fn credential(section: &Section<'_>, tolerance: Missing, kind: Kind, way: &Way) -> Option<Credential> {
     let is_set = |key| section.value(key).is_some();
     match (is_set("api_key"), is_set("entra")) {
+        (true, false) if matches!(section.value("api_key").map(|value| &value.kind), Some(ValueKind::String(text)) if text == CALLERS) => {
+            Some(Credential::Callers)
+        }
         (true, false) => secrets::read(section, "api_key", tolerance).map(Credential::Key),
         (false, true) if kind == Kind::OpenAi => {
             let message = format!(

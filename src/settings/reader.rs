@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
         Self {
             layers,
             variables,
-            problems: RefCell::new(layers.problems().to_vec()),
+            problems: RefCell::new(layers.problems().cloned().collect()),
             unknown: RefCell::default(),
             later: RefCell::default(),
             known: RefCell::default(),
@@ -71,6 +71,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn warning(&self, path: &KeyPath, target: Target, message: impl Into<String>) -> Problem {
         Problem::warning(path.to_string(), self.layers.place(path, target), message)
+    }
+
+    /// Whether the value in effect is an older proxy's, and not ours.
+    pub(super) fn is_foreign(&self, path: &KeyPath) -> bool {
+        self.layers.is_foreign(path)
     }
 
     /// What is missing may stand in a file that could not be read.

@@ -66,7 +66,7 @@ pub(super) fn resolve(section: &Section<'_>, key: &str, text: &str, missing: Mis
         );
     }
     // From the environment or a flag, clear text is in no file that could be committed.
-    if source == "value" && !section.is_text_only(&path) {
+    if source == "value" && !section.is_text_only(&path) && !section.reader.is_foreign(&path) {
         let message = format!("`{path}` is written in clear");
         section.reader.note(
             section

@@ -68,6 +68,11 @@ pub(super) fn server(section: Section<'_>) -> Server {
         cors_origins: cors_origins(&section).unwrap_or_else(|| vec!["*".to_owned()]),
         expose_route: section.truth("expose_route").unwrap_or(false),
         max_connections: section.integer("max_connections", 1, 1_000_000).unwrap_or(8192) as usize,
+        typewriter: off_or(&section, "typewriter", MILLISECOND, seconds(1)),
+        typewriter_keys: section
+            .list("typewriter_keys")
+            .map(|names| names.into_iter().map(|(_, name)| name).filter(|name| !name.is_empty()).collect())
+            .unwrap_or_default(),
     };
     section.finish();
     server
@@ -194,6 +199,17 @@ pub(super) fn routing(section: Section<'_>) -> Routing {
     };
     section.finish();
     routing
+}
+
+/// "off", which is the default, or a duration in these bounds.
+fn off_or(section: &Section<'_>, key: &'static str, least: Duration, most: Duration) -> Option<Duration> {
+    let shown = |duration| humantime::format_duration(duration);
+    let expected = format!("\"off\" or a duration from {} to {} such as \"15ms\"", shown(least), shown(most));
+    let read = section.parsed(key, &expected, |text| match text {
+        "off" => Some(None),
+        other => values::duration(other).filter(|after| (least..=most).contains(after)).map(Some),
+    });
+    read.flatten()
 }
 
 fn hedge_after(section: &Section<'_>) -> Option<Duration> {

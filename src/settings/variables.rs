@@ -17,7 +17,7 @@ impl Variables {
     }
 
     /// None when it is not set, set to nothing, or not Unicode.
-    pub(super) fn get(&self, name: &str) -> Option<String> {
+    pub fn get(&self, name: &str) -> Option<String> {
         let value = match self {
             #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
             Self::Process => std::env::var_os(name)?.into_string().ok()?,
@@ -27,7 +27,7 @@ impl Variables {
     }
 
     /// In name order; what is not Unicode is left out.
-    pub(super) fn all(&self) -> BTreeMap<String, String> {
+    pub fn all(&self) -> BTreeMap<String, String> {
         match self {
             Self::Process => std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -183,6 +183,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    legacy_users (key_id) {
+        key_id -> Binary,
+        name -> Text,
+        origin -> Text,
+        status -> Integer,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
     unprojected (seq) {
         seq -> BigInt,
         request -> Nullable<Binary>,

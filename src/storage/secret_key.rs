@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 /// How every generated secret begins.
 pub const PREFIX: &str = "sk-gw-";
+/// How the shown part of a key of Azure's begins that a caller brought: no key of this gateway's making.
+pub const BROUGHT_PREFIX: &str = "azure:";
 const ADMIN_PREFIX: &str = "adm-gw-";
 /// Taken by secrets of another kind in OpenAI's clients (ChatGPT-Next-Web's access codes).
 const RESERVED: &str = "nk-";

@@ -299,6 +299,11 @@ mod tests {
         );
         check("pins", debug_query::<Sqlite, _>(&schema::pins::table.select(schema::pins::all_columns)).to_string());
         check(
+            "legacy_users",
+            debug_query::<Sqlite, _>(&schema::legacy_users::table.select(schema::legacy_users::all_columns))
+                .to_string(),
+        );
+        check(
             "usage_hourly",
             debug_query::<Sqlite, _>(&schema::usage_hourly::table.select(schema::usage_hourly::all_columns))
                 .to_string(),

@@ -63,6 +63,7 @@ async fn ask(worker: &Worker, deployment: &Arc<Deployment>, routing: &Routing, l
         peek: request::peek(body.as_bytes()).unwrap_or_default(),
         accept: Some(HeaderValue::from_static("application/json")),
         request_id: label.text.clone(),
+        callers_key: None,
         asked_version: None,
         first_byte_timeout: PATIENCE,
     };

@@ -96,7 +96,7 @@ pub(super) async fn serve(
     if let Some(id) = deleted.filter(|_| served.status < 300 || served.status == 404) {
         call.forget(&id).await;
     }
-    Ok(inference::respond(served, call.table.settings.server.expose_route))
+    Ok(inference::respond(served, &call.table.settings, &call.caller.grant.name))
 }
 
 /// Who calls, and whether they may now.
@@ -159,6 +159,7 @@ impl Call<'_> {
             class: self.caller.grant.class,
             batch_share: self.table.settings.routing.batch_share,
             pin,
+            whose: auth::brought(self.request.headers(), &self.caller).1,
             ..Demand::new(operation, model)
         }
     }
@@ -205,6 +206,7 @@ impl Call<'_> {
             accept: headers.get(ACCEPT).cloned(),
             request_id: self.label.text.clone(),
             asked_version: self.asked_version.clone(),
+            callers_key: auth::brought(headers, &self.caller).0,
         }
     }
 

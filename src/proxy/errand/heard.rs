@@ -55,7 +55,10 @@ pub(super) async fn judge(errand: &Errand, mut response: UpstreamResponse) -> Re
             let outcome = throttle::judge(|name| headers::text(&response.headers, name), &body);
             return Err(fail(outcome, Charge::None));
         }
-        401 | 403 => return Err(fail(Outcome::Misconfigured { status }, Charge::None)),
+        // A key that the caller brought is the caller's affair.
+        401 | 403 if errand.callers_key.is_none() => {
+            return Err(fail(Outcome::Misconfigured { status }, Charge::None));
+        }
         // About the object, where one is named; else the resource does not have the API, or the deployment is gone.
         404 if !is_pinned => {
             let body = read_failure(&mut response.body).await;

@@ -203,7 +203,7 @@ enum Answer {
 
 /// Asks one deployment. A token that is refused is replaced once.
 async fn attempt(knock: &Knock, deployment: &Arc<Deployment>) -> Result<Answer, Failure> {
-    let authorize = || deployment.credential.authorize(deployment.kind, time::now());
+    let authorize = || deployment.credential.authorize(deployment.kind, time::now(), None);
     let Some(authorization) = authorize() else {
         let (outcome, detail) = (Outcome::Abandoned, "the resource's credential cannot be sent now".to_owned());
         let figures = Figures::default();

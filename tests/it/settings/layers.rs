@@ -257,7 +257,7 @@ fn identity(entra: &str, variables: Variables) -> Identity {
     assert_eq!(loaded.warnings, []);
     match &loaded.settings.resources["a"].credential {
         Credential::Entra(entra) => entra.identity.clone(),
-        Credential::Key(_) => panic!("there is no key"),
+        Credential::Key(_) | Credential::Callers => panic!("there is no key"),
     }
 }
 

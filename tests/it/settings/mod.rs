@@ -25,7 +25,7 @@ fn directory(files: &[(&str, &str)]) -> TempDir {
 
 /// That directory, and an environment with nothing but `KEY` in it.
 fn source(directory: &Path) -> Source {
-    Source { directory: directory.to_owned(), overrides: Vec::new(), variables: Variables::given([("KEY", "abc")]) }
+    Source { variables: Variables::given([("KEY", "abc")]), ..Source::new(directory) }
 }
 
 /// What a load says about the files, with the directory shown as `settings`.

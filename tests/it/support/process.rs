@@ -164,21 +164,10 @@ impl Estate {
 
     /// Starts a gateway and waits until it serves, ready or not. `change` has the last word on its environment.
     pub fn start_with(&self, change: impl FnOnce(&mut Command)) -> Gateway {
-        let began = Instant::now();
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--log", "json"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         change(&mut command);
-        let mut process = Process(command.spawn().unwrap());
-        let (told, lines) = channel();
-        follow(process.0.stderr.take().unwrap(), told.clone());
-        follow(process.0.stdout.take().unwrap(), told);
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut gateway = Gateway { process, address, log: lines, said: Vec::new(), began, ready: Duration::ZERO };
-        let serving = gateway.says(|line| line["message"] == "serving");
-        gateway.address = serving["address"].as_str().unwrap().parse().unwrap();
-        gateway
+        Gateway::run(command)
     }
-
     /// Every journal entry of every region, once no request is being answered any more.
     pub fn journals(&self) -> Vec<Entry> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -252,6 +241,21 @@ pub struct Ended {
 }
 
 impl Gateway {
+    /// Runs what serves and logs JSON, and waits until it says so.
+    pub fn run(mut command: Command) -> Self {
+        let began = Instant::now();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process(command.spawn().unwrap());
+        let (told, lines) = channel();
+        follow(process.0.stderr.take().unwrap(), told.clone());
+        follow(process.0.stdout.take().unwrap(), told);
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut gateway = Gateway { process, address, log: lines, said: Vec::new(), began, ready: Duration::ZERO };
+        let serving = gateway.says(|line| line["message"] == "serving");
+        gateway.address = serving["address"].as_str().unwrap().parse().unwrap();
+        gateway
+    }
+
     /// Waits for a log line that has not been waited for yet.
     #[track_caller]
     pub fn says(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
