@@ -3,6 +3,7 @@
 //! The structs are taken apart without `..`, so that a setting added to the model does not compile until it is here.
 
 mod compat;
+mod credential;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,12 +12,11 @@ use std::time::Duration;
 use super::key_path::KeyPath;
 use super::layers::Origin;
 use super::model::{
-    Accounting, Admin, AdminListen, Credential, Database, Deployment, Durability, Limits, Model, OnDisconnect,
-    PromptAffinity, Resource, Routing, Server, Settings,
+    Accounting, Admin, AdminListen, Database, Deployment, Durability, Limits, Model, OnDisconnect, PromptAffinity,
+    Resource, Routing, Server, Settings,
 };
 use super::{database, values};
-use crate::azure::endpoint::{Endpoint, Kind};
-use crate::azure::entra::{Entra, Identity};
+use crate::azure::endpoint::Kind;
 use crate::domain::money::Price;
 use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
@@ -338,46 +338,6 @@ impl List {
                 }
             }
         }
-    }
-
-    fn credential(&mut self, name: &str, credential: &Credential) {
-        match credential {
-            Credential::Callers => self.text(&["resources", name, "api_key"], "caller:"),
-            Credential::Key(key) => self.secret(&["resources", name, "api_key"], key),
-            Credential::Entra(entra) => self.entra(name, entra),
-        }
-    }
-
-    fn entra(&mut self, name: &str, entra: &Entra) {
-        let at = |key| ["resources", name, "entra", key];
-        self.text(&at("kind"), entra.kind());
-        self.text(&at("scope"), &entra.scope);
-        match &entra.identity {
-            Identity::Machine { endpoint, client_id } => {
-                self.text(&at("endpoint"), &endpoint.to_string());
-                client_id.iter().for_each(|id| self.text(&at("client_id"), id));
-            }
-            Identity::App { endpoint, header, client_id } => {
-                self.text(&at("endpoint"), &endpoint.to_string());
-                self.secret(&at("identity_header"), header);
-                client_id.iter().for_each(|id| self.text(&at("client_id"), id));
-            }
-            Identity::Workload { authority, tenant, client_id, token_file } => {
-                self.application(name, authority, tenant, client_id);
-                self.text(&at("token_file"), &token_file.display().to_string());
-            }
-            Identity::ClientSecret { authority, tenant, client_id, secret } => {
-                self.application(name, authority, tenant, client_id);
-                self.secret(&at("client_secret"), secret);
-            }
-        }
-    }
-
-    fn application(&mut self, name: &str, authority: &Endpoint, tenant: &str, client_id: &str) {
-        let at = |key| ["resources", name, "entra", key];
-        self.text(&at("authority"), &authority.to_string());
-        self.text(&at("tenant_id"), tenant);
-        self.text(&at("client_id"), client_id);
     }
 
     fn push(&mut self, key: &[&str], value: String, secret: Option<Secret>) {

@@ -228,9 +228,9 @@ fn paths_that_do_not_exist() {
     let invalid = "invalid_request_error";
     for (path, tip) in [
         ("/v1/v1/chat/completions", "take `/v1` off your client's base URL"),
-        ("/v1/audio/speech", "This version serves chat/completions"),
+        ("/v1/audio/songs", "GET /v1/models answers if the base URL is right"),
         ("/chat/completions", "begin with /v1"),
-        ("/v1/chat/completions/extra", "This version serves"),
+        ("/v1/chat/completions/extra", "GET /v1/models answers if the base URL is right"),
     ] {
         refused(gateway.post(path, QUESTION), 404, invalid, "unknown_path", tip);
     }

@@ -113,7 +113,7 @@ fn what_the_standard_deployment_refuses_too_is_the_clients() {
     assert_eq!((row.state.as_str(), row.status, row.input_tokens, row.attempts.len()), ("settled", Some(400), 0, 2));
 }
 
-/// The refusal of a provisioned deployment reaches the client to the byte, and nobody else is asked.
+/// The refusal of a provisioned deployment reaches a client of Azure's dialect to the byte, and nobody else is asked.
 #[track_caller]
 fn is_passed_on(body: &str, change: impl FnOnce(&mut Estate)) {
     let first = FakeAzure::start(Script::always(Reply::json(400, body)));
@@ -124,7 +124,8 @@ fn is_passed_on(body: &str, change: impl FnOnce(&mut Estate)) {
         change(estate);
     });
     for question in [QUESTION, STREAMED_QUESTION] {
-        assert_eq!(gateway.chat(question).expect(400).text(), body);
+        let path = format!("/openai/deployments/{MODEL}/chat/completions?api-version=2024-10-21");
+        assert_eq!(gateway.post(&path, question).expect(400).text(), body);
     }
     assert_eq!((first.requests().len(), second.requests().len()), (2, 0));
     assert_eq!(health(&gateway, "first"), (json!("ok"), json!(0)));

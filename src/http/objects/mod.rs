@@ -82,8 +82,9 @@ pub(super) async fn serve(
     let route = call.route(&place, &cargo, home.as_ref())?;
     let operation = Operation::Object(place.family);
     let demand = call.demand(operation, route.model.clone(), home);
-    // What works unseen is told later, and counts then; where nothing is left, it does not begin.
-    let output_tokens = if place.works_unseen(action) { 1 } else { 0 };
+    // What a model uses is told later, and counts then; where nothing is left, it does not begin.
+    let sets_off_work = verb(request.method()).is_some_and(|verb| place.sets_off_work(action, verb));
+    let output_tokens = u32::from(sets_off_work);
     let books = call.open_books(operation, route, &cargo, (permit, output_tokens))?;
     told.in_books = true;
     let query = passed_on(request.query_string());

@@ -171,6 +171,14 @@ impl Place {
     pub fn works_unseen(&self, action: Action) -> bool {
         matches!(action, Action::Create(Kind::Batch | Kind::FineTuningJob))
     }
+
+    /// Whether a model begins to work, and what it uses is told by a later answer, if by any.
+    pub fn sets_off_work(&self, action: Action, verb: Verb) -> bool {
+        let is_run = || matches!(self.segments.last().map(String::as_str), Some("runs" | "submit_tool_outputs"));
+        self.works_unseen(action)
+            || action == Action::CreateThreadAndRun
+            || (self.family == Family::Threads && verb == Verb::Post && is_run())
+    }
 }
 
 /// Whether a text can be a part of a path to what stands below an object.

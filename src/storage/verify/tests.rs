@@ -113,7 +113,8 @@ fn edits_deletions_and_additions_break_the_chain_where_they_are() {
     let copy = "INSERT INTO requests SELECT x'00000000000000000000000000000100', request_id, key_id, user_id, endpoint, \
                 model, stream, (SELECT began FROM chains WHERE number = 1), state, status, estimated, input_tokens, \
                 cached_input_tokens, output_tokens, reasoning_tokens, cost, ttfb_us, duration_us, attempts, resource, \
-                deployment, attempt_status, reason, attempt_us, charge, upstream_id, flat_cost, NULL, NULL \
+                deployment, attempt_status, reason, attempt_us, charge, upstream_id, flat_cost, price_version, NULL, \
+                NULL \
                 FROM requests WHERE id = x'00000000000000000000000000000001'";
     chain_says(copy, &["req_00000000000000000000000000000100 is in no chain, and began while one was written"]);
     let cut = format!("UPDATE requests SET chained = NULL {}", at(4));

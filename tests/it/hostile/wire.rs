@@ -21,7 +21,7 @@ fn no_detour_leads_anywhere() {
         "/V1/Chat/Completions",
         "/openai/deployments/gpt-4o-mini/../../admin/v1/keys",
         "/openai/deployments/mini-one%2Fchat%2Fcompletions",
-        "/openai/deployments/mini-one/images/generations",
+        "/openai/deployments/mini-one/images/variations",
         "/openai/deployments//chat/completions",
         "/metrics/",
         "/.env",
