@@ -24,6 +24,7 @@ url = "sqlite:{HERE}/data/gateway.db"
 
 [defaults.limits]
 rpm = 10_000_000
+tpm = 1_000_000_000
 concurrency = 100_000
 
 [models."gpt-4o"]
