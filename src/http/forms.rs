@@ -40,8 +40,7 @@ pub async fn serve(
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &worker.house.callers)?;
     let (callers_key, whose) = auth::brought(request.headers(), &caller);
-    let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
-    told.admitted(&caller, permit.figures);
+    let permit = inference::admit(worker, told, &caller)?;
     let asked_version = inference::asked_version(request, target.dialect)?;
     let find = |name: &str| inference::find_model(&table, &caller, target.dialect, name).cloned();
     let by_path = target.named.as_deref().map(find).transpose()?;

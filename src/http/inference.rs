@@ -25,7 +25,7 @@ use crate::domain::money::Price;
 use crate::domain::sku::Skus;
 use crate::domain::time;
 use crate::fleet::routes::{Route, RouteTable};
-use crate::limits::{Caller, Estimate, Limited};
+use crate::limits::{Caller, Estimate, Limited, Permit};
 use crate::openai::objects::references;
 use crate::openai::request::{self, Peek};
 use crate::openai::shape::Shape;
@@ -53,9 +53,8 @@ pub async fn serve(
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &house.callers)?;
     let (callers_key, whose) = auth::brought(request.headers(), &caller);
-    let permit = caller.admit().map_err(|limited| told.refused(&caller, refuse(worker, limited)))?;
+    let permit = admit(worker, told, &caller)?;
     kill_points::reached(Point::CallerAdmitted);
-    told.admitted(&caller, permit.figures);
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
     let peek = peek(target.operation, &body).await?;
@@ -174,6 +173,13 @@ pub(super) async fn peek(operation: Operation, body: &Bytes) -> Result<Peek, Api
     let scanned = web::block(move || read(&body)).await;
     // The blocking pool is gone: the process is ending.
     Ok(scanned.map_err(|_| ApiError::internal())??)
+}
+
+/// Takes one request from the caller's limits; the answer tells the figures either way.
+pub(super) fn admit(worker: &Worker, told: &mut Told, caller: &Arc<Caller>) -> Result<Permit, ApiError> {
+    let permit = caller.admit().map_err(|limited| told.refused(caller, refuse(worker, limited)))?;
+    told.admitted(caller, permit.figures);
+    Ok(permit)
 }
 
 pub(super) fn refuse(worker: &Worker, limited: Limited) -> ApiError {

@@ -47,8 +47,7 @@ pub async fn serve(
     let asked = Asked::of(request);
     let key_sent = auth::presented(request.headers()).map(str::to_owned).or_else(|| asked.key.clone());
     let (hash, caller) = auth::caller_with(key_sent.as_deref(), &house.callers)?;
-    let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
-    told.admitted(&caller, permit.figures);
+    let permit = inference::admit(worker, told, &caller)?;
     let asked_version = inference::asked_version(request, dialect)?;
     let name = asked.model.as_deref().ok_or_else(ApiError::session_without_model)?;
     let route = inference::find_model(&table, &caller, dialect, name)?.clone();

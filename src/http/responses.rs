@@ -136,8 +136,8 @@ async fn answer(
     let (house, table) = (&worker.house, worker.router.table());
     let caller = auth::caller(request.headers(), &house.callers)?;
     let (callers_key, whose) = auth::brought(request.headers(), &caller);
-    let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
-    told.admitted(&caller, permit.figures);
+    // Held to the end: the place is taken that long.
+    let _permit = inference::admit(worker, told, &caller)?;
     let asked_version = inference::asked_version(request, *dialect)?;
     let query = passed_on(request.query_string())?;
     // A cancellation may have one; it says nothing.

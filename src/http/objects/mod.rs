@@ -103,8 +103,7 @@ pub(super) async fn serve(
 /// Who calls, and whether they may now.
 fn admit(request: &HttpRequest, worker: &Worker, told: &mut Told) -> Result<(Arc<Caller>, Permit), ApiError> {
     let caller = auth::caller(request.headers(), &worker.house.callers)?;
-    let permit = caller.admit().map_err(|limited| told.refused(&caller, inference::refuse(worker, limited)))?;
-    told.admitted(&caller, permit.figures);
+    let permit = inference::admit(worker, told, &caller)?;
     Ok((caller, permit))
 }
 
