@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::error::ApiError;
 use super::routes::{self, Route};
 use super::state::{Surface, Worker};
-use super::{account, admin, cors, forms, inference, models, objects, openapi, ops, pages, realtime, responses};
+use super::{account, admin, cors, forms, handshake, inference, models, objects, openapi, ops, pages};
+use super::{realtime, responses, sockets};
 use crate::domain::demand::Operation;
 use crate::domain::ids::RequestId;
 use crate::limits::{Caller, Figures};
@@ -38,6 +39,11 @@ impl RequestLabel {
                 Self { text: text.unwrap_or(HeaderValue::from_static("none")), made: Some(id) }
             }
         }
+    }
+
+    /// The same for another request of its session: an id of the ledger's is one request's.
+    pub fn another(&self) -> Self {
+        Self { text: self.text.clone(), made: None }
     }
 
     pub fn as_str(&self) -> &str {
@@ -147,6 +153,13 @@ async fn handle(
     match route {
         Route::Inference(target) if method == Method::POST => {
             inference::serve(request, payload, worker, target, label, told).await
+        }
+        Route::Inference(target)
+            if target.operation == Operation::Responses
+                && method == Method::GET
+                && handshake::is_wanted(request.headers()) =>
+        {
+            sockets::serve(request, payload, worker, target, label, told).await
         }
         Route::Kept(kept) if responses::takes(kept.part, method) => {
             responses::serve(request, payload, worker, kept, label, told).await

@@ -59,6 +59,23 @@ impl ApiError {
         self
     }
 
+    /// What tells a client whether and when to come back.
+    pub(super) fn retry_headers(&self) -> Vec<(&'static str, String)> {
+        let mut headers = Vec::new();
+        if let Some(wait) = self.retry_after {
+            // Both, rounded up: whoever follows either comes back when there is room.
+            let milliseconds = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+            headers.push(("retry-after", milliseconds.div_ceil(1000).to_string()));
+            headers.push(("retry-after-ms", milliseconds.to_string()));
+            // OpenAI's SDKs heed it before the status.
+            headers.push(("x-should-retry", "true".to_owned()));
+        }
+        if self.is_settled {
+            headers.push(("x-should-retry", "false".to_owned()));
+        }
+        headers
+    }
+
     fn of_model(mut self, model: &str) -> Self {
         self.model = Some(shown(model).into());
         self.about("model")
@@ -118,10 +135,20 @@ impl ApiError {
 
     /// A plain request where a WebSocket is served.
     pub fn upgrade_required() -> Self {
-        let message = "This path serves realtime sessions over WebSocket. Connect with a WebSocket client: a GET with \
-                       `Upgrade: websocket`, `Connection: Upgrade` and `Sec-WebSocket-Version: 13`; a proxy in between must \
-                       pass these on.";
+        let message = "This path serves sessions over WebSocket. Connect with a WebSocket client: a GET with `Upgrade: \
+                       websocket`, `Connection: Upgrade` and `Sec-WebSocket-Version: 13`; a proxy in between must pass these \
+                       on.";
         Self::invalid(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
+    }
+
+    /// Of a session of responses.
+    pub fn unknown_event(kind: &str) -> Self {
+        let message = format!(
+            "`{}` is no event that is served here. Send `response.create` with the members of a create call; to cancel a \
+             response, close the connection.",
+            shown(kind)
+        );
+        Self::invalid(StatusCode::BAD_REQUEST, "unknown_event", message).about("type")
     }
 
     pub fn malformed_handshake() -> Self {
@@ -356,16 +383,8 @@ impl ResponseError for ApiError {
         if let Some(allowed) = self.allow {
             response.insert_header((ALLOW, HeaderValue::from_static(allowed)));
         }
-        if let Some(wait) = self.retry_after {
-            // Both, rounded up: whoever follows either comes back when there is room.
-            let milliseconds = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-            response.insert_header((HeaderName::from_static("retry-after"), milliseconds.div_ceil(1000).to_string()));
-            response.insert_header((HeaderName::from_static("retry-after-ms"), milliseconds.to_string()));
-            // OpenAI's SDKs heed it before the status.
-            response.insert_header((HeaderName::from_static("x-should-retry"), HeaderValue::from_static("true")));
-        }
-        if self.is_settled {
-            response.insert_header((HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false")));
+        for (name, value) in self.retry_headers() {
+            response.insert_header((HeaderName::from_static(name), value));
         }
         response.body(self.body.to_json())
     }

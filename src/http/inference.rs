@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -19,11 +19,12 @@ use super::routes::{Dialect, Target};
 use super::state::Worker;
 use super::{affinity, auth, background, body, guests, models, objects, responses};
 use crate::azure::endpoint::ApiVersion;
-use crate::domain::demand::{Demand, Operation, OutputCap};
+use crate::domain::demand::{Demand, Operation, OutputCap, Whose};
 use crate::domain::ids::ModelName;
 use crate::domain::money::Price;
+use crate::domain::secret::Secret;
 use crate::domain::sku::Skus;
-use crate::domain::time;
+use crate::domain::time::{self, Timestamp};
 use crate::fleet::routes::{Route, RouteTable};
 use crate::limits::{Caller, Estimate, Limited, Permit};
 use crate::openai::objects::references;
@@ -52,26 +53,66 @@ pub async fn serve(
     let house = &worker.house;
     let table = worker.router.table();
     let caller = auth::caller(request.headers(), &house.callers)?;
-    let (callers_key, whose) = auth::brought(request.headers(), &caller);
+    let brought = auth::brought(request.headers(), &caller);
     let permit = admit(worker, told, &caller)?;
     kill_points::reached(Point::CallerAdmitted);
     let asked_version = asked_version(request, target.dialect)?;
     let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
+    let question = Question {
+        worker,
+        table: &table,
+        target: &target,
+        label,
+        headers: request.headers(),
+        caller: &caller,
+        brought,
+        asked_version,
+        body,
+        started,
+    };
+    let served = answer(question, permit, told).await?;
+    if served.status < 400
+        && let Some(guest) = auth::new_guest(request.headers(), &caller, &house.callers)
+    {
+        guests::file(house.clone(), guest);
+    }
+    Ok(respond(served, &table.settings, &caller.grant.name))
+}
+
+/// A request whose body has come.
+pub(super) struct Question<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) table: &'a Arc<RouteTable>,
+    pub(super) target: &'a Target,
+    pub(super) label: &'a RequestLabel,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) caller: &'a Caller,
+    /// The key of Azure's that the caller has brought, and with whose it is served.
+    pub(super) brought: (Option<Secret>, Whose),
+    pub(super) asked_version: Option<ApiVersion>,
+    pub(super) body: Bytes,
+    pub(super) started: Timestamp,
+}
+
+/// What a caller who was let in is answered.
+pub(super) async fn answer(question: Question<'_>, permit: Permit, told: &mut Told) -> Result<Served, ApiError> {
+    let Question { worker, table, target, label, headers, caller, brought, asked_version, body, started } = question;
+    let (house, (callers_key, whose)) = (&worker.house, brought);
     let peek = peek(target.operation, &body).await?;
     let named = target.named.as_deref().or(peek.model.as_deref()).ok_or_else(ApiError::missing_model)?;
-    let route = find_model(&table, &caller, target.dialect, named)?.clone();
-    let fallback = fallback(&table, &caller, &route);
-    let pin = responses::resource_of(&peek.state, worker, &table, &caller, &route, &fallback).await?;
+    let route = find_model(table, caller, target.dialect, named)?.clone();
+    let fallback = fallback(table, caller, &route);
+    let pin = responses::resource_of(&peek.state, worker, table, caller, &route, &fallback).await?;
     let named = references::Where::of(target.operation)
         .filter(|place| place.may_name(&body) || peek.state.conversation.is_some());
     let pin = match named {
         Some(place) => {
             let asked = (place, &body, &peek.state, &*route);
-            objects::resolve::home_of_answer(worker, &table, &caller, asked, pin).await?
+            objects::resolve::home_of_answer(worker, table, caller, asked, pin).await?
         }
         None => pin,
     };
-    let teller = background::wanted(&peek.state, worker, &table)?;
+    let teller = background::wanted(&peek.state, worker, table)?;
     let input_tokens = tokens::rough_input(&body);
     let demand = Demand {
         operation: target.operation,
@@ -86,14 +127,14 @@ pub async fn serve(
         class: caller.grant.class,
         batch_share: table.settings.routing.batch_share,
         pin,
-        affinity: affinity::of(request.headers(), &peek, caller.grant.key_id, target.operation, &table),
+        affinity: affinity::of(headers, &peek, caller.grant.key_id, target.operation, table),
     };
     let estimate = Estimate {
         request: label.id(),
         began: time::wall_now(),
         output_tokens: demand.output_tokens,
         cap: demand.cap,
-        price: dearest(&table, &route, &demand.fallback),
+        price: dearest(table, &route, &demand.fallback),
     };
     let admission = permit.reserve(estimate, &route.model, &body).await;
     let admission = admission.map_err(|limited| refuse(worker, limited))?;
@@ -113,7 +154,7 @@ pub async fn serve(
     let metrics = house.metrics.clone();
     let routing = table.settings.routing.clone();
     let shape = match target.dialect {
-        Dialect::OpenAi => Shape::OpenAi { model: model_text(&target, &peek, &body) },
+        Dialect::OpenAi => Shape::OpenAi { model: model_text(target, &peek, &body) },
         Dialect::AzureDated | Dialect::AzureV1 => Shape::Azure,
     };
     let order = Box::new(Order {
@@ -121,7 +162,7 @@ pub async fn serve(
         shape,
         body,
         peek,
-        accept: request.headers().get(ACCEPT).cloned(),
+        accept: headers.get(ACCEPT).cloned(),
         request_id: label.text.clone(),
         callers_key,
         asked_version,
@@ -139,13 +180,7 @@ pub async fn serve(
         Leaving::Cancel => exchange::serve(exchange).await,
         Leaving::Drain(absence) => absence.attend(exchange::serve(exchange)).await,
     };
-    let served = served.map_err(|unserved| ApiError::from(unserved).within(&regions))?;
-    if served.status < 400
-        && let Some(guest) = auth::new_guest(request.headers(), &caller, &house.callers)
-    {
-        guests::file(house.clone(), guest);
-    }
-    Ok(respond(served, &table.settings, &caller.grant.name))
+    served.map_err(|unserved| ApiError::from(unserved).within(&regions))
 }
 
 /// The model as the client named it, in JSON.

@@ -18,6 +18,7 @@ pub mod rename;
 pub mod request;
 pub mod responses;
 pub mod shape;
+pub mod sockets;
 pub mod sse;
 pub mod tokens;
 pub mod usage;

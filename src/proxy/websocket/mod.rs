@@ -11,10 +11,10 @@
 //! and who may open one is decided above.
 
 mod booking;
-mod client;
+pub mod client;
 mod handshake;
-mod outbox;
-mod over;
+pub mod outbox;
+pub mod over;
 mod session;
 mod transcripts;
 mod turns;
