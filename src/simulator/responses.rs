@@ -52,6 +52,10 @@ pub(super) fn turn(fields: &Fields, model: &Model, knobs: &Knobs, shared: &Share
             return Err(Invalid::new(message, old, "unsupported_parameter"));
         }
     }
+    // They belong to the same call over another transport.
+    if let Some(name) = ["type", "generate", "stream_id"].into_iter().find(|name| fields.contains_key(*name)) {
+        return Err(Invalid::new(format!("Unknown parameter: '{name}'."), name, "unknown_parameter"));
+    }
     let goes_on = fields.get("previous_response_id").is_some_and(|id| !id.is_null());
     let input = fields.get("input").filter(|input| !input.is_null());
     let items = if input.is_none() && goes_on { Vec::new() } else { items(input, shelf)? };

@@ -43,6 +43,7 @@ mod scenarios;
 mod sdk;
 mod settings;
 mod simulator;
+mod sockets;
 mod sound;
 mod tidy;
 mod uploads;

@@ -46,7 +46,7 @@ pub async fn serve(
     let start = session::Start {
         payload,
         permit,
-        talk: session::Talk::new(session::About {
+        about: session::About {
             worker: lasting,
             target,
             label: label.clone(),
@@ -54,7 +54,7 @@ pub async fn serve(
             key_sent,
             known_by,
             asked_version,
-        }),
+        },
     };
     let mut response = handshake::switched(&key, asked.protocol.as_deref());
     Ok(response.body(session::start(start)))

@@ -42,7 +42,7 @@ pub(super) struct Start {
     pub(super) payload: Payload,
     /// Its place among the key's requests at once.
     pub(super) permit: Permit,
-    pub(super) talk: (Talk, Reader),
+    pub(super) about: About,
 }
 
 /// Whose session it is, and where it was asked for.
@@ -64,11 +64,6 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    pub(super) fn new(about: About) -> (Self, Reader) {
-        let (outbox, reader) = outbox::open();
-        (Self { about, outbox }, reader)
-    }
-
     pub(super) fn say(&self, event: impl Into<Bytes>) {
         self.outbox.push(&Message::Text(event.into()));
     }
@@ -79,8 +74,9 @@ impl Talk {
 }
 
 /// Starts the session on this thread; gives what actix sends.
-pub(super) fn start(Start { payload, permit, talk: (talk, reader) }: Start) -> Reader {
-    actix_web::rt::spawn(run(payload, permit, talk));
+pub(super) fn start(Start { payload, permit, about }: Start) -> Reader {
+    let (outbox, reader) = outbox::open();
+    actix_web::rt::spawn(run(payload, permit, Talk { about, outbox }));
     reader
 }
 
@@ -90,10 +86,13 @@ async fn run(payload: Payload, permit: Permit, talk: Talk) {
     let routing = &settings.routing;
     let limits =
         Limits { ends: time::now().after(routing.session_limit), ask_every: routing.stream_idle_timeout / 4 };
-    let over = converse(&talk, &mut client, limits).await;
-    drop(permit);
+    let mut turns = Turns::default();
+    let over = converse(&talk, &mut client, &mut turns, limits).await;
+    let cut_short = if turns.are_left() { CutShort::Yes } else { CutShort::No };
+    // What is under way is given up, and booked as far as it went.
+    drop((turns, permit));
     tracing::debug!(over = over.reason(), "session of responses ended");
-    if let Some(event) = farewell(&over, routing.session_limit) {
+    if let Some(event) = farewell(&over, cut_short, routing.session_limit) {
         talk.say(event);
     }
     talk.outbox.push(&Message::Close(over.for_client()));
@@ -111,17 +110,44 @@ struct Limits {
     ask_every: Duration,
 }
 
-/// Serves turns until there is a reason to end. What is under way then is given up, and booked as far as it went.
-async fn converse(talk: &Talk, client: &mut Client, limits: Limits) -> Over {
+/// What a session has to do, and what it remembers of what it has done.
+#[derive(Default)]
+struct Turns<'t> {
+    under_way: Option<LocalBoxFuture<'t, Turned>>,
+    waiting: VecDeque<Bytes>,
+    memory: Option<Memory>,
+}
+
+impl<'t> Turns<'t> {
+    fn are_left(&self) -> bool {
+        self.under_way.is_some() || !self.waiting.is_empty()
+    }
+
+    fn begin_next(&mut self, talk: &'t Talk) {
+        let Some(event) = self.waiting.pop_front() else { return };
+        self.under_way = Some(Box::pin(turn::run(talk, event, self.memory.clone())));
+    }
+
+    /// Resolves when the turn that is under way has ended.
+    async fn ended(&mut self) {
+        let Some(turn) = &mut self.under_way else { return pending().await };
+        match turn.await {
+            Turned::Answered(latest) => self.memory = latest,
+            // The next goes on from where this one was to.
+            Turned::Refused => {}
+        }
+        self.under_way = None;
+    }
+}
+
+/// Serves turns until there is a reason to end.
+async fn converse<'t>(talk: &'t Talk, client: &mut Client, turns: &mut Turns<'t>, limits: Limits) -> Over {
     let worker = &talk.about.worker;
-    let mut waiting = VecDeque::new();
-    let mut memory: Option<Memory> = None;
-    let mut turn: Option<LocalBoxFuture<'_, Turned>> = None;
     let mut asked = time::now();
     let mut look = tokio::time::interval(LOOK_EVERY);
     let mut cut = std::pin::pin!(worker.house.condition.until_cut());
     loop {
-        if turn.is_none() {
+        if turns.under_way.is_none() {
             // A response that has begun is let finish.
             if time::now() >= limits.ends {
                 return Over::Expired;
@@ -129,27 +155,13 @@ async fn converse(talk: &Talk, client: &mut Client, limits: Limits) -> Over {
             if worker.house.condition.is_draining() {
                 return Over::ShuttingDown;
             }
-            turn = waiting.pop_front().map(|event| -> LocalBoxFuture<'_, Turned> {
-                Box::pin(turn::run(talk, event, memory.clone()))
-            });
+            turns.begin_next(talk);
         }
-        let done = async {
-            match &mut turn {
-                Some(turn) => turn.await,
-                None => pending().await,
-            }
-        };
+        let has_room = turns.waiting.len() < MOST_WAITING;
         tokio::select! {
-            turned = done => {
-                turn = None;
-                match turned {
-                    Turned::Answered(latest) => memory = latest,
-                    // It goes on from where it was.
-                    Turned::Refused => {}
-                }
-            }
+            () = turns.ended() => {}
             message = client.next() => match message {
-                Ok(Message::Text(event)) if waiting.len() < MOST_WAITING => waiting.push_back(event),
+                Ok(Message::Text(event)) if has_room => turns.waiting.push_back(event),
                 Ok(Message::Text(_)) => talk.refuse(&too_many_waiting()),
                 Ok(Message::Binary(_)) => talk.refuse(&no_text()),
                 Ok(Message::Ping(payload)) => talk.outbox.push(&Message::Pong(payload)),
@@ -175,13 +187,13 @@ async fn converse(talk: &Talk, client: &mut Client, limits: Limits) -> Over {
 }
 
 /// What a client is told before the close frame.
-fn farewell(over: &Over, limit: Duration) -> Option<Bytes> {
+fn farewell(over: &Over, cut_short: CutShort, limit: Duration) -> Option<Bytes> {
     match over {
         Over::Expired => Some(turn::event_of(&expired(limit))),
         // What is left of it would have to be read to be thrown away.
         Over::ClientBroke(Violation::TooLarge) => Some(turn::event_of(&too_large())),
         other => {
-            let error = other.error(CutShort::Yes)?;
+            let error = other.error(cut_short)?;
             Some(events::refusal(status_of(other).as_u16(), &error, &[]).into())
         }
     }

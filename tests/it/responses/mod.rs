@@ -23,11 +23,11 @@ use crate::support::gateway::{AZURE_KEY, DEPLOYMENT, MODEL, TestGateway, simulat
 const PATH: &str = "/v1/responses";
 
 /// A region whose deployment is not called as its model is.
-fn region(name: &str) -> Simulator {
+pub fn region(name: &str) -> Simulator {
     paced(name, 0)
 }
 
-fn paced(name: &str, token_ms: u64) -> Simulator {
+pub fn paced(name: &str, token_ms: u64) -> Simulator {
     let deployment = SimulatedDeployment::new(DEPLOYMENT, MODEL).with_limits(600_000_000, 6_000_000);
     simulate(SimulatedResource {
         api_key: AZURE_KEY.to_owned(),
@@ -38,7 +38,7 @@ fn paced(name: &str, token_ms: u64) -> Simulator {
 }
 
 /// The journal, once nothing is being answered.
-fn journal(region: &Simulator) -> Vec<Entry> {
+pub fn journal(region: &Simulator) -> Vec<Entry> {
     let control = region.control();
     wait(async { control.idle().await });
     region.control().journal()

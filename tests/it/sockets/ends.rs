@@ -1,0 +1,139 @@
+//! How sessions end: by either side, by their key, by time, and by a shutdown; with each row once.
+
+use std::time::Duration;
+
+use aoai_gateway::server::Ended;
+
+use super::*;
+use crate::responses::paced;
+use crate::support::gateway::eventually;
+use crate::support::websocket::Frame;
+
+/// A region that takes its time, and a gateway before it.
+fn slow(change: impl FnOnce(&mut aoai_gateway::settings::model::Settings)) -> (Simulator, TestGateway) {
+    let azure = paced("east", 50);
+    let gateway = TestGateway::with(|estate| {
+        estate.azure("east", azure.addr());
+        change(&mut estate.0);
+    });
+    (azure, gateway)
+}
+
+#[track_caller]
+fn ends_with(session: &mut WebSocket, code: &str, close: u16) -> Vec<Value> {
+    let (events, end) = session.end();
+    let last = events.last().map_or(Value::Null, |event| event["error"]["code"].clone());
+    assert_eq!((last.as_str().unwrap_or("none"), end), (code, Frame::Close(Some(close))));
+    events
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_response_along_and_has_one_row() {
+    let (azure, gateway) = slow(|_| ());
+    for (number, leaves) in [WebSocket::leave as fn(WebSocket), WebSocket::reset, WebSocket::close].into_iter().enumerate()
+    {
+        let mut session = open(&gateway);
+        session.say(&create("Name a colour.")).wait_for("response.output_text.delta");
+        leaves(session);
+        eventually(|| if azure.control().in_flight() == 0 { Ok(()) } else { Err("the upstream goes on".into()) });
+        gateway.settle();
+        let rows = rows(&gateway);
+        assert_eq!(rows.len(), number + 1);
+        let row = &rows[number];
+        assert_eq!((row.state.as_str(), row.status, row.estimated), ("cancelled", Some(499), true));
+        assert_eq!((row.attempts.len(), row.input_tokens > 0), (1, true), "{row:?}");
+    }
+    let entries = journal(&azure);
+    assert!(entries.iter().all(|entry| !entry.completed), "they were cut short: {entries:?}");
+}
+
+#[test]
+fn a_client_that_leaves_before_anything_has_come_has_one_row_too() {
+    let azure = crate::support::fake_azure::FakeAzure::start(crate::support::fake_azure::Script::always(
+        crate::support::fake_azure::Reply::silence(),
+    ));
+    let gateway = TestGateway::before(azure.address());
+    let mut session = open(&gateway);
+    session.say(&create("a"));
+    azure.wait_for(|seen| seen.requests.len() == 1);
+    session.leave();
+    gateway.settle();
+    assert_eq!(gateway.row().state, "cancelled");
+}
+
+#[test]
+fn a_key_that_is_revoked_ends_its_sessions() {
+    let (azure, gateway) = slow(|_| ());
+    let (id, secret) = gateway.new_key(json!({}));
+    let (mut stays, mut idle) = (open(&gateway), open_as(&gateway, &secret));
+    let mut busy = open_as(&gateway, &secret);
+    busy.say(&create("Name a colour.")).wait_for("response.output_text.delta");
+    gateway.admin("DELETE", &format!("/keys/{id}"), "");
+    let told = ends_with(&mut busy, "invalid_api_key", 1008);
+    assert!(told.iter().all(|event| event["type"] != "response.completed"));
+    ends_with(&mut idle, "invalid_api_key", 1008);
+    eventually(|| if azure.control().in_flight() == 0 { Ok(()) } else { Err("the upstream goes on".into()) });
+    answered(&mut stays, &create("Still here."));
+    stays.close();
+    gateway.settle();
+    assert_eq!((rows(&gateway).len(), rows(&gateway)[0].state.as_str()), (2, "cancelled"));
+}
+
+#[test]
+fn a_session_lasts_no_longer_than_it_may_and_its_last_response_is_let_finish() {
+    let (azure, gateway) = slow(|settings| settings.routing.session_limit = Duration::from_secs(2));
+    let mut idle = open(&gateway);
+    let mut busy = open(&gateway);
+    // Three seconds.
+    busy.say(&create("Name a colour.")).say(&create("And another.")).wait_for("response.created");
+    let told = ends_with(&mut idle, "websocket_connection_limit_reached", 1001);
+    assert_eq!((told.len(), &told[0]["status"]), (1, &json!(400)));
+    let told = ends_with(&mut busy, "websocket_connection_limit_reached", 1001);
+    let done: Vec<_> = told.iter().filter(|event| event["type"] == "response.completed").collect();
+    assert_eq!(done.len(), 1, "the first was let finish, and the second never begun");
+    gateway.settle();
+    assert_eq!((rows(&gateway).len(), booked(&rows(&gateway))), (1, charged(&journal(&azure))));
+}
+
+#[test]
+fn a_shutdown_lets_a_response_finish_and_says_goodbye() {
+    let (azure, mut gateway) = slow(|settings| settings.server.shutdown_grace = Duration::from_secs(60));
+    let (mut idle, mut busy) = (open(&gateway), open(&gateway));
+    busy.say(&create("Name a colour.")).wait_for("response.created");
+    let stopped = std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| gateway.stop());
+        ends_with(&mut idle, "none", 1001);
+        let told = ends_with(&mut busy, "none", 1001);
+        assert!(told.iter().any(|event| event["type"] == "response.completed"), "it was let finish");
+        stopping.join().unwrap()
+    });
+    assert_eq!(stopped, Ended::Orderly);
+    assert_eq!((rows(&gateway).len(), booked(&rows(&gateway))), (1, charged(&journal(&azure))));
+}
+
+#[test]
+fn a_shutdown_waits_no_longer_than_its_grace() {
+    let (_azure, mut gateway) = slow(|settings| settings.server.shutdown_grace = Duration::from_millis(500));
+    let mut session = open(&gateway);
+    session.say(&create("Name a colour.")).wait_for("response.output_text.delta");
+    let stopped = std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| gateway.stop());
+        let (events, _) = session.end();
+        assert_eq!(events[events.len() - 1]["type"], "error", "{events:?}");
+        stopping.join().unwrap()
+    });
+    assert_eq!(stopped, Ended::Orderly);
+    let row = &rows(&gateway)[0];
+    assert!(row.estimated && row.state != "settled" && row.state != "open", "{row:?}");
+}
+
+/// Agents work with their tools between two turns, and answer nothing meanwhile.
+#[test]
+fn a_silent_client_keeps_its_session() {
+    let (_azure, gateway) = slow(|settings| settings.routing.stream_idle_timeout = Duration::from_millis(400));
+    let mut session = open(&gateway);
+    for _ in 0..8 {
+        assert_eq!(session.hear(), Frame::Ping(Vec::new()), "its connection is kept alive");
+    }
+    session.close();
+}
