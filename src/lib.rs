@@ -21,6 +21,8 @@
 //!    Files, batches, threads and forms take a shorter way, [`proxy::errand`]: what they are is known by
 //!    [`openai::objects`], where they go by the ids that they name; nothing of a long form is gathered
 //!    ([`proxy::upload`]).
+//!    Where a client asks over a WebSocket, each of its responses goes this way as if it had been posted
+//!    ([`http::sockets`]); realtime sessions alone have an upstream of their own ([`proxy::websocket`]).
 //! 7. The lease tells the deployment's owner ([`fleet::resource`]) how it went; nobody waits for that.
 //!
 //! # Floors

@@ -138,7 +138,7 @@ pub struct Routing {
     pub max_wait: Duration,
     /// Requests that wait at once, over all.
     pub max_waiting: u32,
-    /// How long a realtime session may last.
+    /// How long a session over WebSocket may last.
     pub session_limit: Duration,
     /// How much of a deployment may be in use, at most, when a batch job is sent there, from 0 to 1.
     pub batch_share: f64,

@@ -84,8 +84,7 @@ async fn run(payload: Payload, permit: Permit, talk: Talk) {
     let settings = talk.about.worker.router.table().settings.clone();
     let mut client = Client::new(payload, settings.server.body_limit);
     let routing = &settings.routing;
-    let limits =
-        Limits { ends: time::now().after(routing.session_limit), ask_every: routing.stream_idle_timeout / 4 };
+    let limits = Limits { ends: time::now().after(routing.session_limit), ask_every: routing.stream_idle_timeout / 4 };
     let mut turns = Turns::default();
     let over = converse(&talk, &mut client, &mut turns, limits).await;
     let cut_short = if turns.are_left() { CutShort::Yes } else { CutShort::No };

@@ -20,7 +20,8 @@ use crate::http::inference::{self, Question};
 use crate::http::{auth, guests};
 use crate::limits::Caller;
 use crate::openai::request::OFF_THREAD_BYTES;
-use crate::openai::sockets::{self, Memory, Output, Refused, Turn, events};
+use crate::openai::sockets::events::{self, Last};
+use crate::openai::sockets::{self, Memory, Output, Refused, Turn};
 use crate::openai::sse::{self, Data, Splitter};
 use crate::proxy::exchange::{Body, Served, Unserved};
 use crate::proxy::headers;
@@ -29,8 +30,9 @@ use crate::upstream::websocket::messages::Message;
 
 /// What a turn leaves behind.
 pub(super) enum Turned {
-    /// A response has ended; what its session remembers of it.
+    /// With a response; what its session is to remember of it.
     Answered(Option<Memory>),
+    /// With nothing to go on from.
     Refused,
 }
 
@@ -115,7 +117,9 @@ impl From<Refused> for ApiError {
         match refused {
             Refused::Malformed(error) => error.into(),
             Refused::Unknown(kind) => Self::unknown_event(&kind),
-            Refused::Unsupported(member) => Self::unsupported(member, "Over WebSocket, responses are made one at a time."),
+            Refused::Unsupported(member) => {
+                Self::unsupported(member, "Over WebSocket, responses are made one at a time.")
+            }
         }
     }
 }
@@ -162,13 +166,16 @@ async fn events_of(talk: &Talk, turn: &Turn, mut reader: Reader) -> Turned {
             }
             None => {
                 say(talk, &splitter.finish(), &mut last);
-                return Turned::Answered(Memory::of_answer(turn, &last));
+                return match events::last(&last) {
+                    Last::Done => Turned::Answered(Memory::of_answer(turn, &last)),
+                    Last::Error | Last::Other => Turned::Refused,
+                };
             }
             Some(Err(_)) => break,
         }
     }
     // The relay has said why, unless it could not book what it had to say.
-    if !events::is_error(&last) {
+    if events::last(&last) != Last::Error {
         talk.refuse(&Unserved::LedgerLost.into());
     }
     Turned::Refused

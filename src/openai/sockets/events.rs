@@ -14,7 +14,8 @@ pub fn refusal(status: u16, error: &ErrorBody, headers: &[(&'static str, String)
     let error = json!({"type": kind.label(), "code": code, "message": message, "param": param});
     let mut event = json!({"type": "error", "status": status, "error": error});
     if !headers.is_empty() {
-        event["headers"] = headers.iter().map(|(name, value)| (String::from(*name), Value::from(value.as_str()))).collect();
+        event["headers"] =
+            headers.iter().map(|(name, value)| (String::from(*name), Value::from(value.as_str()))).collect();
     }
     event.to_string()
 }
@@ -22,8 +23,10 @@ pub fn refusal(status: u16, error: &ErrorBody, headers: &[(&'static str, String)
 /// A refusal of the upstream's, in its own words.
 pub fn refusal_of_upstream(status: u16, body: &[u8]) -> Bytes {
     let members = json::members(body).unwrap_or_default();
-    let error = members.iter().find(|member| &body[member.key.clone()] == b"error").map(|error| &body[error.value.clone()]);
-    let told = || json!({"message": String::from_utf8_lossy(body), "type": null, "code": null, "param": null}).to_string();
+    let error =
+        members.iter().find(|member| &body[member.key.clone()] == b"error").map(|error| &body[error.value.clone()]);
+    let told =
+        || json!({"message": String::from_utf8_lossy(body), "type": null, "code": null, "param": null}).to_string();
     let error = error.map_or_else(|| told().into_bytes(), <[u8]>::to_vec);
     let head = format!("{{\"type\":\"error\",\"status\":{status},\"error\":");
     [head.as_bytes(), &error, b"}"].concat().into()
@@ -53,9 +56,21 @@ pub fn prepared(turn: &Turn, id: &str, model: &str, now: WallTime) -> [String; 2
     [begun.to_string(), done.to_string()]
 }
 
-/// Whether an event says that its response went wrong.
-pub fn is_error(event: &[u8]) -> bool {
+/// What the last event of an answer says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// There is a response to go on from.
+    Done,
+    Error,
+    Other,
+}
+
+pub fn last(event: &[u8]) -> Last {
     let members = json::members(event).unwrap_or_default();
     let kind = members.iter().find(|member| &event[member.key.clone()] == b"type");
-    kind.is_some_and(|kind| json::string_at(event, &kind.value).as_deref() == Some("error"))
+    match kind.and_then(|kind| json::string_at(event, &kind.value)).as_deref() {
+        Some("response.completed" | "response.incomplete") => Last::Done,
+        Some("error") => Last::Error,
+        Some(_) | None => Last::Other,
+    }
 }

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::events::{Last, last};
 use super::{Place, Remembers, Turn, joined};
 use crate::openai::json;
 
@@ -24,13 +25,13 @@ pub struct Memory {
 
 impl Memory {
     /// After an answer that ended with this event; none where the upstream remembers it, or nobody can.
-    pub fn of_answer(turn: &Turn, last: &Bytes) -> Option<Self> {
-        let response = response_at(last)?;
-        let members = json::members_at(last, &response);
-        let value = |name: &[u8]| members.iter().find(|member| &last[member.key.clone()] == name);
-        let id = json::string_at(last, &value(b"id")?.value)?.into_owned();
-        let output = value(b"output").map_or_else(Vec::new, |output| json::elements_at(last, &output.value));
-        Self::after(turn, id, &again(last, &output))
+    pub fn of_answer(turn: &Turn, event: &Bytes) -> Option<Self> {
+        let response = response_at(event)?;
+        let members = json::members_at(event, &response);
+        let value = |name: &[u8]| members.iter().find(|member| &event[member.key.clone()] == name);
+        let id = json::string_at(event, &value(b"id")?.value)?.into_owned();
+        let output = value(b"output").map_or_else(Vec::new, |output| json::elements_at(event, &output.value));
+        Self::after(turn, id, &again(event, &output))
     }
 
     /// After a turn that only tells what later ones begin with.
@@ -41,18 +42,19 @@ impl Memory {
     fn after(turn: &Turn, id: String, output: &Bytes) -> Option<Self> {
         let thread = &turn.thread;
         let fits = thread.items.len() + output.len() < MOST_BYTES;
-        (thread.remembers == Remembers::Yes && fits)
-            .then(|| Self { id, base: thread.base.clone(), items: joined(&thread.items, output) })
+        (thread.remembers == Remembers::Yes && fits).then(|| Self {
+            id,
+            base: thread.base.clone(),
+            items: joined(&thread.items, output),
+        })
     }
 }
 
 /// Where the response stands in the event that ends it, if it has an end to go on from.
 fn response_at(event: &[u8]) -> Option<std::ops::Range<usize>> {
-    let members = json::members(event).ok()?;
-    let value = |name: &[u8]| members.iter().find(|member| &event[member.key.clone()] == name);
-    let kind = json::string_at(event, &value(b"type")?.value)?;
-    let response = || value(b"response").map(|member| member.value.clone());
-    matches!(&*kind, "response.completed" | "response.incomplete").then(response).flatten()
+    let members = json::members(event).ok().filter(|_| last(event) == Last::Done)?;
+    let response = members.iter().find(|member| &event[member.key.clone()] == b"response")?;
+    Some(response.value.clone())
 }
 
 /// The items of an output as those of an input.

@@ -78,7 +78,8 @@ impl From<json::JsonError> for Refused {
 /// Reads an event of a client whose connection remembers that. The cost is linear in both.
 pub fn read(event: &Bytes, memory: Option<&Memory>) -> Result<Turn, Refused> {
     let found = Found::scan(event)?;
-    let value = |name: Name| found.place(name).map(|place| &event[place.value.clone()]).filter(|value| *value != b"null");
+    let value =
+        |name: Name| found.place(name).map(|place| &event[place.value.clone()]).filter(|value| *value != b"null");
     let text = |name: Name| {
         let wrong = PeekError::Type { name: name.text(), expected: "a string" };
         let place = found.place(name).filter(|place| &event[place.value.clone()] != b"null");
@@ -104,7 +105,8 @@ pub fn read(event: &Bytes, memory: Option<&Memory>) -> Result<Turn, Refused> {
     let memory = memory.filter(|memory| Some(&memory.id) == previous.as_ref());
     let own = found.place(Name::Input).map_or(Ok(Bytes::new()), |place| items(event, &place.value, memory))?;
     let Some(memory) = memory else {
-        let body = found.body(event, &[Name::Type, Name::Stream, Name::Generate], Bytes::from_static(b"\"stream\":true"));
+        let body =
+            found.body(event, &[Name::Type, Name::Stream, Name::Generate], Bytes::from_static(b"\"stream\":true"));
         return Ok(Turn { body, output, thread: Thread { base: previous, items: own, remembers } });
     };
     let items = joined(&memory.items, &own);

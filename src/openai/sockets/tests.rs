@@ -55,9 +55,11 @@ fn what_is_no_turn_is_refused() {
 #[test]
 fn what_is_not_stored_is_told_again() {
     let first = turn(r#"{"type":"response.create","model":"m","store":false,"input":"Hi \"there\""}"#, None);
-    let answer = json!({"id": "resp_1", "output": [{"type": "message", "id": "msg_1", "role": "assistant", "content": "b"}]});
+    let answer =
+        json!({"id": "resp_1", "output": [{"type": "message", "id": "msg_1", "role": "assistant", "content": "b"}]});
     let memory = Memory::of_answer(&first, &done(answer)).unwrap();
-    let event = r#"{"type":"response.create","store":false,"previous_response_id":"resp_1","input":[ {"c":1} ],"model":"m"}"#;
+    let event =
+        r#"{"type":"response.create","store":false,"previous_response_id":"resp_1","input":[ {"c":1} ],"model":"m"}"#;
     let second = turn(event, Some(&memory));
     let said = json!([
         {"type": "message", "role": "user", "content": "Hi \"there\""},
@@ -120,7 +122,10 @@ fn a_beginning_without_an_answer_is_remembered() {
     assert_eq!(said, ["a", "b"]);
     let [begun, done] = events::prepared(&warm, "resp_w", "m", crate::domain::time::WallTime(2_500_000));
     let (begun, done): (Value, Value) = (serde_json::from_str(&begun).unwrap(), serde_json::from_str(&done).unwrap());
-    assert_eq!((&begun["response"]["status"], &done["response"]["status"]), (&json!("in_progress"), &json!("completed")));
+    assert_eq!(
+        (&begun["response"]["status"], &done["response"]["status"]),
+        (&json!("in_progress"), &json!("completed"))
+    );
     assert_eq!((&done["response"]["created_at"], &done["response"]["usage"]["total_tokens"]), (&json!(2), &json!(0)));
 }
 

@@ -5,7 +5,7 @@
 //! takes them; `over` says what each end means. `booking` reads what events mean, and `turns` keeps the books of a
 //! session's responses: each is a row of the ledger, committed before the event that says what it cost goes to the client.
 //! `transcripts` adds what is written down of what the client says.
-//! `client` is what actix has read, `outbox` what it polls.
+//! `client` is what actix has read, `outbox` what it polls; sessions of responses, which no upstream holds, use both.
 //!
 //! The session has a row of its own without tokens, as the handshake is a request like any other. Where a session may go
 //! and who may open one is decided above.

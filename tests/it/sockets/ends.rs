@@ -30,7 +30,8 @@ fn ends_with(session: &mut WebSocket, code: &str, close: u16) -> Vec<Value> {
 #[test]
 fn a_client_that_leaves_takes_its_response_along_and_has_one_row() {
     let (azure, gateway) = slow(|_| ());
-    for (number, leaves) in [WebSocket::leave as fn(WebSocket), WebSocket::reset, WebSocket::close].into_iter().enumerate()
+    for (number, leaves) in
+        [WebSocket::leave as fn(WebSocket), WebSocket::reset, WebSocket::close].into_iter().enumerate()
     {
         let mut session = open(&gateway);
         session.say(&create("Name a colour.")).wait_for("response.output_text.delta");

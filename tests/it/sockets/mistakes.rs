@@ -16,8 +16,16 @@ fn a_wrong_event_is_told_and_the_session_goes_on() {
         (r#"{"type":7}"#, "invalid_type", Some("type")),
         (r#"{"type":"response.create","model":"gpt-4o-mini","model":"x"}"#, "duplicate_field", Some("model")),
         (r#"{"type":"response.create","type":"x"}"#, "duplicate_field", Some("type")),
-        (r#"{"type":"response.create","background":true,"model":"gpt-4o-mini"}"#, "unsupported_parameter", Some("background")),
-        (r#"{"type":"response.create","stream_id":"a","model":"gpt-4o-mini"}"#, "unsupported_parameter", Some("stream_id")),
+        (
+            r#"{"type":"response.create","background":true,"model":"gpt-4o-mini"}"#,
+            "unsupported_parameter",
+            Some("background"),
+        ),
+        (
+            r#"{"type":"response.create","stream_id":"a","model":"gpt-4o-mini"}"#,
+            "unsupported_parameter",
+            Some("stream_id"),
+        ),
         (r#"{"type":"response.create","input":"a"}"#, "missing_model", Some("model")),
         (r#"{"type":"response.create","model":"none","input":"a"}"#, "model_not_found", Some("model")),
     ] {
@@ -47,7 +55,8 @@ fn what_is_too_large_or_no_frame_ends_the_session_with_a_word() {
     let mut session = open(&gateway);
     let long = create(&"a ".repeat(45_000));
     answered(&mut session, &long);
-    let _ = session.try_write(&crate::support::websocket::masked(TEXT, create(&"a".repeat(100_001)).to_string().as_bytes()));
+    let _ = session
+        .try_write(&crate::support::websocket::masked(TEXT, create(&"a".repeat(100_001)).to_string().as_bytes()));
     let (events, end) = session.end();
     assert_eq!(events[0]["error"]["code"], "request_too_large");
     assert_eq!(end, Frame::Close(Some(1009)));

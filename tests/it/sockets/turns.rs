@@ -40,7 +40,8 @@ fn what_goes_on_from_a_stored_response_goes_where_that_is() {
     let entries: Vec<_> = regions.iter().flat_map(journal).filter(|entry| entry.method == "POST").collect();
     assert_eq!(entries.len(), 18);
     assert_eq!(booked(&rows(&gateway)), charged(&entries));
-    let used: std::collections::BTreeSet<_> = rows(&gateway).iter().map(|row| row.attempts[0].resource.clone()).collect();
+    let used: std::collections::BTreeSet<_> =
+        rows(&gateway).iter().map(|row| row.attempts[0].resource.clone()).collect();
     assert!(used.len() > 1, "one session uses more than one region: {used:?}");
 }
 
@@ -54,7 +55,8 @@ fn what_is_posted_is_the_clients_but_for_what_belongs_to_the_socket() {
     let azure = FakeAzure::start(Script::always(Reply::sse(&ANSWER)));
     let gateway = TestGateway::before(azure.address());
     let mut session = open(&gateway);
-    let event = r#"{ "type" : "response.create","model":"gpt-4o-mini", "input":"a","generate":true,"x":1e999,"stream":false }"#;
+    let event =
+        r#"{ "type" : "response.create","model":"gpt-4o-mini", "input":"a","generate":true,"x":1e999,"stream":false }"#;
     session.frame(crate::support::websocket::TEXT, event.as_bytes());
     let events = session.until("response.completed");
     assert_eq!(events[0]["response"]["model"], MODEL);

@@ -15,7 +15,6 @@ fn a_conversation_goes_on_in_another_region_when_its_own_fails() {
     let next = answered(&mut session, &after(&start, unstored("What is my name?")));
     first.control().remove(fault);
     let last = answered(&mut session, &after(&next, unstored("And the colour?")));
-    gateway.settle();
     let rows = rows(&gateway);
     assert_eq!((resources(&rows[0]), resources(&rows[1])), (vec!["east"], vec!["east", "west"]));
     // All that was said is read again: each prompt holds the one before it, and its answer.
@@ -36,6 +35,33 @@ fn a_conversation_goes_on_in_another_region_when_its_own_fails() {
     answered(&mut other, &after(&stored, create("What did you write?")));
     session.close();
     other.close();
+}
+
+/// Not even one that an upstream has begun and given up.
+#[test]
+fn a_response_that_failed_is_nothing_to_go_on_from() {
+    let event = |data: Value| format!("data: {data}\n\n");
+    let begun = event(json!({"type": "response.output_text.delta", "delta": "a"}));
+    let ends = |kind: &str, id: &str, error: Value| {
+        let response =
+            json!({"id": id, "error": error, "output": [], "usage": {"input_tokens": 1, "output_tokens": 1}});
+        Reply::sse(&[&begun, &event(json!({"type": kind, "response": response}))])
+    };
+    let azure = FakeAzure::start(Script::in_order(vec![
+        ends("response.completed", "resp_1", Value::Null),
+        ends("response.failed", "resp_2", json!({"code": "server_error", "message": "m"})),
+        ends("response.incomplete", "resp_3", Value::Null),
+    ]));
+    let gateway = TestGateway::before(azure.address());
+    let mut session = open(&gateway);
+    let first = answered(&mut session, &unstored("a"));
+    session.say(&after(&first, unstored("b"))).wait_for("response.failed");
+    session.say(&after(&first, unstored("c"))).wait_for("response.incomplete");
+    let sent: Value = serde_json::from_str(&azure.requests()[2].text()).unwrap();
+    let said: Vec<_> = sent["input"].as_array().unwrap().iter().map(|item| item["content"].clone()).collect();
+    assert_eq!(said, ["a", "c"]);
+    assert_eq!(refused(&mut session, &after("resp_2", unstored("d"))).0, "previous_response_not_found");
+    session.close();
 }
 
 #[test]
@@ -74,17 +100,17 @@ fn a_beginning_costs_nothing_and_is_read_with_the_first_turn() {
     let events = turn(&mut session, &warm);
     assert_eq!(events.len(), 2, "{events:?}");
     let response = &events[1]["response"];
-    assert_eq!((&response["status"], &response["model"], &response["output"]), (&json!("completed"), &json!(MODEL), &json!([])));
+    assert_eq!(
+        (&response["status"], &response["model"], &response["output"]),
+        (&json!("completed"), &json!(MODEL), &json!([]))
+    );
     let id = response["id"].as_str().unwrap().to_owned();
-    gateway.settle();
     let row = gateway.row();
     assert_eq!((row.state.as_str(), row.status, row.input_tokens, row.attempts.len()), ("settled", Some(200), 0, 0));
     assert!(journal(&azure).is_empty(), "nobody was asked");
     answered(&mut session, &after(&id, unstored("Hello.")));
-    gateway.settle();
     let told = rows(&gateway).remove(1).input_tokens;
     let alone = answered(&mut session, &unstored("Hello."));
-    gateway.settle();
     assert!(told > rows(&gateway).remove(2).input_tokens + 10, "{told}");
     // It may come later in a conversation, and must be one that the key may have.
     let mut more = after(&alone, warm.clone());
