@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aoai_gateway::server::Ended;
+use aoai_gateway::settings::model::OnDisconnect;
 
 use super::*;
 use crate::responses::paced;
@@ -10,8 +11,8 @@ use crate::support::gateway::eventually;
 use crate::support::websocket::Frame;
 
 /// A region that takes its time, and a gateway before it.
-fn slow(change: impl FnOnce(&mut aoai_gateway::settings::model::Settings)) -> (Simulator, TestGateway) {
-    let azure = paced("east", 50);
+fn slow(token_ms: u64, change: impl FnOnce(&mut aoai_gateway::settings::model::Settings)) -> (Simulator, TestGateway) {
+    let azure = paced("east", token_ms);
     let gateway = TestGateway::with(|estate| {
         estate.azure("east", azure.addr());
         change(&mut estate.0);
@@ -29,7 +30,7 @@ fn ends_with(session: &mut WebSocket, code: &str, close: u16) -> Vec<Value> {
 
 #[test]
 fn a_client_that_leaves_takes_its_response_along_and_has_one_row() {
-    let (azure, gateway) = slow(|_| ());
+    let (azure, gateway) = slow(200, |_| ());
     for (number, leaves) in
         [WebSocket::leave as fn(WebSocket), WebSocket::reset, WebSocket::close].into_iter().enumerate()
     {
@@ -49,6 +50,19 @@ fn a_client_that_leaves_takes_its_response_along_and_has_one_row() {
 }
 
 #[test]
+fn what_a_client_has_left_is_read_to_its_end_where_the_settings_say_so() {
+    let (azure, gateway) = slow(20, |settings| settings.accounting.on_disconnect = OnDisconnect::Drain);
+    let mut session = open(&gateway);
+    session.say(&create("Name a colour.")).wait_for("response.created");
+    session.leave();
+    let entries = journal(&azure);
+    gateway.settle();
+    let row = gateway.row();
+    assert_eq!((row.state.as_str(), row.estimated, entries[0].completed), ("cancelled", false, true));
+    assert_eq!(booked(&[row]), charged(&entries));
+}
+
+#[test]
 fn a_client_that_leaves_before_anything_has_come_has_one_row_too() {
     let azure = crate::support::fake_azure::FakeAzure::start(crate::support::fake_azure::Script::always(
         crate::support::fake_azure::Reply::silence(),
@@ -64,7 +78,7 @@ fn a_client_that_leaves_before_anything_has_come_has_one_row_too() {
 
 #[test]
 fn a_key_that_is_revoked_ends_its_sessions() {
-    let (azure, gateway) = slow(|_| ());
+    let (azure, gateway) = slow(200, |_| ());
     let (id, secret) = gateway.new_key(json!({}));
     let (mut stays, mut idle) = (open(&gateway), open_as(&gateway, &secret));
     let mut busy = open_as(&gateway, &secret);
@@ -74,18 +88,18 @@ fn a_key_that_is_revoked_ends_its_sessions() {
     assert!(told.iter().all(|event| event["type"] != "response.completed"));
     ends_with(&mut idle, "invalid_api_key", 1008);
     eventually(|| if azure.control().in_flight() == 0 { Ok(()) } else { Err("the upstream goes on".into()) });
-    answered(&mut stays, &create("Still here."));
+    assert_eq!(refused(&mut stays, &json!({"type": "still.here"})).0, "unknown_event");
     stays.close();
     gateway.settle();
-    assert_eq!((rows(&gateway).len(), rows(&gateway)[0].state.as_str()), (2, "cancelled"));
+    assert_eq!(gateway.row().state, "cancelled");
 }
 
 #[test]
 fn a_session_lasts_no_longer_than_it_may_and_its_last_response_is_let_finish() {
-    let (azure, gateway) = slow(|settings| settings.routing.session_limit = Duration::from_secs(2));
+    let (azure, gateway) = slow(80, |settings| settings.routing.session_limit = Duration::from_secs(3));
     let mut idle = open(&gateway);
     let mut busy = open(&gateway);
-    // Three seconds.
+    // It takes longer than the session may.
     busy.say(&create("Name a colour.")).say(&create("And another.")).wait_for("response.created");
     let told = ends_with(&mut idle, "websocket_connection_limit_reached", 1001);
     assert_eq!((told.len(), &told[0]["status"]), (1, &json!(400)));
@@ -98,7 +112,7 @@ fn a_session_lasts_no_longer_than_it_may_and_its_last_response_is_let_finish() {
 
 #[test]
 fn a_shutdown_lets_a_response_finish_and_says_goodbye() {
-    let (azure, mut gateway) = slow(|settings| settings.server.shutdown_grace = Duration::from_secs(60));
+    let (azure, mut gateway) = slow(30, |settings| settings.server.shutdown_grace = Duration::from_secs(60));
     let (mut idle, mut busy) = (open(&gateway), open(&gateway));
     busy.say(&create("Name a colour.")).wait_for("response.created");
     let stopped = std::thread::scope(|scope| {
@@ -114,7 +128,7 @@ fn a_shutdown_lets_a_response_finish_and_says_goodbye() {
 
 #[test]
 fn a_shutdown_waits_no_longer_than_its_grace() {
-    let (_azure, mut gateway) = slow(|settings| settings.server.shutdown_grace = Duration::from_millis(500));
+    let (_azure, mut gateway) = slow(200, |settings| settings.server.shutdown_grace = Duration::from_millis(500));
     let mut session = open(&gateway);
     session.say(&create("Name a colour.")).wait_for("response.output_text.delta");
     let stopped = std::thread::scope(|scope| {
@@ -131,7 +145,7 @@ fn a_shutdown_waits_no_longer_than_its_grace() {
 /// Agents work with their tools between two turns, and answer nothing meanwhile.
 #[test]
 fn a_silent_client_keeps_its_session() {
-    let (_azure, gateway) = slow(|settings| settings.routing.stream_idle_timeout = Duration::from_millis(400));
+    let (_azure, gateway) = slow(0, |settings| settings.routing.stream_idle_timeout = Duration::from_millis(400));
     let mut session = open(&gateway);
     for _ in 0..8 {
         assert_eq!(session.hear(), Frame::Ping(Vec::new()), "its connection is kept alive");

@@ -1,6 +1,7 @@
 //! The Responses API over WebSocket through a real gateway: how sessions are opened, what their turns are answered, what
 //! those cost, and how sessions end.
 
+mod callers;
 mod ends;
 mod failing;
 mod handshake;
