@@ -7,7 +7,7 @@ const newAdminKey = () => sheet("New admin key", make("form", { submit: submitti
   refresh();
 }) },
 make("div", { class: "fields" }, field("Name", "/name", { required: true, maxlength: "200" }), field("Expires (empty: never)", "/expires_at", { type: "date" })),
-make("label", { class: "apart" }, "May", make("select", { name: "/scopes", "aria-describedby": "wrong/scopes" }, REACH.map((scope) => make("option", { value: scope }, scope + ": " + MAY[scope]))),
+make("label", { class: "apart" }, "Scope", make("select", { name: "/scopes", "aria-describedby": "wrong/scopes" }, REACH.map((scope) => make("option", { value: scope }, scope + ": " + MAY[scope]))),
   make("span", { id: "wrong/scopes", class: "error" })),
 formFoot("Make admin key")));
 
@@ -25,7 +25,7 @@ const adminKeys = {
   load: (params) => ask("/admin-keys" + query({ limit: "50", cursor: params.cursor })),
   show: (page, params) => [table("Admin keys, newest first", [
     { name: "Name", show: (key) => [key.name, key.id === who.id ? make("span", { class: "quiet" }, " (you)") : null] },
-    { name: "May", show: (key) => make("span", { title: key.scopes.map((scope) => MAY[scope]).join("; ") }, key.scopes.join(", ")) },
+    { name: "Scope", show: (key) => make("span", { title: key.scopes.map((scope) => MAY[scope]).join("; ") }, key.scopes.join(", ")) },
     { name: "State", show: (key) => state(keyState(key)) },
     { name: "Id, as in the audit", show: (key) => make("code", null, key.id) },
     { name: "Made", show: (key) => moment(key.created_at) },

@@ -139,8 +139,8 @@ const sheet = (title, ...children) => {
     opener = document.activeElement && document.activeElement.dataset.mark;
     at("sheet").showModal();
   }
-  // What is read first, and not the first button that happens to be there.
-  (form ? form.querySelector("input:not([disabled]), select, button") : heading).focus();
+  // What is filled in or read first; where there is only a question, the answer that does no harm.
+  (form ? form.querySelector("input:not([disabled]), select") || form.querySelector("[data-mark=cancel]") : heading).focus();
 };
 
 const marked = (mark) => (mark ? at("view").querySelector(`[data-mark="${CSS.escape(mark)}"]`) : null);
