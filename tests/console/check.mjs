@@ -199,6 +199,7 @@ wants([...at("sheet").querySelectorAll("button:not(.link)")].map((one) => one.te
 clicked("Close");
 window.location.hash = "#/admin-keys";
 await until("and is told so where they go all the same", () => at("trouble").textContent.includes("lacks the scope `admin`"));
+if (at("view").querySelector(".bar button")) fail("they are offered to make one");
 clicked("Sign out");
 await until("they leave", () => !at("enter").hidden && at("whom").hidden);
 await signIn(writer, "for keys:write");

@@ -70,7 +70,9 @@ fn served(entry: &Yaml, variables: &Variables) -> Result<(Home, Mapping), String
         let Some(variable) = found.text.strip_prefix("os.environ/") else { return Ok(Some(found)) };
         match variables.get(variable) {
             Some(text) => Ok(Some(Found { text, place: found.place })),
-            None => Err(format!("the {key} of {name} is in {variable}, which is not set here: set it and import again")),
+            None => {
+                Err(format!("the {key} of {name} is in {variable}, which is not set here: set it and import again"))
+            }
         }
     };
     let (provider, upstream) = model.text.split_once('/').unwrap_or(("openai", &model.text));

@@ -24,10 +24,9 @@ const adminKeys = {
   controls: () => [make("h2", null, "Admin keys"), button("New admin key", "new admin key", newAdminKey, "main")],
   load: (params) => ask("/admin-keys" + query({ limit: "50", cursor: params.cursor })),
   show: (page, params) => [table("Admin keys, newest first", [
-    { name: "Name", show: (key) => [key.name, key.id === who.id ? make("span", { class: "quiet" }, " (you)") : null] },
+    { name: "Name", show: (key) => [key.name, key.id === who.id ? make("span", { class: "quiet" }, " (you)") : null, make("div", null, make("code", { class: "quiet", title: "As in the audit" }, key.id))] },
     { name: "Scope", show: (key) => make("span", { title: key.scopes.map((scope) => MAY[scope]).join("; ") }, key.scopes.join(", ")) },
     { name: "State", show: (key) => state(keyState(key)) },
-    { name: "Id, as in the audit", show: (key) => make("code", null, key.id) },
     { name: "Made", show: (key) => moment(key.created_at) },
     { name: "Expires", show: (key) => (key.expires_at ? moment(key.expires_at) : "never") },
     { name: "Action", show: (key) => (key.revoked_at ? NONE : button("Revoke", "revoke " + key.id, () => revokeAdminKey(key), "small danger")) },

@@ -21,8 +21,9 @@ const milliseconds = (value) => (value == null ? NONE : value < 10000 ? number.f
 const moment = (text) => {
   if (!text) return NONE;
   const date = new Date(text);
-  const shown = date.toLocaleString(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  return make("time", { datetime: text, title: text }, shown);
+  // Between day and time at most there is a new line.
+  const parts = [date.toLocaleDateString(undefined, { year: "numeric", month: "short", day: "numeric" }), date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" })];
+  return make("time", { datetime: text, title: text }, parts.map((part) => part.replace(/\s/g, "\u00a0")).join(" "));
 };
 
 // A word about health or state, in a colour that only repeats what it says.
@@ -77,9 +78,11 @@ const MAY = { read: "to look at everything but audit and admin keys", "keys:writ
 const may = (scope) => Boolean(who) && who.scopes.some((own) => REACH.indexOf(own) >= REACH.indexOf(scope));
 const offered = (scope, ...children) => (may(scope) ? children : []);
 
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 class Refused extends Error {
   constructor(status, problem) {
-    super(problem.detail || "The gateway answered with status " + status + ".");
+    super(sentence(problem.detail || "the gateway answered with status " + status));
     this.status = status;
     this.wrong = problem.errors || [];
   }

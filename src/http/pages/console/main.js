@@ -88,7 +88,8 @@ const draw = () => {
   if (drawn.name !== name || drawn.filters !== filters) {
     // A filter drops the cursor: it belongs to another list.
     const go = (change) => { const { cursor, ...rest } = here().params; drawn.filters = query({ ...rest, ...change }); move({ ...rest, ...change }); };
-    at("controls").replaceChildren(make("div", { class: "bar" }, VIEWS[name].controls(params, go)));
+    const { title, needs, controls } = VIEWS[name];
+    at("controls").replaceChildren(make("div", { class: "bar" }, !needs || may(needs) ? controls(params, go) : make("h2", null, title)));
   }
   if (drawn.name !== name) {
     at("content").replaceChildren(make("div", { class: "empty" }, "Loading …"));
