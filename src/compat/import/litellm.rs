@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{ImportError, Plan, of_foreign, sketch};
-use crate::compat::draft::{Draft, Home, Mapping};
+use crate::compat::draft::{Draft, Home, Mapping, without_path};
 use crate::compat::yaml::{Found, Yaml};
 use crate::settings::Variables;
 
@@ -43,7 +43,10 @@ pub fn plan(path: &Path, file: &Yaml, settings: &Path, variables: &Variables) ->
             "make an admin key (admin.key) and keys (`aoai-gateway keys add`); the database of keys is LiteLLM's own",
         ),
         ("router_settings", "routing is balanced by itself; timeouts and retries are in [routing]"),
-        ("litellm_settings", "callbacks, caches and budgets have no equal here; fallbacks were carried over"),
+        (
+            "litellm_settings",
+            "callbacks, caches, budgets and other kinds of fallbacks have no equal here; `fallbacks` were carried over",
+        ),
     ] {
         if file.get(section).is_some() {
             left_out.push(format!("{section}: {advice}"));
@@ -86,7 +89,9 @@ fn served(entry: &Yaml, variables: &Variables) -> Result<(Home, Mapping), String
     };
     let is_azure = kind == "azure";
     let endpoint = match (is_azure, value("api_base", if is_azure { "AZURE_API_BASE" } else { "OPENAI_BASE_URL" })?) {
-        (_, Some(endpoint)) => endpoint,
+        // LiteLLM takes the whole address of a call as well.
+        (true, Some(endpoint)) => without_path(endpoint),
+        (false, Some(endpoint)) => endpoint,
         (false, None) => Found { text: "https://api.openai.com/v1".to_owned(), place: at.clone() },
         (true, None) => {
             return Err(format!("{name} has no api_base, and AZURE_API_BASE is not set here: set it and import again"));

@@ -208,7 +208,7 @@ fn a_litellm_file_that_refers_to_the_environment() {
     let variables = [
         ("CONTOSO_BASE", "https://contoso.openai.azure.com"),
         ("CONTOSO_VERSION", "2024-10-21"),
-        ("AZURE_API_BASE", "https://fabrikam.openai.azure.com/"),
+        ("AZURE_API_BASE", "https://fabrikam.openai.azure.com/openai/deployments/my-o1/chat/completions?api-version=x"),
         ("CONTOSO_KEY", AZURE_KEY),
         ("AZURE_API_KEY", AZURE_KEY),
         ("OPENAI_API_KEY", AZURE_KEY),
@@ -220,6 +220,7 @@ fn a_litellm_file_that_refers_to_the_environment() {
         "endpoint = \"https://contoso.openai.azure.com\"",
         "api_version = \"2024-10-21\"",
         "api_key = \"env:CONTOSO_KEY\"",
+        "endpoint = \"https://fabrikam.openai.azure.com\"",
         "\"my-o1\" = \"o1\"",
         "api_key = \"env:AZURE_API_KEY\"",
         "api_key = \"env:OPENAI_API_KEY\"",
