@@ -233,13 +233,16 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
         Rest::Whole { body, made: Made { id: Some(id), .. }, status: Status::Underway, .. }
             if order.teller.is_some() && kept::is_id(&id) =>
         {
-            background::begin(&order, Begun { books, lease, status, upstream_id }, &id).await?;
+            // Boxed, like all that few requests need: what is large is carried along by every request.
+            Box::pin(background::begin(&order, Begun { books, lease, status, upstream_id }, &id)).await?;
             Body::Whole(body)
         }
         Rest::Whole { body, usage, made, status: _ } => {
             let (usage, charge) = match usage {
                 Some(usage) => (usage, Charge::Exact),
-                None if status < 400 => (estimate::of_answer(&order, &deployment, &body).await, Charge::Estimated),
+                None if status < 400 => {
+                    (Box::pin(estimate::of_answer(&order, &deployment, &body)).await, Charge::Estimated)
+                }
                 None if reply::bills_the_prompt(&body) => {
                     (estimate::of_prompt(&order, &deployment).await, Charge::Estimated)
                 }
@@ -262,7 +265,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
         Rest::Events(stream) if order.teller.is_some() && begun(&stream).is_some() => {
             let id = begun(&stream).unwrap_or_default();
             let begun = Begun { books, lease, status, upstream_id };
-            Body::Stream(background::begin_streamed(&order, begun, &id, *stream).await?)
+            Body::Stream(Box::pin(background::begin_streamed(&order, begun, &id, *stream)).await?)
         }
         Rest::Events(stream) => {
             // Before the first byte: with it the client learns the id.
