@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::{Common, print};
 use crate::compat::import::{self, Plan, Region};
-use crate::settings;
+use crate::settings::{self, Variables};
 use crate::storage::legacy::{Absent, Followed, Origin, Standing};
 use crate::storage::{StorageError, Store};
 
@@ -22,7 +22,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, common: &Common) -> ExitCode {
-    let plan = match import::plan(&args.file, &common.settings) {
+    let plan = match import::plan(&args.file, &common.settings, &Variables::Process) {
         Ok(plan) => plan,
         Err(error) => return print::failed(print::USAGE, &error),
     };
@@ -96,7 +96,9 @@ fn in_words(plan: &Plan) -> String {
             Standing::Admin => ", may add others",
         };
         let name: String = user.name.chars().filter(|character| !character.is_control()).collect();
-        text.push_str(&format!("    {name}: {} used so far{standing}\n", user.count));
+        let models = user.models.iter().flatten().map(|model| model.as_str()).collect::<Vec<_>>().join(", ");
+        let models = if models.is_empty() { models } else { format!(", for {models} alone") };
+        text.push_str(&format!("    {name}: {} used so far{standing}{models}\n", user.count));
     }
     if !plan.left_out.is_empty() {
         text.push_str("\nnot carried over\n");

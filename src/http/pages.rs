@@ -58,6 +58,8 @@ const CONSOLE: &str = document!(
     "pages/console/shell.html",
     "pages/console/base.js",
     "pages/console/keys.js",
+    "pages/console/users.js",
+    "pages/console/admins.js",
     "pages/console/estate.js",
     "pages/console/books.js",
     "pages/console/house.js",

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::draft::Draft;
 use super::users::declared;
 use super::yaml::Yaml;
+use crate::domain::time::wall_now;
 use crate::settings::model::Profile;
 use crate::settings::{Foreign, Foreigner, Place, Problem, Severity, Surroundings, Variables};
 use crate::storage::legacy::{Declared, Standing};
@@ -44,8 +45,9 @@ pub enum ImportError {
 
 const SQLITE: &[u8] = b"SQLite format 3\0";
 
-/// Reads `path`; writes nothing. Secrets of resources will stand in files of `settings`.
-pub fn plan(path: &Path, settings: &Path) -> Result<Plan, ImportError> {
+/// Reads `path`; writes nothing. Secrets of resources will stand in files of `settings`. `variables` are what a file of
+/// LiteLLM refers to; they decide nothing else.
+pub fn plan(path: &Path, settings: &Path, variables: &Variables) -> Result<Plan, ImportError> {
     let bytes = std::fs::read(path)
         .map_err(|error| ImportError::Refused(format!("{} cannot be read: {error}", path.display())))?;
     if bytes.starts_with(SQLITE) {
@@ -59,15 +61,15 @@ pub fn plan(path: &Path, settings: &Path) -> Result<Plan, ImportError> {
     };
     let yaml = Yaml::read(path, text).map_err(|problem| ImportError::Refused(problem.to_string()))?;
     if yaml.get("model_list").is_some() {
-        return litellm::plan(path, &yaml, settings);
+        return litellm::plan(path, &yaml, settings, variables);
     }
     let translate = super::translate;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     let file = path.file_name().map(PathBuf::from);
     // Nothing but this file is looked at: not the environment, and no file of a container.
+    let alone = Variables::given([]);
     let foreigner = Foreigner { translate, root: folder.join("\u{0}"), folder, file };
-    let variables = Variables::given([]);
-    let foreign = translate(&Surroundings { variables: &variables, foreigner: &foreigner, wanted: None });
+    let foreign = translate(&Surroundings { variables: &alone, foreigner: &foreigner, wanted: None });
     let source = foreign.profile.map_or("", Profile::label);
     if foreign.profile.is_none() {
         return Err(unknown(path));
@@ -84,8 +86,8 @@ fn unknown(path: &Path) -> ImportError {
 }
 
 fn database(path: &Path, settings: &Path) -> Result<Plan, ImportError> {
-    if let Some((channels, tokens)) = oneapi_file::read(path)? {
-        return one_api::plan(path, channels, tokens, settings);
+    if let Some(content) = oneapi_file::read(path)? {
+        return one_api::plan(path, content, settings, wall_now());
     }
     let Some(mut file) = LegacyFile::open(path)? else {
         let message = "has neither the users of chat_azure or chatazure nor the channels of one-api";

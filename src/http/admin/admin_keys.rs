@@ -3,7 +3,9 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header::LOCATION;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::call::{Call, listed, printable};
 use super::members::{self, Reader};
@@ -11,6 +13,7 @@ use super::problem::Problem;
 use super::queries::{blocking, page};
 use crate::domain::ids::AdminKeyId;
 use crate::domain::scope::Scope;
+use crate::http::admins::Administrator;
 use crate::storage::keys::Revoked;
 use crate::storage::secret_key;
 
@@ -27,6 +30,23 @@ pub(super) async fn show(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     let (id, store) = (parse_id(call.id)?, call.house().store.clone());
     let key = blocking(move || store.admin_key(id)).await?.ok_or_else(|| no_such_key(id))?;
     Ok(HttpResponse::Ok().json(key))
+}
+
+/// Who asks. A page that knows it offers nothing that would be refused.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OwnAdminKey)]
+pub struct OwnView {
+    /// Null: the first admin key.
+    pub id: Option<String>,
+    pub name: String,
+    /// Some of `admin`, `keys:write`, `read`; each holds those after it.
+    pub scopes: Vec<&'static str>,
+}
+
+pub(super) fn own(call: &Call<'_>) -> HttpResponse {
+    let Administrator { id, name, scopes } = &call.who;
+    let scopes = scopes.iter().map(|scope| scope.label()).collect();
+    HttpResponse::Ok().json(OwnView { id: id.map(|id| id.to_string()), name: name.clone(), scopes })
 }
 
 /// 201 with the secret, which is shown this once.

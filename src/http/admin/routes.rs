@@ -1,6 +1,8 @@
 //! Every route of the admin plane, in one table: dispatch, `Allow`, the OpenAPI document and the role matrix of the
 //! tests read it. A route without a scope cannot be written down.
 
+use std::future::ready;
+
 use actix_web::HttpResponse;
 use futures_util::future::LocalBoxFuture;
 
@@ -228,6 +230,8 @@ pub static ROUTES: &[AdminRoute] = &[
         .gives(Gives::Page("Change")),
     get("/events", Read, "Streams what happens as server-sent events", run!(call => events::watch(&call)))
         .gives(Gives::Events),
+    get("/me", Read, "Shows the admin key that asks", run!(call => ready(Ok(admin_keys::own(&call)))))
+        .gives(Gives::One("OwnAdminKey")),
     get("/admin-keys", Admin, "Lists credentials of the admin plane", run!(call => admin_keys::list(&call)))
         .query(PAGE)
         .gives(Gives::Page("AdminKey")),

@@ -6,6 +6,7 @@ use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::admin_keys::OwnView;
 use super::live::DeploymentView;
 use super::quotas::{GrantView, QuotaView};
 use super::resources::ResourceView;
@@ -262,6 +263,7 @@ pub(in crate::http) fn all() -> Vec<Named> {
     add::<AuditRow>(&mut all);
     add::<AdminKeyRow>(&mut all);
     add::<AdminKeyWithSecret>(&mut all);
+    add::<OwnView>(&mut all);
     add::<NewAdminKey>(&mut all);
     add::<Problem>(&mut all);
     all

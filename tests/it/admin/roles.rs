@@ -10,7 +10,7 @@ use crate::support::gateway::{ADMIN_KEY, TestGateway};
 use serde_json::json;
 
 /// The narrowest scope that opens it.
-const MATRIX: [(&str, &str, &str); 39] = [
+const MATRIX: [(&str, &str, &str); 40] = [
     ("GET", "/keys", "read"),
     ("POST", "/keys", "keys:write"),
     ("GET", "/keys/{id}", "read"),
@@ -46,6 +46,7 @@ const MATRIX: [(&str, &str, &str); 39] = [
     ("POST", "/settings/check", "admin"),
     ("GET", "/audit", "admin"),
     ("GET", "/events", "read"),
+    ("GET", "/me", "read"),
     ("GET", "/admin-keys", "admin"),
     ("POST", "/admin-keys", "admin"),
     ("GET", "/admin-keys/{id}", "admin"),

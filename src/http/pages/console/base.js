@@ -21,8 +21,9 @@ const milliseconds = (value) => (value == null ? NONE : value < 10000 ? number.f
 const moment = (text) => {
   if (!text) return NONE;
   const date = new Date(text);
-  const shown = date.toLocaleString(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  return make("time", { datetime: text, title: text }, shown);
+  // Between day and time at most there is a new line.
+  const parts = [date.toLocaleDateString(undefined, { year: "numeric", month: "short", day: "numeric" }), date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" })];
+  return make("time", { datetime: text, title: text }, parts.map((part) => part.replace(/\s/g, "\u00a0")).join(" "));
 };
 
 // A word about health or state, in a colour that only repeats what it says.
@@ -70,9 +71,18 @@ const memory = {
   set key(value) { value ? sessionStorage.setItem("key", value) : sessionStorage.removeItem("key"); },
 };
 
+// Who is signed in. A wider scope holds the narrower ones; what would be refused is not offered.
+let who = null;
+const REACH = ["read", "keys:write", "admin"];
+const MAY = { read: "to look at everything but audit and admin keys", "keys:write": "to change keys and users too", admin: "everything" };
+const may = (scope) => Boolean(who) && who.scopes.some((own) => REACH.indexOf(own) >= REACH.indexOf(scope));
+const offered = (scope, ...children) => (may(scope) ? children : []);
+
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 class Refused extends Error {
   constructor(status, problem) {
-    super(problem.detail || "The gateway answered with status " + status + ".");
+    super(sentence(problem.detail || "the gateway answered with status " + status));
     this.status = status;
     this.wrong = problem.errors || [];
   }
@@ -117,17 +127,31 @@ const all = async (path) => {
 
 const said = (text) => { at("said").textContent = text; };
 
-// The one dialog. The browser keeps the focus inside, closes it on Escape, and gives the focus back.
+// The one dialog. The browser keeps the focus inside and closes it on Escape. The list below may have been drawn anew
+// meanwhile, so the focus goes back by the opener's mark.
+let opener = null;
 const sheet = (title, ...children) => {
+  // Whoever signed out while it was asked for does not see it.
+  if (!memory.key) return;
   const parts = children.flat(Infinity).filter(Boolean);
   const form = parts.find((part) => part.tagName === "FORM");
   const heading = make("h2", { id: "sheet-title", tabindex: "-1" }, title);
   const close = form ? [] : [make("div", { class: "actions" }, button("Close", "close", () => at("sheet").close(), ""))];
   at("sheet-body").replaceChildren(heading, ...parts, ...close);
-  if (!at("sheet").open) at("sheet").showModal();
-  // What is read first, and not the first button that happens to be there.
-  (form ? form.querySelector("input:not([disabled]), select, button") : heading).focus();
+  if (!at("sheet").open) {
+    opener = document.activeElement && document.activeElement.dataset.mark;
+    at("sheet").showModal();
+  }
+  // What is filled in or read first; where there is only a question, the answer that does no harm.
+  (form ? form.querySelector("input:not([disabled]), select") || form.querySelector("[data-mark=cancel]") : heading).focus();
 };
+
+const marked = (mark) => (mark ? at("view").querySelector(`[data-mark="${CSS.escape(mark)}"]`) : null);
+at("sheet").addEventListener("close", () => {
+  // A secret stays nowhere.
+  if (!at("sheet").open) at("sheet-body").replaceChildren();
+  (marked(opener) || (document.activeElement === document.body ? at("view") : null))?.focus();
+});
 
 // Asks before what cannot be undone.
 const confirmed = (title, text, verb, work) => {
@@ -177,3 +201,6 @@ const copied = (label, text) => button("Copy " + label, "copy " + label, async (
     event.target.textContent = "Select the text above instead";
   }
 });
+
+const onlyTime = (secret) => [make("p", null, "This is the only time that the secret is shown; the gateway keeps a hash of it."),
+  make("pre", { id: "secret", tabindex: "0" }, secret), make("div", { class: "actions" }, copied("secret", secret))];

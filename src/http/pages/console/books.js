@@ -79,9 +79,9 @@ const requests = {
   title: "Requests",
   every: 5000,
   controls: (params, go) => [make("h2", null, "Requests"), typed("Model", params.model, (model) => go({ model })), typed("x-request-id or id", params.request_id, (request_id) => go({ request_id })),
-    typed("Key's id", params.key, (key) => go({ key })),
+    typed("Key's id", params.key, (key) => go({ key })), typed("User's id", params.user, (user) => go({ user })),
     choice("State", params.state || "", [["", "any"], ["open", "open"], ["settled", "settled"], ["cancelled", "cancelled"], ["failed", "failed"], ["recovered", "recovered"]], (value) => go({ state: value }))],
-  load: (params) => ask("/requests" + query({ limit: "50", model: params.model, request_id: params.request_id, key: params.key, state: params.state, cursor: params.cursor })),
+  load: (params) => ask("/requests" + query({ limit: "50", model: params.model, request_id: params.request_id, key: params.key, user: params.user, state: params.state, cursor: params.cursor })),
   show: (page, params) => [table("Requests, newest first", [
     { name: "Began", show: (one) => button(new Date(one.started_at).toLocaleString(), "request " + one.id, opening(() => showRequest(one.id)), "link") },
     { name: "Model", show: (one) => one.model }, { name: "Endpoint", show: (one) => one.endpoint }, { name: "State", show: (one) => state(one.state === "open" ? "under way" : one.state) },
@@ -89,5 +89,5 @@ const requests = {
     { name: "Served by", show: (one) => (one.attempts.length ? one.attempts.at(-1).resource + (one.attempts.length > 1 ? " (attempt " + one.attempts.length + ")" : "") : NONE) },
     { name: "Tokens", number: true, show: (one) => figure(one.input_tokens) + " + " + figure(one.output_tokens) + (one.estimated ? " (est.)" : "") },
     { name: "Cost", number: true, show: (one) => dollars(one.cost_usd) }, { name: "First byte", number: true, show: (one) => milliseconds(one.ttfb_ms) }, { name: "Took", number: true, show: (one) => milliseconds(one.duration_ms) },
-  ], page.data, params.model || params.request_id || params.key || params.state ? "No request is like that." : "There are no requests yet. `aoai-gateway try \"hello\"` sends one."), pager(page, params)],
+  ], page.data, params.model || params.request_id || params.key || params.user || params.state ? "No request is like that." : "There are no requests yet. `aoai-gateway try \"hello\"` sends one."), pager(page, params)],
 };

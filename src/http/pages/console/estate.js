@@ -26,9 +26,9 @@ const resources = {
     return data.map((resource) => make("section", { "aria-label": resource.name },
       make("div", { class: "bar" }, make("h2", null, resource.name, " ", state(resource.health)),
         make("span", { class: "quiet" }, resource.region && resource.region !== resource.name ? resource.region + ": " : "", resource.share == null ? "no requests in the last minute" : percent(resource.share) + " of the requests, " + figure(resource.in_flight) + " in flight"),
-        make("span", { class: "actions" }, button("Test", "test " + resource.name, opening(() => tested(resource.name))),
+        make("span", { class: "actions" }, offered("admin", button("Test", "test " + resource.name, opening(() => tested(resource.name))),
           resource.drained ? button("Enable", "switch " + resource.name, opening(() => switched(resource.name, "enable")))
-            : button("Drain", "switch " + resource.name, opening(() => switched(resource.name, "drain"))))),
+            : button("Drain", "switch " + resource.name, opening(() => switched(resource.name, "drain")))))),
       table("Deployments of " + resource.name, [
         { name: "Deployment", show: (one) => one.name }, { name: "Model", show: (one) => one.model },
         { name: "Health", show: (one) => state(one.health) },

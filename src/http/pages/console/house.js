@@ -9,7 +9,7 @@ const settings = {
   title: "Settings",
   controls: (params, go) => [make("h2", null, "Settings in force"), typed("Setting", params.q, (q) => go({ q })),
     make("label", { class: "line" }, make("input", { type: "checkbox", checked: params.own === "yes", change: (event) => go({ own: event.target.checked ? "yes" : "" }) }), "only what differs from the defaults"),
-    button("Load anew", "reload", opening(reload), "")],
+    offered("admin", button("Load anew", "reload", opening(reload), ""))],
   load: () => ask("/settings"),
   show: ({ data }, params) => [table("Settings", [
     { name: "Setting", show: (one) => make("code", null, one.key) }, { name: "Value", show: (one) => make("code", null, JSON.stringify(one.value)) },
@@ -19,6 +19,7 @@ const settings = {
 
 const audit = {
   title: "Audit",
+  needs: "admin",
   controls: (params, go) => [make("h2", null, "Who changed what"), typed("Id or name of what was changed", params.target, (target) => go({ target })), typed("Kind, as in key.created", params.action, (action) => go({ action }))],
   load: (params) => ask("/audit" + query({ limit: "50", target: params.target, action: params.action, cursor: params.cursor })),
   show: (page, params) => [table("Changes, newest first", [

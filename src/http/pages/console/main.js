@@ -1,5 +1,5 @@
 // Which page is shown: the address says it, with its filters, so that it can be bookmarked and gone back from.
-const VIEWS = { resources, keys, usage, requests, settings, audit };
+const VIEWS = { resources, keys, users, usage, requests, settings, audit, "admin-keys": adminKeys };
 
 const here = () => {
   const [name, rest] = location.hash.replace(/^#\/?/, "").split("?");
@@ -39,16 +39,35 @@ let drawn = {};
 let timer;
 let turn = 0;
 
+// Before anything is drawn: what is offered depends on it.
+const identify = async () => {
+  clearTimeout(timer);
+  const mine = (turn += 1);
+  try {
+    const found = await ask("/me");
+    if (mine !== turn) return;
+    who = found;
+    trouble("");
+    draw();
+  } catch (error) {
+    if (mine !== turn) return;
+    failed(error);
+    if (memory.key) timer = setTimeout(identify, 3000);
+  }
+};
+
 const move = (params) => { location.hash = "#/" + here().name + query(params); };
 
 const draw = () => {
   const signed = Boolean(memory.key);
   at("enter").hidden = signed;
-  at("places").hidden = at("leave").hidden = !signed;
+  at("leave").hidden = !signed;
+  at("places").hidden = at("whom").hidden = !signed || !who;
   if (!signed) {
     clearTimeout(timer);
     turn += 1;
     drawn = {};
+    who = null;
     at("controls").replaceChildren();
     at("content").replaceChildren();
     if (at("sheet").open) at("sheet").close();
@@ -56,14 +75,21 @@ const draw = () => {
     at("key").focus();
     return;
   }
+  if (!who) {
+    identify();
+    return;
+  }
   const { name, params } = here();
-  at("places").replaceChildren(...Object.entries(VIEWS).map(([one, view]) => make("a", { href: "#/" + one, "aria-current": one === name ? "page" : null }, view.title)));
+  at("whom").textContent = who.name;
+  at("whom").title = "May: " + who.scopes.map((scope) => MAY[scope]).join("; ");
+  at("places").replaceChildren(...Object.entries(VIEWS).filter(([, view]) => !view.needs || may(view.needs)).map(([one, view]) => make("a", { href: "#/" + one, "aria-current": one === name ? "page" : null }, view.title)));
   document.title = VIEWS[name].title + " · aoai-gateway";
   const filters = query({ ...params, cursor: "" });
   if (drawn.name !== name || drawn.filters !== filters) {
     // A filter drops the cursor: it belongs to another list.
     const go = (change) => { const { cursor, ...rest } = here().params; drawn.filters = query({ ...rest, ...change }); move({ ...rest, ...change }); };
-    at("controls").replaceChildren(make("div", { class: "bar" }, VIEWS[name].controls(params, go)));
+    const { title, needs, controls } = VIEWS[name];
+    at("controls").replaceChildren(make("div", { class: "bar" }, !needs || may(needs) ? controls(params, go) : make("h2", null, title)));
   }
   if (drawn.name !== name) {
     at("content").replaceChildren(make("div", { class: "empty" }, "Loading …"));
@@ -83,7 +109,7 @@ const refresh = async () => {
     if (mine !== turn) return;
     const mark = document.activeElement && document.activeElement.dataset.mark;
     at("content").replaceChildren(...view.show(data, params));
-    if (mark && !at("sheet").open) at("content").querySelector(`[data-mark="${CSS.escape(mark)}"]`)?.focus();
+    if (!at("sheet").open) marked(mark)?.focus();
     trouble(refused ? "Newer settings were refused; those before them stay in force.\n" + refused.join("\n") : "");
   } catch (error) {
     if (mine !== turn) return;
@@ -105,6 +131,9 @@ at("enter").addEventListener("submit", (event) => {
 });
 at("leave").addEventListener("click", () => { memory.key = null; trouble(""); draw(); });
 at("skip").addEventListener("click", (event) => { event.preventDefault(); at("view").focus(); });
-window.addEventListener("hashchange", draw);
-document.addEventListener("visibilitychange", () => { if (!document.hidden && memory.key) refresh(); });
+window.addEventListener("hashchange", () => {
+  if (at("sheet").open) at("sheet").close();
+  draw();
+});
+document.addEventListener("visibilitychange", () => { if (!document.hidden && who) refresh(); });
 draw();
