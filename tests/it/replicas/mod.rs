@@ -7,11 +7,13 @@ mod cut;
 mod days;
 mod limits;
 mod projection;
+mod reading;
 mod retention;
 mod schema;
 mod shared;
 #[cfg(not(feature = "bundled-libpq"))]
 mod tls;
+mod trimming;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

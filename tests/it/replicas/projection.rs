@@ -48,6 +48,11 @@ fn verify_finds_what_the_shared_database_has_otherwise() {
         &["projection"],
         "UPDATE requests SET duration_us = duration_us - 1",
     );
+    check(
+        "UPDATE prices SET output = output + 1, input = input + 1",
+        &["shared prices"],
+        "UPDATE prices SET output = output - 1, input = input - 1",
+    );
     check("UPDATE usage_hourly SET cost = cost + 1", &["shared roll-ups"], "UPDATE usage_hourly SET cost = cost - 1");
     check(
         "CREATE TABLE aside AS SELECT * FROM requests LIMIT 1; DELETE FROM requests WHERE id = (SELECT id FROM aside)",

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use aoai_gateway::domain::time::wall_now;
-use aoai_gateway::storage::retention::Step;
+use aoai_gateway::storage::retention::{Step, Sweep};
 use diesel::connection::SimpleConnection;
 use serde_json::Value;
 
 use super::{CHAT, on, projected, region, replica};
 use crate::support::gateway::{TestGateway, eventually};
-use crate::support::postgres;
+use crate::support::postgres::{self, Server};
 
 fn usage(gateway: &TestGateway) -> Value {
     gateway.admin("GET", "/usage?group_by=key,model,resource", "").expect(200).json()
@@ -90,4 +90,42 @@ fn one_gateway_at_a_time_removes_old_requests() {
         diesel::RunQueryDsl::load(diesel::sql_query("SELECT period FROM quota_alarms"), &mut postgres::connect(&url))
             .unwrap();
     assert_eq!(left.iter().map(|row| row.period).collect::<Vec<_>>(), [0]);
+}
+
+/// Else it would be in no sum of the shared database.
+#[test]
+fn what_the_shared_database_does_not_have_yet_stays_in_the_journal() {
+    let (server, azure) = (Server::start(), region());
+    let url = server.database();
+    let gateway = replica(&url, azure.addr());
+    let store = &gateway.house.store;
+    let brought_over = |requests: usize| {
+        projected(&gateway, requests);
+        eventually(|| match store.has_waiting().unwrap() {
+            false => Ok(()),
+            true => Err("rows are still on the list".to_owned()),
+        });
+    };
+    let remove = || {
+        let (mut pass, mut removed) = (Sweep::new(wall_now()), 0);
+        while let Step::Removed(rows) = store.remove_old(&mut pass).unwrap() {
+            removed += rows;
+        }
+        removed
+    };
+    gateway.chat(CHAT).expect(200);
+    brought_over(1);
+    server.stop();
+    for _ in 0..3 {
+        gateway.chat(CHAT).expect(200);
+    }
+    assert_eq!(remove(), 1, "those that wait stay");
+    server.restart();
+    brought_over(4);
+    holds(&gateway);
+    assert_eq!(remove(), 3);
+    holds(&gateway);
+    let requests: i64 =
+        usage(&gateway)["data"].as_array().unwrap().iter().map(|line| line["requests"].as_i64().unwrap()).sum();
+    assert_eq!(requests, 4);
 }
