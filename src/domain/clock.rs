@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn a_clock_is_behind_by_more_than_a_time_server_corrects() {
         let now = WallTime(1_000 * DAY);
-        for (newest, expected) in [(-DAY, None), (0, None), (5 * MINUTE, None), (5 * MINUTE + 1, Some(5 * MINUTE + 1))] {
+        for (newest, expected) in [(-DAY, None), (0, None), (5 * MINUTE, None), (5 * MINUTE + 1, Some(5 * MINUTE + 1))]
+        {
             let expected = expected.map(|by: i64| Duration::from_micros(by.unsigned_abs()));
             assert_eq!(behind(WallTime(now.0 + newest), now), expected, "{newest}");
         }

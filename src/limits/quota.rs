@@ -72,7 +72,12 @@ impl Quota {
         let borrower = lender.cloned().map(Borrower::new);
         // What was used before the start may not be known to all, either.
         let touched = lender.map(|_| time::now());
-        Self { owner, state: Mutex::new(State { budget, lately: VecDeque::new(), is_read: false, touched }), alarms, borrower }
+        Self {
+            owner,
+            state: Mutex::new(State { budget, lately: VecDeque::new(), is_read: false, touched }),
+            alarms,
+            borrower,
+        }
     }
 
     pub(super) fn borrower(&self) -> Option<&Borrower> {

@@ -22,7 +22,8 @@ pub fn read(text: &[u8], span: &Range<usize>) -> Option<Usage> {
             b"completion_tokens" | b"output_tokens" => output = tokens(value),
             b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => {
                 let [cached, heard] = details(value, [b"cached_tokens", b"audio_tokens"]);
-                (usage.cached_input_tokens, usage.audio_input_tokens) = (cached, heard - cached_audio(value).min(heard));
+                (usage.cached_input_tokens, usage.audio_input_tokens) =
+                    (cached, heard - cached_audio(value).min(heard));
             }
             b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => {
                 [usage.reasoning_tokens, usage.audio_output_tokens] =
@@ -93,8 +94,9 @@ mod tests {
     #[test]
     fn what_was_heard_and_cached_is_in_one_part() {
         let parts = |details: &str| {
-            let text =
-                format!(r#"{{"input_tokens":132,"output_tokens":9,"total_tokens":141,"input_token_details":{details}}}"#);
+            let text = format!(
+                r#"{{"input_tokens":132,"output_tokens":9,"total_tokens":141,"input_token_details":{details}}}"#
+            );
             let usage = read_text(&text).unwrap();
             assert_eq!(usage.input_tokens, 132);
             (usage.cached_input_tokens, usage.audio_input_tokens)
@@ -102,7 +104,8 @@ mod tests {
         let split = r#"{"text_tokens":69,"audio_tokens":63,"image_tokens":0,"cached_tokens":64,
             "cached_tokens_details":{"text_tokens":14,"audio_tokens":50,"image_tokens":0}}"#;
         assert_eq!(parts(split), (64, 13));
-        let all_text = r#"{"cached_tokens_details":{"text_tokens":64,"audio_tokens":0},"audio_tokens":63,"cached_tokens":64}"#;
+        let all_text =
+            r#"{"cached_tokens_details":{"text_tokens":64,"audio_tokens":0},"audio_tokens":63,"cached_tokens":64}"#;
         assert_eq!(parts(all_text), (64, 63));
         assert_eq!(parts(r#"{"audio_tokens":63,"cached_tokens":64}"#), (64, 63), "the cached ones fit into the text");
         assert_eq!(parts(r#"{"audio_tokens":100,"cached_tokens":64}"#), (64, 68), "and here they do not");
@@ -110,7 +113,10 @@ mod tests {
             let text = format!(r#"{{"audio_tokens":63,"cached_tokens":64,"cached_tokens_details":{odd}}}"#);
             assert_eq!(parts(&text), (64, 63), "{odd}");
         }
-        assert_eq!(parts(r#"{"audio_tokens":3,"cached_tokens":4,"cached_tokens_details":{"audio_tokens":900}}"#), (4, 0));
+        assert_eq!(
+            parts(r#"{"audio_tokens":3,"cached_tokens":4,"cached_tokens_details":{"audio_tokens":900}}"#),
+            (4, 0)
+        );
         assert_eq!(parts(r#"{"audio_tokens":900,"cached_tokens":800}"#), (132, 0));
     }
 

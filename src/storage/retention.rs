@@ -340,6 +340,35 @@ mod tests {
         assert!(store.verify().unwrap().holds());
     }
 
+    /// Ids follow the system's clock, which may have jumped.
+    #[test]
+    fn what_began_later_than_its_id_says_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let (old, young) = (at_hour(0, 1), Intent { started_at: at_hour(5, 0).started_at, ..(*at_hour(0, 2)).clone() });
+        store.journal().unwrap().append(&[vec![settled(&old, 1)]]).unwrap();
+        store.journal().unwrap().append(&[vec![settled(&Arc::new(young), 1)]]).unwrap();
+        assert_eq!((sweep(&store, 2), sweep(&store, 6)), (1, 1));
+        assert!(store.verify().unwrap().holds());
+    }
+
+    /// `accounting.keep_requests` was raised: what is gone does not come back, and its sums are still no mistake.
+    #[test]
+    fn what_was_removed_stays_removed_when_more_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let (mut journal, late) = (store.journal().unwrap(), at_hour(1, 9));
+        journal.append(&[vec![LedgerEntry::Intent(late.clone())]]).unwrap();
+        for hour in 0..4 {
+            journal.append(&[vec![settled(&at_hour(hour, 1), 1)]]).unwrap();
+        }
+        assert_eq!(sweep(&store, 4), 4);
+        journal.append(&[vec![settled(&late, 1)]]).unwrap();
+        assert_eq!(sweep(&store, 2), 1);
+        let verdict = store.verify().unwrap();
+        assert!(verdict.holds(), "{verdict:#?}");
+    }
+
     #[test]
     fn rows_of_no_chain_go_too() {
         let folder = tempfile::tempdir().unwrap();

@@ -34,7 +34,8 @@ pub(super) fn measure<T>(
     let since = quotas.iter().map(|(quota, span, _)| (quota.owner, span.from));
     let later = quotas.iter().filter(|_| is_ahead).map(|(quota, span, _)| (quota.owner, span.to));
     let spent = store.spent(&since.chain(later).collect::<Vec<_>>(), || {
-        let ended = |quota: &Arc<Quota>| -> Vec<_> { quota.state().lately.iter().map(|(_, one)| one.request).collect() };
+        let ended =
+            |quota: &Arc<Quota>| -> Vec<_> { quota.state().lately.iter().map(|(_, one)| one.request).collect() };
         quotas.iter().flat_map(|(quota, ..)| ended(quota)).collect()
     });
     let amounts = spent.as_ref().map_or(&[][..], |spent| &spent.amounts);

@@ -106,7 +106,8 @@ impl Scene {
     fn behind(&self) -> f64 {
         let behind = self.gateway.metric("aoai_gateway_clock_behind_ledger_seconds");
         let ready = self.gateway.get("/readyz", "").expect(200).json();
-        let told = ready["clock"].as_str().is_some_and(|trouble| trouble.contains("behind the ledger's newest request"));
+        let told =
+            ready["clock"].as_str().is_some_and(|trouble| trouble.contains("behind the ledger's newest request"));
         assert_eq!(told, behind > 0.0, "{ready}");
         behind
     }

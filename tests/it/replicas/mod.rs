@@ -5,6 +5,7 @@ mod away;
 mod caps;
 mod cut;
 mod days;
+mod lending;
 mod limits;
 mod projection;
 mod reading;

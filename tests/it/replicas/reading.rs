@@ -22,21 +22,21 @@ use diesel::{QueryableByName, RunQueryDsl};
 use crate::support::gateway::eventually;
 use crate::support::postgres;
 
-const HOUR: i64 = 3_600_000_000;
+pub(super) const HOUR: i64 = 3_600_000_000;
 /// 2097-01-30T00:00:00Z: an hour in the middle of a month.
-const BEGIN: i64 = 4_010_342_400_000_000;
+pub(super) const BEGIN: i64 = 4_010_342_400_000_000;
 /// Each costs as much.
 const TOKENS: u32 = 7;
 
 /// A journal before this database, without a gateway, so that the test says what happens when.
-fn journal(folder: &tempfile::TempDir, url: &str) -> Store {
+pub(super) fn journal(folder: &tempfile::TempDir, url: &str) -> Store {
     let mut settings = Settings::default();
     settings.database.path = folder.path().join("journal.db");
     settings.database.server = Some(Secret::new(url));
     Store::open(&settings.database, Durability::Process).unwrap()
 }
 
-fn intent(at: i64, n: u64) -> Arc<Intent> {
+pub(super) fn intent(at: i64, n: u64) -> Arc<Intent> {
     let id = RequestId::first_of(WallTime(at)).0.as_u128() | u128::from(n);
     Arc::new(Intent {
         id: RequestId(uuid::Uuid::from_u128(id)),
@@ -51,7 +51,7 @@ fn intent(at: i64, n: u64) -> Arc<Intent> {
     })
 }
 
-fn settled(intent: Arc<Intent>) -> LedgerEntry {
+pub(super) fn settled(intent: Arc<Intent>) -> LedgerEntry {
     let usage = Usage { output_tokens: TOKENS, ..Usage::default() };
     let attempt = AttemptRecord {
         resource: "east".into(),
@@ -78,7 +78,7 @@ fn settled(intent: Arc<Intent>) -> LedgerEntry {
     LedgerEntry::Settled(intent, Box::new(settlement))
 }
 
-fn bring(projection: &mut Projection) {
+pub(super) fn bring(projection: &mut Projection) {
     while projection.step().unwrap().done > 0 {}
 }
 
@@ -87,7 +87,7 @@ fn fold(store: &Store, now: i64) {
 }
 
 /// Requests and output tokens of that month and the next.
-fn sums(store: &Store) -> (i64, i64) {
+pub(super) fn sums(store: &Store) -> (i64, i64) {
     let (from, to) = (WallTime(BEGIN - 29 * 24 * HOUR), WallTime(BEGIN + 30 * 24 * HOUR));
     let filter = UsageFilter { from, to, bucket: Bucket::None, group_by: GroupBy::default() };
     let rows = store.usage(&filter).unwrap();
@@ -132,7 +132,8 @@ fn an_hour_that_is_folded_while_the_sums_are_read_counts_once() {
         // As another gateway folds.
         let columns = "requests, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, errors, cancelled, \
                        estimated, flat_cost, audio_input_tokens, audio_output_tokens";
-        let added: Vec<_> = columns.split(", ").map(|one| format!("{one} = usage_folded.{one} + excluded.{one}")).collect();
+        let added: Vec<_> =
+            columns.split(", ").map(|one| format!("{one} = usage_folded.{one} + excluded.{one}")).collect();
         let hour = BEGIN + HOUR;
         for (unit, start) in [(1, BEGIN), (2, BEGIN - 29 * 24 * HOUR)] {
             let fold = format!(
