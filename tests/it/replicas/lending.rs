@@ -69,7 +69,7 @@ fn a_quota_that_is_younger_than_its_period_knows_what_was_spent() {
     store.journal().unwrap().append(&[(0..10).map(|n| settled(intent(BEGIN, n * 3))).collect()]).unwrap();
     bring(&mut projection);
     let spent = Amount { tokens: 70, cost: Cost(50) };
-    assert_eq!(store.lease(TWO, &asks(0, 931, 0)).unwrap().suffices, false);
+    assert!(!store.lease(TWO, &asks(0, 931, 0)).unwrap().suffices);
     let own = LeaseRequest { in_use: spent, ..asks(0, 10, 0) };
     let lease = store.lease(ONE, &own).unwrap();
     assert_eq!((lease.lent, lease.suffices, lease.spent_by_all), (spent.plus(amount(10)), true, spent));
