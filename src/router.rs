@@ -78,7 +78,8 @@ pub enum Refusal {
 /// A worker's handle to its router and to the table the router holds.
 #[derive(Clone)]
 pub struct RouterHandle {
-    router: Addr<Router>,
+    /// Shared, because an address allocates when it is cloned.
+    router: Rc<Addr<Router>>,
     room: Arc<WaitingRoom>,
     table: Rc<RefCell<Arc<RouteTable>>>,
 }
@@ -107,7 +108,7 @@ impl RouterHandle {
             retries_denied,
             _tripwire: tripwire,
         };
-        Self { router: router.start(), room, table }
+        Self { router: Rc::new(router.start()), room, table }
     }
 
     /// The table in force, for handlers on the router's thread.

@@ -164,13 +164,12 @@ impl OpenEntry {
         self.progress.replace(Some(progress));
     }
 
-    /// Resolves when the settlement is in the database: only then may the last byte go to the client. Once polled,
-    /// the settlement is filed, whether or not anyone waits on.
-    pub async fn settle(mut self, settlement: Box<Settlement>) -> Result<(), LedgerLost> {
+    /// Files the settlement, and resolves when it is in the database: only then may the last byte go to the client.
+    pub fn settle(mut self, settlement: Box<Settlement>) -> impl Future<Output = Result<(), LedgerLost>> + use<> {
         let batch = self.file(settlement, Linger::None);
         drop(self);
         kill_points::reached(Point::SettlementFiled);
-        Committed::new(batch).await
+        Committed::new(batch)
     }
 
     /// For ends that nobody waits for (the client left).

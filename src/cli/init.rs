@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use bytes::Bytes;
 use smallvec::smallvec;
 
@@ -24,6 +24,7 @@ use crate::domain::time;
 use crate::openai::probe;
 use crate::settings::{self, Source, Variables};
 use crate::upstream::client::{UpstreamClient, UpstreamConfig, UpstreamRequest};
+use crate::upstream::lines::HeaderLines;
 
 /// The usual names of deployments: those of their models.
 const USUAL: [&str; 16] = [
@@ -190,7 +191,7 @@ async fn probe_one(
 ) -> Found {
     let (operation, body) = probe::smallest(model);
     let version = ApiVersion::Dated(VERSION.to_owned());
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderLines::default();
     let Ok(mut value) = HeaderValue::from_str(key) else {
         return Found::Unreachable("the key holds a character that cannot be sent".to_owned());
     };

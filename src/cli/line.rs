@@ -16,6 +16,7 @@ use crate::azure::endpoint::Endpoint;
 use crate::domain::outbound::Way;
 use crate::domain::secret::Secret;
 use crate::upstream::client::{UpstreamClient, UpstreamConfig, UpstreamRequest};
+use crate::upstream::lines::HeaderLines;
 
 /// Longer than the gateway takes to test a resource.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,7 +54,7 @@ impl Line {
 
     /// A null body is none.
     pub fn send(&self, method: Method, path: &str, body: &Value) -> Result<Answered, Failure> {
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderLines::default();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         if !body.is_null() {

@@ -1,10 +1,12 @@
 //! One entry for every request: looks the path up, calls the handler, and adds what every answer carries.
 
+use std::fmt::Write;
+
 use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::error::ApiError;
 use super::routes::{self, Route};
@@ -34,7 +36,10 @@ impl RequestLabel {
             Some(value) => Self { text: value.clone(), made: None },
             None => {
                 let id = RequestId::generate();
-                let text = HeaderValue::from_maybe_shared(Bytes::from(id.to_string()));
+                // As long as it gets: a longer one would be copied on its way to the header.
+                let mut text = String::with_capacity("req_".len() + 32);
+                let _ = write!(text, "{id}");
+                let text = HeaderValue::from_maybe_shared(Bytes::from(text));
                 Self { text: text.unwrap_or(HeaderValue::from_static("none")), made: Some(id) }
             }
         }
@@ -104,11 +109,13 @@ pub async fn dispatch(request: HttpRequest, payload: Payload, worker: web::Data<
     };
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID.clone(), label.text);
-    if let Some(figures) = told.requests {
-        tell(headers, &REQUESTS, figures);
-    }
-    if let Some(figures) = told.tokens {
-        tell(headers, &TOKENS, figures);
+    if told.requests.is_some() || told.tokens.is_some() {
+        let mut texts = BytesMut::with_capacity(96);
+        for (names, figures) in [(&REQUESTS, told.requests), (&TOKENS, told.tokens)] {
+            if let Some(figures) = figures {
+                tell(headers, &mut texts, names, figures);
+            }
+        }
     }
     if is_data_plane {
         cors::expose(request.headers(), &worker.router.table().settings.server.cors_origins, headers);
@@ -144,27 +151,30 @@ async fn handle(
     if !here {
         return Err(ApiError::unknown_path(request.path(), "The admin plane has a port of its own (`admin.listen`)."));
     }
+    // Boxed but for the first, which is the one that nobody waits for: the others' size would be copied with each request.
     match route {
         Route::Inference(target) if method == Method::POST => {
             inference::serve(request, payload, worker, target, label, told).await
         }
         Route::Kept(kept) if responses::takes(kept.part, method) => {
-            responses::serve(request, payload, worker, kept, label, told).await
+            Box::pin(responses::serve(request, payload, worker, kept, label, told)).await
         }
         Route::Form(target) if method == Method::POST => {
-            forms::serve(request, payload, worker, target, label, told).await
+            Box::pin(forms::serve(request, payload, worker, target, label, told)).await
         }
         Route::Object(place, dialect) => match objects::verb(method).and_then(|verb| place.action(verb)) {
-            Some(action) => objects::serve(request, payload, worker, (place, action, dialect), label, told).await,
+            Some(action) => {
+                Box::pin(objects::serve(request, payload, worker, (place, action, dialect), label, told)).await
+            }
             None => Err(ApiError::wrong_method(place.allowed())),
         },
         Route::Realtime(dialect) if method == Method::GET => {
-            realtime::serve(request, payload, worker, dialect, label, told).await
+            Box::pin(realtime::serve(request, payload, worker, dialect, label, told)).await
         }
         Route::Models if is_get => models::list(request, worker),
         Route::Model(id) if is_get => models::retrieve(request, worker, &id),
         Route::Account(account) if is_get => account::serve(request, worker, account).await,
-        Route::Admin(path) => Ok(admin::serve(request, payload, worker, &path, label).await),
+        Route::Admin(path) => Ok(Box::pin(admin::serve(request, payload, worker, &path, label)).await),
         Route::Root if is_get => Ok(pages::root(request.headers(), worker.surface)),
         Route::Health if is_get => Ok(ops::health()),
         Route::Ready if is_get => Ok(ops::ready(worker)),
@@ -189,12 +199,19 @@ async fn handle(
 }
 
 /// The caller's own figures, under OpenAI's names; Azure's describe one member of the pool and are not passed on.
-fn tell(headers: &mut HeaderMap, [limit, remaining, reset]: &[HeaderName; 3], figures: Figures) {
-    headers.insert(limit.clone(), HeaderValue::from(figures.limit));
-    headers.insert(remaining.clone(), HeaderValue::from(figures.remaining));
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(format!("{}ms", figures.reset.as_millis()))) {
-        headers.insert(reset.clone(), value);
-    }
+fn tell(headers: &mut HeaderMap, texts: &mut BytesMut, names: &[HeaderName; 3], figures: Figures) {
+    let [limit, remaining, reset] = names;
+    let milliseconds = u64::try_from(figures.reset.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(limit.clone(), text(texts, format_args!("{}", figures.limit)));
+    headers.insert(remaining.clone(), text(texts, format_args!("{}", figures.remaining)));
+    headers.insert(reset.clone(), text(texts, format_args!("{milliseconds}ms")));
+}
+
+/// A header's value of digits and letters, cut off what all of an answer's are written to.
+fn text(texts: &mut BytesMut, written: std::fmt::Arguments<'_>) -> HeaderValue {
+    // Memory takes whatever is written to it.
+    let _ = texts.write_fmt(written);
+    HeaderValue::from_maybe_shared(texts.split().freeze()).unwrap_or(HeaderValue::from_static("0"))
 }
 
 static REQUESTS: [HeaderName; 3] = [

@@ -154,7 +154,7 @@ async fn ask(
     match ended {
         Err(Failure { status: Some(401), .. }) if authorization.is_renewed(RENEWAL_PATIENCE).await => {
             let Some(renewed) = authorize() else { return ended };
-            send(client, order, prepare::prepare(order, deployment, routing, &renewed)).await
+            Box::pin(send(client, order, prepare::prepare(order, deployment, routing, &renewed))).await
         }
         Ok(_) | Err(_) => ended,
     }

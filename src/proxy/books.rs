@@ -312,11 +312,15 @@ impl Books {
         }
     }
 
-    /// Closes the books; resolves when the settlement is committed.
-    pub async fn settle(mut self: Box<Self>, end: End) -> Result<(), LedgerLost> {
-        match self.close(end) {
-            Some((entry, settlement)) => entry.settle(settlement).await,
-            None => Ok(()),
+    /// Closes the books; resolves when the settlement is committed. The caller's place is taken until then.
+    pub fn settle(mut self: Box<Self>, end: End) -> impl Future<Output = Result<(), LedgerLost>> + use<> {
+        let filed = self.close(end).map(|(entry, settlement)| entry.settle(settlement));
+        async move {
+            let _books = self;
+            match filed {
+                Some(committed) => committed.await,
+                None => Ok(()),
+            }
         }
     }
 

@@ -5,24 +5,23 @@ use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::Bytes;
-use smallvec::SmallVec;
 
-use super::attempt::{self, Answer, EventStream, Failure, Order, Rest};
+use super::attempt::{self, Answer, EventStream, Order, Rest};
 use super::background::{self, Begun};
 use super::books::{AttemptEnd, Books, End};
 use super::estimate;
 use super::hedge;
 use super::pipe::Reader;
+use super::tries::Tries;
 use super::{relay, spill, whereabouts};
 use crate::azure::reply;
-use crate::balance::blame;
 use crate::balance::gray::Speed;
 use crate::domain::demand::{Demand, Operation};
 use crate::domain::ids::KeyId;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
-use crate::fleet::deployment::{Deployment, DeploymentId};
+use crate::fleet::deployment::Deployment;
 use crate::fleet::lease::Lease;
 use crate::openai::kept::{self, Made};
 use crate::openai::responses::Status;
@@ -87,12 +86,12 @@ pub enum Unserved {
 pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
     let mut tries = Tries::default();
     let reason = loop {
-        if let Some(reason) = stop(&exchange, &tries.outcomes) {
+        if let Some(reason) = stop(&exchange, &tries) {
             break reason;
         }
-        let lease = match acquire(&mut exchange, &mut tries.tried).await {
+        let lease = match acquire(&mut exchange, &mut tries).await {
             Ok(lease) => lease,
-            Err(refusal) => break refused(refusal, &tries.outcomes),
+            Err(refusal) => break refused(refusal, tries.outcomes()),
         };
         let deployment = lease.deployment().clone();
         answer_as(&mut exchange, &deployment);
@@ -103,9 +102,7 @@ pub async fn serve(mut exchange: Exchange) -> Result<Served, Unserved> {
             None => (lease, attempt::run(&exchange.client, &exchange.order, &deployment, &exchange.routing).await),
         };
         let ended = match ended {
-            Ok(answer) => {
-                spill::elsewhere(answer, &mut exchange, tries.outcomes.len(), &lease).map_err(|failure| *failure)
-            }
+            Ok(answer) => spill::elsewhere(answer, &mut exchange, &tries, &lease).map_err(|failure| *failure),
             Err(failure) => Err(failure),
         };
         match ended {
@@ -129,64 +126,13 @@ fn hedge_after(exchange: &Exchange) -> Option<Duration> {
     exchange.routing.hedge_after.filter(|_| exchange.order.peek.stream && exchange.order.teller.is_none())
 }
 
-/// What a request has met so far.
-#[derive(Default)]
-pub(super) struct Tries {
-    tried: Tried,
-    outcomes: SmallVec<[Outcome; 4]>,
-}
-
-impl Tries {
-    pub(super) fn deployments(&self) -> SmallVec<[DeploymentId; 4]> {
-        self.tried.all.clone()
-    }
-
-    /// An attempt failed: its deployment hears of it, unless it is to blame for nothing, and is not asked again. Gives
-    /// what the books are to be told.
-    pub(super) fn failed(&mut self, order: &Order, routing: &Routing, lease: Lease, failure: Failure) -> AttemptEnd {
-        let Failure { outcome, status, charge, figures, upstream_id, detail } = failure;
-        let deployment = lease.deployment();
-        tracing::debug!(resource = %deployment.resource, deployment = %deployment.name, reason = outcome.reason(), detail,
-            "attempt failed");
-        lease.heard(&figures);
-        let blameless = blame::is_suspect(&self.outcomes, outcome) || is_our_lateness(order, routing, &lease, outcome);
-        self.outcomes.push(outcome);
-        self.tried.note(deployment.id, outcome);
-        lease.settle(if blameless { Outcome::Abandoned } else { outcome }, None);
-        AttemptEnd { status, outcome, usage: Usage::default(), charge, upstream_id }
-    }
-}
-
-/// Deployments that this request is not to be sent to again.
-#[derive(Default)]
-struct Tried {
-    all: SmallVec<[DeploymentId; 4]>,
-    /// Those of them that only asked for a pause.
-    busy: SmallVec<[DeploymentId; 4]>,
-}
-
-impl Tried {
-    fn note(&mut self, deployment: DeploymentId, outcome: Outcome) {
-        self.all.push(deployment);
-        if matches!(outcome, Outcome::Throttled { .. }) {
-            self.busy.push(deployment);
-        }
-    }
-
-    /// Who waits does so for those, too.
-    fn forgive_busy(&mut self) {
-        self.all.retain(|deployment| !self.busy.contains(deployment));
-        self.busy.clear();
-    }
-}
-
 /// A lease at once or, where all are busy and the soonest comes back in time, after a wait in line.
-async fn acquire(exchange: &mut Exchange, tried: &mut Tried) -> Result<Lease, Refusal> {
+async fn acquire(exchange: &mut Exchange, tries: &mut Tries) -> Result<Lease, Refusal> {
     // The router is dead: the tripwire is ending the process.
     const DEAD: Refusal = Refusal::Unavailable { retry_after: SOON };
-    let turn = if tried.all.is_empty() { Turn::BehindTheLine } else { Turn::Now };
+    let turn = if tries.is_first() { Turn::BehindTheLine } else { Turn::Now };
     let request = exchange.books.id();
-    let acquire = Acquire { request, demand: exchange.demand.clone(), tried: tried.all.clone(), turn };
+    let acquire = Acquire { request, demand: exchange.demand.clone(), tried: tries.tried(), turn };
     let refusal = match exchange.router.acquire(acquire).await.unwrap_or(Err(DEAD)) {
         Ok(lease) => return Ok(lease),
         Err(refusal) => refusal,
@@ -197,8 +143,8 @@ async fn acquire(exchange: &mut Exchange, tried: &mut Tried) -> Result<Lease, Re
     if began.after(retry_after) > until {
         return Err(refusal);
     }
-    tried.forgive_busy();
-    let (demand, tried) = (exchange.demand.clone(), tried.all.clone());
+    tries.forgive_busy();
+    let (demand, tried) = (exchange.demand.clone(), tries.tried());
     let wait = Wait { request, demand, tried, caller: exchange.caller, until };
     let waited = exchange.router.wait(wait, routing.max_waiting).await;
     exchange.books.waited(time::now().since(began));
@@ -217,26 +163,15 @@ fn answer_as(exchange: &mut Exchange, deployment: &Deployment) {
     }
 }
 
-/// Whether an attempt failed by a timeout that this process noticed too late.
-fn is_our_lateness(order: &Order, routing: &Routing, lease: &Lease, outcome: Outcome) -> bool {
-    let patience = if outcome == Outcome::Faulted(Fault::Connect) {
-        // For name and TCP, for TLS, and for a proxy between.
-        routing.connect_timeout * 3
-    } else if order.peek.stream {
-        order.first_byte_timeout
-    } else {
-        routing.response_timeout
-    };
-    blame::is_our_lateness(outcome, time::now().since(lease.began()), patience)
-}
-
 /// Whether no further attempt may begin.
-fn stop(exchange: &Exchange, outcomes: &[Outcome]) -> Option<Unserved> {
+fn stop(exchange: &Exchange, tries: &Tries) -> Option<Unserved> {
+    if tries.is_first() {
+        return None;
+    }
     // A client that has left is not asked for a second time.
-    let too_many = outcomes.len() >= exchange.routing.attempts as usize
-        || (!outcomes.is_empty() && exchange.books.leaving().has_left());
-    let too_late = !outcomes.is_empty() && time::now().since(exchange.started) >= exchange.routing.deadline_to_headers;
-    (too_many || too_late).then(|| unserved(outcomes, SOON))
+    let too_many = tries.are_spent(&exchange.routing) || exchange.books.leaving().has_left();
+    let too_late = time::now().since(exchange.started) >= exchange.routing.deadline_to_headers;
+    (too_many || too_late).then(|| unserved(tries.outcomes(), SOON))
 }
 
 pub(super) fn refused(refusal: Refusal, outcomes: &[Outcome]) -> Unserved {
@@ -298,13 +233,16 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
         Rest::Whole { body, made: Made { id: Some(id), .. }, status: Status::Underway, .. }
             if order.teller.is_some() && kept::is_id(&id) =>
         {
-            background::begin(&order, Begun { books, lease, status, upstream_id }, &id).await?;
+            // Boxed, like all that few requests need: what is large is carried along by every request.
+            Box::pin(background::begin(&order, Begun { books, lease, status, upstream_id }, &id)).await?;
             Body::Whole(body)
         }
         Rest::Whole { body, usage, made, status: _ } => {
             let (usage, charge) = match usage {
                 Some(usage) => (usage, Charge::Exact),
-                None if status < 400 => (estimate::of_answer(&order, &deployment, &body).await, Charge::Estimated),
+                None if status < 400 => {
+                    (Box::pin(estimate::of_answer(&order, &deployment, &body)).await, Charge::Estimated)
+                }
                 None if reply::bills_the_prompt(&body) => {
                     (estimate::of_prompt(&order, &deployment).await, Charge::Estimated)
                 }
@@ -327,7 +265,7 @@ async fn send(order: Box<Order>, mut books: Box<Books>, lease: Lease, answer: An
         Rest::Events(stream) if order.teller.is_some() && begun(&stream).is_some() => {
             let id = begun(&stream).unwrap_or_default();
             let begun = Begun { books, lease, status, upstream_id };
-            Body::Stream(background::begin_streamed(&order, begun, &id, *stream).await?)
+            Body::Stream(Box::pin(background::begin_streamed(&order, begun, &id, *stream)).await?)
         }
         Rest::Events(stream) => {
             // Before the first byte: with it the client learns the id.

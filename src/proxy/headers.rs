@@ -8,6 +8,7 @@ use crate::azure::endpoint::Kind;
 use crate::azure::headers::{self as azure_headers, Figures};
 use crate::fleet::credential::Authorization;
 use crate::fleet::deployment::Deployment;
+use crate::upstream::lines::HeaderLines;
 
 /// The support id of Azure's answers.
 static UPSTREAM_ID: HeaderName = HeaderName::from_static("apim-request-id");
@@ -23,8 +24,8 @@ pub fn to_upstream(
     request_id: &HeaderValue,
     deployment: &Deployment,
     authorization: &Authorization,
-) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
+) -> HeaderLines {
+    let mut headers = HeaderLines::default();
     headers.insert(authorization.name.clone(), authorization.value.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(accept) = accept {

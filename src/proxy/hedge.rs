@@ -14,7 +14,8 @@ use futures_util::future::{Either, select};
 use smallvec::SmallVec;
 
 use super::attempt::{self, Answer, Failure, Order};
-use super::exchange::{Exchange, Tries};
+use super::exchange::Exchange;
+use super::tries::Tries;
 use crate::domain::demand::Demand;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::lease::Lease;
@@ -34,7 +35,7 @@ pub async fn run(exchange: &mut Exchange, tries: &mut Tries, lease: Lease, after
         return (lease, ended);
     }
     let hedges = books.metrics().hedges.clone();
-    let mut tried = tries.deployments();
+    let mut tried = tries.tried();
     tried.push(deployment.id);
     // The model that is being asked, which may be a fallback, and no other.
     let demand = Demand { model: deployment.model.clone(), fallback: SmallVec::new(), ..demand.clone() };

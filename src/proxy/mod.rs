@@ -1,6 +1,6 @@
 //! The exchange with the upstream, on the worker's thread: who is asked, how often, and what reaches the client.
 //!
-//! `exchange` is the attempt loop, `attempt` one try at one deployment, `prepare` what it is sent, `hedge` two side by
+//! `exchange` is the attempt loop, `tries` what it has met, `attempt` one try at one deployment, `prepare` what it is sent, `hedge` two side by
 //! side, `relay` the streamed rest of an answer, `books` what the ledger and the metrics are told, `pipe` what actix polls
 //! of a relay, `pace` how quickly a stream came, `leaving` what becomes of a request whose client has left, `read_on` the
 //! rest of its answer, `spill` when a refusal is not the client's own, `whereabouts` whether a deployment is where the
@@ -29,6 +29,7 @@ mod prepare;
 mod read_on;
 pub mod relay;
 pub mod spill;
+mod tries;
 pub mod typewriter;
 pub mod unseen;
 pub mod upload;

@@ -7,6 +7,7 @@
 
 use super::attempt::{Answer, Failure, Rest};
 use super::exchange::Exchange;
+use super::tries::Tries;
 use crate::azure::reply;
 use crate::domain::demand::Demand;
 use crate::domain::outcome::Outcome;
@@ -16,12 +17,11 @@ use crate::domain::usage::Charge;
 use crate::fleet::lease::Lease;
 
 /// Makes a failed attempt of a refusal that a standard deployment need not share, and has `exchange` ask for one; any
-/// other answer is given back. `attempts` were made before this one. It happens once to a request, because from then on nobody
-/// provisioned is asked.
+/// other answer is given back. It happens once to a request, because from then on nobody provisioned is asked.
 pub fn elsewhere(
     answer: Answer,
     exchange: &mut Exchange,
-    attempts: usize,
+    tries: &Tries,
     lease: &Lease,
 ) -> Result<Answer, Box<Failure>> {
     if lease.deployment().sku != Sku::Provisioned || !is_too_long(&answer) {
@@ -30,7 +30,7 @@ pub fn elsewhere(
     let routing = &exchange.routing;
     let in_time = time::now().since(exchange.started) < routing.deadline_to_headers;
     let demand = Demand { skus: Skus::Standard, ..exchange.demand.clone() };
-    if !in_time || attempts + 1 >= routing.attempts as usize || !exchange.router.could_serve(&demand) {
+    if !in_time || tries.is_last(routing) || !exchange.router.could_serve(&demand) {
         return Ok(answer);
     }
     exchange.demand = demand;

@@ -127,6 +127,7 @@ pub struct Routing {
     /// No new attempt begins after this much of a request's life.
     pub deadline_to_headers: Duration,
     pub stream_idle_timeout: Duration,
+    /// Those that fail, for each request; a first 429 of a deployment is none.
     pub attempts: u32,
     /// Second attempts at deployments that are known to be bad, for each request.
     pub retry_budget: f64,

@@ -26,6 +26,7 @@ use tokio::time::Sleep;
 pub use super::body::UpstreamBody;
 pub use super::error::UpstreamError;
 use super::error::{Fault, Stale};
+use super::lines::HeaderLines;
 use super::outgoing::{Outgoing, Pace, Pieces, Uploading};
 pub use super::outgoing::{SenderGone, Upload};
 use super::tls;
@@ -75,7 +76,7 @@ pub struct UpstreamRequest {
     pub method: Method,
     /// Begins with `/`, after the endpoint's prefix.
     pub path_and_query: String,
-    pub headers: HeaderMap,
+    pub headers: HeaderLines,
     pub body: Pieces,
     /// For name and TCP together, and once more for the TLS handshake.
     pub connect_timeout: Duration,
@@ -161,15 +162,18 @@ impl UpstreamClient {
         route: &Route,
         method: Method,
         path_and_query: String,
-        mut headers: HeaderMap,
+        headers: HeaderLines,
     ) -> Result<FrozenClientRequest, UpstreamError> {
-        headers.insert(HOST, route.host.clone());
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // awc would wait for a 100, which never reaches it.
-        headers.remove(EXPECT);
         let uri = address(route, path_and_query)?;
         let mut request = self.http.request(method, uri);
-        *request.headers_mut() = headers;
+        let lines = request.headers_mut();
+        for (name, value) in headers {
+            lines.insert(name, value);
+        }
+        lines.insert(HOST, route.host.clone());
+        lines.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // awc would wait for a 100, which never reaches it.
+        lines.remove(EXPECT);
         request.freeze().map_err(|error| UpstreamError::Connect(format!("request cannot be sent: {error}")))
     }
 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, SpawnHandle};
 use actix_web::http::Method;
-use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use smallvec::smallvec;
 
 use super::client::{UpstreamClient, UpstreamConfig, UpstreamRequest};
+use super::lines::HeaderLines;
 use super::outgoing::Pieces;
 use crate::azure::entra::{self, Entra, Grant, Identity};
 use crate::domain::secret::Secret;
@@ -140,7 +141,7 @@ async fn ask(client: &UpstreamClient, entra: &Entra) -> Result<Grant, String> {
         Identity::Machine { .. } | Identity::App { .. } | Identity::ClientSecret { .. } => None,
     };
     let asked = entra.request(assertion.as_ref());
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderLines::default();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("aoai-gateway/", env!("CARGO_PKG_VERSION"))));
     if let Some((name, value)) = &asked.header {

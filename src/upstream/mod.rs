@@ -15,6 +15,7 @@ pub mod body;
 pub mod client;
 pub mod credentials;
 pub mod error;
+pub mod lines;
 pub mod websocket;
 
 mod chunks;

@@ -228,7 +228,7 @@ async fn attempt(knock: &Knock, deployment: &Arc<Deployment>) -> Result<Answer, 
 
 async fn ask(knock: &Knock, deployment: &Arc<Deployment>, authorization: &Authorization) -> Result<Answer, Failure> {
     let mut headers = headers::to_upstream(None, &knock.request_id, deployment, authorization);
-    headers.remove(header::CONTENT_TYPE);
+    headers.remove(&header::CONTENT_TYPE);
     if deployment.kind == Kind::OpenAi && knock.generation == Generation::Preview {
         headers.insert(HeaderName::from_static("openai-beta"), HeaderValue::from_static("realtime=v1"));
     }

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::super::client::UpstreamError;
 use super::super::guard::Wire;
 use super::super::head::HEAD_LIMIT;
+use super::super::lines::HeaderLines;
 use super::{Upgraded, open};
 use crate::azure::endpoint::Endpoint;
 
@@ -31,7 +32,7 @@ pub(super) async fn ask(
     mut wire: Wire,
     endpoint: &Endpoint,
     path_and_query: &str,
-    headers: &HeaderMap,
+    headers: &HeaderLines,
 ) -> Result<Upgraded, UpstreamError> {
     let key = STANDARD.encode(fastrand::u128(..).to_ne_bytes());
     let request = request(endpoint, path_and_query, headers, &key);
@@ -71,7 +72,7 @@ pub(super) async fn ask(
     }
 }
 
-fn request(endpoint: &Endpoint, path_and_query: &str, headers: &HeaderMap, key: &str) -> Vec<u8> {
+fn request(endpoint: &Endpoint, path_and_query: &str, headers: &HeaderLines, key: &str) -> Vec<u8> {
     let mut request = format!(
         "GET {}{path_and_query} HTTP/1.1\r\nhost: {}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n",
@@ -79,7 +80,7 @@ fn request(endpoint: &Endpoint, path_and_query: &str, headers: &HeaderMap, key: 
         endpoint.host_header(),
     )
     .into_bytes();
-    for (name, value) in headers {
+    for (name, value) in headers.iter() {
         request.extend_from_slice(name.as_str().as_bytes());
         request.extend_from_slice(b": ");
         request.extend_from_slice(value.as_bytes());

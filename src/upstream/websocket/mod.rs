@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::client::{UpstreamClient, UpstreamError};
 use super::guard::Wire;
+use super::lines::HeaderLines;
 use crate::azure::endpoint::Endpoint;
 use messages::{Message, Messages, Peer, Violation};
 
@@ -33,7 +34,7 @@ pub struct Upgrade {
     pub endpoint: Arc<Endpoint>,
     /// Begins with `/`, after the endpoint's prefix.
     pub path_and_query: String,
-    pub headers: HeaderMap,
+    pub headers: HeaderLines,
     /// For name and TCP together, and once more for the TLS handshake.
     pub connect_timeout: Duration,
     /// From the open connection to the complete response head.

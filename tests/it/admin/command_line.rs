@@ -111,6 +111,6 @@ fn the_schema_needs_no_settings() {
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
     let attempts = &schema["properties"]["routing"]["properties"]["attempts"];
     assert_eq!((&attempts["type"], &attempts["maximum"]), (&json!("integer"), &json!(10)));
-    assert!(super::text(&attempts["description"]).starts_with("Deployments that are tried"), "{attempts}");
+    assert!(super::text(&attempts["description"]).starts_with("Attempts that may fail"), "{attempts}");
     assert_eq!(schema["properties"]["server"]["additionalProperties"], false);
 }

@@ -152,6 +152,34 @@ fn at_most_so_many_attempts() {
 }
 
 #[test]
+fn deployments_that_are_full_use_up_no_attempts_and_each_is_asked_once() {
+    let busy = throttled(60_000);
+    let azures = start(&[busy.clone(), busy.clone(), busy.clone(), busy.clone(), busy, answered()]);
+    let gateway = in_tiers(&azures);
+    assert_eq!(gateway.chat(QUESTION).expect(200).text(), ANSWER);
+    assert_eq!(counts(&azures), [1, 1, 1, 1, 1, 1], "five that are full, and four attempts by default");
+    gateway.chat(QUESTION).expect(200);
+    assert_eq!(counts(&azures), [1, 1, 1, 1, 1, 2]);
+    drop(gateway);
+
+    let azures = start(&[throttled(60_000), failing(), failing(), failing(), failing(), answered()]);
+    let gateway = in_tiers(&azures);
+    refused(gateway.chat(QUESTION), 429, "upstream_exhausted");
+    assert_eq!(counts(&azures), [1, 1, 1, 1, 1, 0], "failures count");
+}
+
+#[test]
+fn who_has_waited_for_a_full_deployment_does_not_try_for_ever() {
+    let azures = start(&[throttled(200)]);
+    let gateway = TestGateway::with(|estate| {
+        estate.tier(0, "r0", azures[0].address());
+        estate.0.routing.max_wait = Duration::from_secs(40);
+    });
+    refused(gateway.chat(QUESTION), 429, "upstream_exhausted");
+    assert_eq!(counts(&azures), [5], "once at first, and four attempts after a wait");
+}
+
+#[test]
 fn no_attempt_begins_after_the_deadline() {
     let slow = failing().after(Duration::from_millis(300));
     let azures = start(&[slow, answered()]);

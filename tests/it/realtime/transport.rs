@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
 use aoai_gateway::azure::endpoint::Endpoint;
 use aoai_gateway::upstream::client::{UpstreamClient, UpstreamConfig, UpstreamError};
+use aoai_gateway::upstream::lines::HeaderLines;
 use aoai_gateway::upstream::websocket::messages::Message;
 use aoai_gateway::upstream::websocket::{Broken, Upgrade, Upgraded};
 
@@ -18,7 +18,7 @@ fn upgrade(endpoint: Arc<Endpoint>) -> Upgrade {
     Upgrade {
         endpoint,
         path_and_query: "/openai/v1/realtime?model=m".into(),
-        headers: HeaderMap::new(),
+        headers: HeaderLines::default(),
         connect_timeout: Duration::from_secs(5),
         head_timeout: Duration::from_secs(5),
     }

@@ -117,10 +117,8 @@ fn ten_unequal_deployments_behind_three_gateways_give_nearly_all_they_have() {
     report.text += &format!("\n{} requests, {failed} of them failed for their client.\n", samples.len());
     report.publish();
 
-    // The first seconds are spent on finding out what nobody was told: there, all attempts of a request may meet refusals.
-    let lost = form.of(0.01, 0.0);
     let unserved: Vec<_> = samples.iter().filter(|sample| !sample.is_served()).take(5).collect();
-    assert!(failed as f64 <= samples.len() as f64 * lost, "{failed}: {unserved:?}");
+    assert_eq!(failed, 0, "{unserved:?}");
     let most = form.of(0.15, 0.01);
     assert!(throttled as f64 <= calls as f64 * most, "{throttled} of {calls} calls were answered 429");
     gateways.into_iter().for_each(|(_, gateway)| gateway.stop());

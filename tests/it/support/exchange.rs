@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue};
 use aoai_gateway::azure::endpoint::Endpoint;
 use aoai_gateway::upstream::client::{
     UpstreamBody, UpstreamClient, UpstreamConfig, UpstreamError, UpstreamRequest, UpstreamResponse,
 };
+use aoai_gateway::upstream::lines::HeaderLines;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use smallvec::smallvec;
@@ -18,7 +19,7 @@ pub fn client() -> UpstreamClient {
 }
 
 pub fn post(endpoint: Arc<Endpoint>, body: impl Into<Bytes>) -> UpstreamRequest {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderLines::default();
     headers.insert(HeaderName::from_static("content-type"), HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("api-key"), HeaderValue::from_static("azure-secret"));
     UpstreamRequest {
