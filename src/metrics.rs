@@ -51,6 +51,7 @@ pub struct Metrics {
     pub ledger_committed: IntCounter,
     pub ledger_commit: Histogram,
     pub clock_jump: Gauge,
+    pub clock_behind: Gauge,
     pub ledger_chain_number: IntGauge,
     pub ledger_chain_rows: IntGauge,
     pub ledger_chain_head: IntGauge,
@@ -109,6 +110,11 @@ impl Metrics {
             "By how much the wall clock has jumped away from the time that the ledger keeps; 0: not at all.",
         )?;
         registry.register(Box::new(clock_jump.clone()))?;
+        let clock_behind = Gauge::new(
+            "clock_behind_ledger_seconds",
+            "By how much the wall clock is behind the newest request that the ledger had at the start; 0: it is not.",
+        )?;
+        registry.register(Box::new(clock_behind.clone()))?;
         gauges("build_info", "Constant 1, labelled with the version that runs.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
@@ -236,6 +242,7 @@ impl Metrics {
                 &SHORT,
             )?,
             clock_jump,
+            clock_behind,
             ledger_chain_number: gauge(
                 "ledger_chain_number",
                 "Number of the hash chain that closed requests are linked into since the start; 0 before the first.",

@@ -161,6 +161,8 @@ pub struct Budget {
     span: Span,
     used: Amount,
     reserved: Amount,
+    /// What was used in later periods, by a clock that was ahead: it counts from their beginning on, until the ledger is asked.
+    later: Amount,
     /// What all gateways together have used of it in this period, as far as that is known; only where they share it.
     by_all: Amount,
     /// The highest level of this period that was told.
@@ -180,6 +182,7 @@ impl Budget {
             span,
             used,
             reserved: Amount::default(),
+            later: Amount::default(),
             by_all: Amount::default(),
             told: Level::default(),
             lent: None,
@@ -197,7 +200,7 @@ impl Budget {
     pub fn roll(&mut self, now: WallTime) -> Span {
         if now >= self.span.to {
             self.span = self.cycle.span(now);
-            (self.used, self.reserved, self.told) = (Amount::default(), Amount::default(), Level::default());
+            (self.used, self.reserved, self.told) = (self.later, Amount::default(), Level::default());
             self.by_all = Amount::default();
             self.lent = self.lent.map(|_| Amount::default());
         }
@@ -238,6 +241,13 @@ impl Budget {
             self.recast(cycle, self.allowance, extras, used, now);
         } else if now >= of.from {
             self.used = used;
+        }
+    }
+
+    /// What the ledger has of the periods after that one.
+    pub fn foresee(&mut self, later: Amount, than: Span) {
+        if self.span == than {
+            self.later = later;
         }
     }
 

@@ -13,6 +13,13 @@ pub const STEP: Duration = Duration::from_secs(5 * 60);
 /// A jump is believed when nothing has moved for so long after it.
 const CONFIRMED_AFTER: Duration = Duration::from_secs(3600);
 
+/// By how much the clock is behind what has happened already; none where that is no more than a time server corrects.
+/// Without another clock to ask, this is all that a start can know: one that is ahead looks like a long rest.
+pub fn behind(newest: WallTime, now: WallTime) -> Option<Duration> {
+    let by = Duration::from_micros(u64::try_from(newest.0.saturating_sub(now.0)).unwrap_or(0));
+    (by > STEP).then_some(by)
+}
+
 /// What is believed, and what is not yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
@@ -109,6 +116,17 @@ mod tests {
             assert_eq!(watch.look(at(14), wall(14, 0)), Look::Returned);
             assert_eq!(watch.look(at(15), wall(15, 0)), Look::Steady);
         }
+    }
+
+    #[test]
+    fn a_clock_is_behind_by_more_than_a_time_server_corrects() {
+        let now = WallTime(1_000 * DAY);
+        for (newest, expected) in [(-DAY, None), (0, None), (5 * MINUTE, None), (5 * MINUTE + 1, Some(5 * MINUTE + 1))]
+        {
+            let expected = expected.map(|by: i64| Duration::from_micros(by.unsigned_abs()));
+            assert_eq!(behind(WallTime(now.0 + newest), now), expected, "{newest}");
+        }
+        assert!(behind(WallTime(i64::MAX), WallTime(i64::MIN)).is_some(), "the ends of time are no obstacle");
     }
 
     #[test]

@@ -43,14 +43,12 @@ impl Price {
     pub fn cost(self, usage: Usage) -> Cost {
         let mut sum = 0_i64;
         let mut bill = |tokens: u32, price: i64| sum = sum.saturating_add(price.saturating_mul(i64::from(tokens)));
-        // What is reported of a part may not exceed what is left of the whole.
-        let cached = usage.cached_input_tokens.min(usage.input_tokens);
-        let heard = usage.audio_input_tokens.min(usage.input_tokens - cached);
+        let usage = usage.parted();
+        let (cached, heard) = (usage.cached_input_tokens, usage.audio_input_tokens);
         bill(usage.input_tokens - cached - heard, self.input);
         bill(cached, self.cached_input);
         bill(heard, self.audio_input.unwrap_or(self.input));
-        let thought = usage.reasoning_tokens.min(usage.output_tokens);
-        let said = usage.audio_output_tokens.min(usage.output_tokens - thought);
+        let (thought, said) = (usage.reasoning_tokens, usage.audio_output_tokens);
         bill(usage.output_tokens - thought - said, self.output);
         bill(thought, self.reasoning.unwrap_or(self.output));
         bill(said, self.audio_output.unwrap_or(self.output));

@@ -1,7 +1,7 @@
 //! Tokens as Azure counts them.
 
 /// Tokens of one attempt or one request. Cached tokens and spoken ones are part of the input, reasoning tokens and spoken
-/// ones part of the output.
+/// ones part of the output; no token is in two parts: what is spoken and cached is cached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input_tokens: u32,
@@ -15,6 +15,20 @@ pub struct Usage {
 impl Usage {
     pub fn total(self) -> u64 {
         u64::from(self.input_tokens) + u64::from(self.output_tokens)
+    }
+
+    /// With parts that together are no larger than the whole, whatever an upstream says: the first one has precedence.
+    #[must_use]
+    pub fn parted(self) -> Self {
+        let cached_input_tokens = self.cached_input_tokens.min(self.input_tokens);
+        let reasoning_tokens = self.reasoning_tokens.min(self.output_tokens);
+        Self {
+            cached_input_tokens,
+            audio_input_tokens: self.audio_input_tokens.min(self.input_tokens - cached_input_tokens),
+            reasoning_tokens,
+            audio_output_tokens: self.audio_output_tokens.min(self.output_tokens - reasoning_tokens),
+            ..self
+        }
     }
 }
 

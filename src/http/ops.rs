@@ -17,6 +17,7 @@ use crate::fleet::bearer::Bearer;
 use crate::fleet::deployment::Deployment;
 use crate::fleet::routes::RouteTable;
 use crate::fleet::tally::LastError;
+use crate::metrics::Metrics;
 
 pub fn root() -> HttpResponse {
     let line = concat!(
@@ -63,6 +64,9 @@ pub fn ready(worker: &Worker) -> HttpResponse {
         body["database"] =
             json!(if away { "away; requests are served from the journal and the known keys" } else { "ok" });
     }
+    if let Some(trouble) = clock_trouble(&worker.house.metrics) {
+        body["clock"] = json!(trouble);
+    }
     if let Some(detail) = &detail {
         body["detail"] = json!(detail);
     }
@@ -78,6 +82,18 @@ pub fn ready(worker: &Worker) -> HttpResponse {
         body["credentials"] = json!(credentials);
     }
     if detail.is_none() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() }.json(body)
+}
+
+/// Not a reason to send requests elsewhere, either: the books hold, by a time that somebody has to put right.
+fn clock_trouble(metrics: &Metrics) -> Option<String> {
+    let (jumped, behind) = (metrics.clock_jump.get(), metrics.clock_behind.get());
+    if behind > 0.0 {
+        Some(format!("{behind:.0} s behind the ledger's newest request: check the machine's time service"))
+    } else if jumped != 0.0 {
+        Some(format!("jumped by {jumped:.0} s, the old time goes on meanwhile: check the machine's time service"))
+    } else {
+        None
+    }
 }
 
 /// Deployment and reason, of those that somebody has to mend: they refuse our credential, or do not exist.

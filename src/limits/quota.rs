@@ -1,21 +1,29 @@
 //! Quotas in use: each with its budget, and what keeps that budget and the ledger the same.
 //!
 //! A figure in memory is made from the ledger when a quota is first met, and again from time to time. That happens while
-//! requests end, so a quota notes meanwhile which ones did: what the ledger's snapshot lacks of them is added to it.
+//! requests end, and the ledger has them a little later, so a quota notes which ones did: what the ledger's snapshot lacks of
+//! them is added to it.
 
-use std::collections::HashMap;
+mod measuring;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::alarms::{Alarms, QuotaAlarm};
 use super::lending::{Borrower, Lender};
 use super::refusal::{QuotaShort, Whose};
 use crate::balance::budget::{Allowance, Amount, Budget, Claim, Extra, Hold, Level, Standing};
 use crate::domain::ids::RequestId;
-use crate::domain::period::{Cycle, Span, Zone};
+use crate::domain::period::{Cycle, Zone};
 use crate::domain::time::{self, Timestamp, WallTime, wall_now};
 use crate::storage::leases::LeaseRequest;
 use crate::storage::quotas::{GrantRow, Owner, QuotaRow};
 use crate::storage::{StorageError, Store};
+use measuring::{Measured, measure};
+
+/// What ended longer ago is in the ledger, unless the database refuses; and then nothing new is let in.
+const WRITTEN: Duration = Duration::from_secs(5);
 
 /// One quota, for all workers.
 #[derive(Debug)]
@@ -30,8 +38,9 @@ pub struct Quota {
 #[derive(Debug)]
 struct State {
     budget: Budget,
-    /// Requests that ended while the ledger is being read; none while it is not.
-    ended: Option<Vec<Ended>>,
+    /// Requests that ended lately, and all since the ledger began to be read.
+    lately: VecDeque<(Timestamp, Ended)>,
+    is_read: bool,
     /// Where gateways share it: when it was used last, while what all have used since may still be unknown.
     touched: Option<Timestamp>,
 }
@@ -63,7 +72,12 @@ impl Quota {
         let borrower = lender.cloned().map(Borrower::new);
         // What was used before the start may not be known to all, either.
         let touched = lender.map(|_| time::now());
-        Self { owner, state: Mutex::new(State { budget, ended: None, touched }), alarms, borrower }
+        Self {
+            owner,
+            state: Mutex::new(State { budget, lately: VecDeque::new(), is_read: false, touched }),
+            alarms,
+            borrower,
+        }
     }
 
     pub(super) fn borrower(&self) -> Option<&Borrower> {
@@ -207,15 +221,21 @@ impl Reserved {
 }
 
 impl State {
-    fn spend(&mut self, hold: Option<Hold>, one: Ended) -> Option<Level> {
-        if let Some(ended) = &mut self.ended {
-            ended.push(one);
+    fn note(&mut self, one: Ended, now: Timestamp) {
+        while !self.is_read && self.lately.front().is_some_and(|(ended, _)| now.since(*ended) > WRITTEN) {
+            self.lately.pop_front();
         }
+        self.lately.push_back((now, one));
+    }
+
+    fn spend(&mut self, hold: Option<Hold>, one: Ended) -> Option<Level> {
+        let now = time::now();
+        self.note(one, now);
         if let Some(hold) = hold {
             self.budget.release(hold);
         }
         if self.budget.lent().is_some() {
-            self.touched = Some(time::now());
+            self.touched = Some(now);
         }
         self.budget.spend(one.amount, one.began, wall_now())
     }
@@ -299,8 +319,9 @@ impl Quotas {
                 recast.push((quota, cycle.span(now), (cycle, allowance, extras)));
             }
         }
-        measure(store, recast, |state, used, (cycle, allowance, extras)| {
+        measure(store, recast, |state, Measured { used, later, span }, (cycle, allowance, extras)| {
             state.budget.recast(cycle, allowance, extras, used, now);
+            state.budget.foresee(later, span);
         })?;
         *self.table() = table;
         Ok(())
@@ -311,12 +332,13 @@ impl Quotas {
         let now = wall_now();
         let present = self.all().into_iter().map(|quota| {
             let span = quota.state().budget.asked_about(now);
-            (quota, span, span)
+            (quota, span, ())
         });
         let mut differed = 0;
-        measure(store, present.collect(), |state, used, span| {
+        measure(store, present.collect(), |state, Measured { used, later, span }, ()| {
             let before = state.budget.standing(now);
             state.budget.correct(used, span, now);
+            state.budget.foresee(later, span);
             differed += usize::from(before.span == span && before.used != used);
         })?;
         Ok(differed)
@@ -331,37 +353,6 @@ impl Quotas {
     fn table(&self) -> MutexGuard<'_, HashMap<Owner, Arc<Quota>>> {
         self.by_owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What the ledger says of each quota's use in a span, requests that end meanwhile included; handed to `apply` with what
-/// belongs to it, while nothing else can change.
-fn measure<T>(
-    store: &Store,
-    quotas: Vec<(Arc<Quota>, Span, T)>,
-    mut apply: impl FnMut(&mut State, Amount, T),
-) -> Result<(), StorageError> {
-    if quotas.is_empty() {
-        return Ok(());
-    }
-    for (quota, ..) in &quotas {
-        quota.state().ended = Some(Vec::new());
-    }
-    let since: Vec<_> = quotas.iter().map(|(quota, span, _)| (quota.owner, span.from)).collect();
-    let spent = store.spent(&since, || {
-        let ended = quotas.iter().flat_map(|(quota, ..)| quota.state().ended.clone().unwrap_or_default());
-        ended.map(|ended| ended.request).collect()
-    });
-    let mut amounts = spent.as_ref().map_or(&[][..], |spent| &spent.amounts).iter();
-    for (quota, span, with) in quotas {
-        let mut state = quota.state();
-        let ended = state.ended.take().unwrap_or_default();
-        if let (Ok(spent), Some(counted)) = (&spent, amounts.next()) {
-            let lacking = ended.iter().filter(|one| span.contains(one.began) && !spent.included.contains(&one.request));
-            let used = lacking.fold(*counted, |sum, one| sum.plus(one.amount));
-            apply(&mut state, used, with);
-        }
-    }
-    spent.map(drop)
 }
 
 fn cycle(row: &QuotaRow, default_zone: &Zone) -> Cycle {

@@ -1,22 +1,32 @@
-//! Watches the wall clock while the gateway runs, and sounds the alarm when it jumps.
+//! Watches the wall clock while the gateway runs, and sounds the alarm when it jumps, or when it begins before what the
+//! ledger has.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::domain::clock::{Look, Watch};
-use crate::domain::time;
+use crate::domain::clock::{self, Look, Watch};
+use crate::domain::time::{self, WallTime};
 use crate::metrics::Metrics;
+use crate::storage::page::rfc3339;
 
 const EVERY: Duration = Duration::from_secs(1);
 
 /// At work until it is dropped.
-pub struct ClockWatch(tokio::task::JoinHandle<()>);
+pub struct ClockWatch {
+    task: tokio::task::JoinHandle<()>,
+    metrics: Arc<Metrics>,
+    /// What the ledger had at the start; microseconds.
+    newest: Arc<AtomicI64>,
+}
 
 impl ClockWatch {
     pub fn start(metrics: Arc<Metrics>) -> Self {
         let mut watch = Watch::new(time::now(), time::system_wall());
         time::trust(Some(watch.trusted()));
-        Self(actix::spawn(async move {
+        let newest = Arc::new(AtomicI64::new(i64::MIN));
+        let (kept, known) = (metrics.clone(), newest.clone());
+        let task = actix::spawn(async move {
             let mut ticks = tokio::time::interval(EVERY);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
@@ -24,14 +34,38 @@ impl ClockWatch {
                 let look = watch.look(time::now(), time::system_wall());
                 time::trust(Some(watch.trusted()));
                 tell(look, &metrics);
+                behind(&known, &metrics);
             }
-        }))
+        });
+        Self { task, metrics: kept, newest }
     }
+
+    /// `newest` is when the ledger's newest request began, by the clock of that time: one of the two is wrong if that is yet
+    /// to come.
+    pub fn compare(&self, newest: Option<WallTime>) {
+        let Some(newest) = newest else { return };
+        self.newest.store(newest.0, Relaxed);
+        if let Some(by) = behind(&self.newest, &self.metrics) {
+            tracing::error!(
+                seconds = by.as_secs_f64(),
+                newest_request = rfc3339(newest),
+                clock = rfc3339(time::wall_now()),
+                "the wall clock is behind the newest request in the ledger: it is wrong now, or was then; check the machine's \
+                 time service. Quotas count all that was used since the beginning of the period that the clock shows"
+            );
+        }
+    }
+}
+
+fn behind(newest: &AtomicI64, metrics: &Metrics) -> Option<Duration> {
+    let by = clock::behind(WallTime(newest.load(Relaxed)), time::wall_now());
+    metrics.clock_behind.set(by.map_or(0.0, |by| by.as_secs_f64()));
+    by
 }
 
 impl Drop for ClockWatch {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
         time::trust(None);
     }
 }

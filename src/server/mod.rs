@@ -126,6 +126,7 @@ impl Gateway {
         let clock = clock::ClockWatch::start(metrics.clone());
         let alarm = Alarm::default();
         let store = Store::open(&settings.database, settings.accounting.durability)?;
+        clock.compare(store.newest_request()?);
         let mut books = {
             let (present, metrics) = (settings.clone(), metrics.clone());
             let tariff = move |Bound { model, resource, deployment }: &Bound| {

@@ -28,6 +28,7 @@ mod listing;
 mod lock;
 mod meta;
 mod migrations;
+mod newest;
 pub mod objects;
 pub mod oneapi_file;
 pub mod page;

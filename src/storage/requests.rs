@@ -41,7 +41,7 @@ pub struct RequestView {
     pub cached_input_tokens: i64,
     pub output_tokens: i64,
     pub reasoning_tokens: i64,
-    /// Of the input and of the output, what is sound.
+    /// Of the input that is not cached, and of the output, what is sound.
     pub audio_input_tokens: i64,
     pub audio_output_tokens: i64,
     pub cost_usd: f64,
@@ -71,7 +71,7 @@ pub struct AttemptView {
     pub cached_input_tokens: i64,
     pub output_tokens: i64,
     pub reasoning_tokens: i64,
-    /// Of the input and of the output, what is sound.
+    /// Of the input that is not cached, and of the output, what is sound.
     pub audio_input_tokens: i64,
     pub audio_output_tokens: i64,
     pub charged: Option<String>,

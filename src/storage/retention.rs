@@ -23,8 +23,8 @@ const AT_ONCE: usize = 500;
 #[derive(Debug)]
 pub struct Sweep {
     before: WallTime,
-    /// The first request that the shared database does not have yet; it and those after it stay. None: not looked.
-    kept: Option<Vec<u8>>,
+    /// None: not looked.
+    kept: Option<Kept>,
     /// What has been looked at.
     cursor: Vec<u8>,
     all_seen: bool,
@@ -32,6 +32,15 @@ pub struct Sweep {
     waiting: BTreeMap<i64, Old>,
     /// Rows of no chain.
     free: Vec<Vec<u8>>,
+}
+
+/// What stays because the shared database does not have it yet.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// The first such request; it and those after it stay.
+    from: Vec<u8>,
+    /// What was put on the list after this number was closed since, however long ago it began.
+    listed: i64,
 }
 
 #[derive(Debug)]
@@ -106,18 +115,9 @@ impl Store {
         if sweep.all_seen {
             return Ok(0);
         }
-        let end = match &sweep.kept {
-            Some(end) => end.clone(),
-            None => {
-                let oldest: Option<Option<Vec<u8>>> = unprojected::table
-                    .filter(unprojected::request.is_not_null())
-                    .order(unprojected::request)
-                    .select(unprojected::request)
-                    .first(&mut *self.file_reader()?)
-                    .optional()?;
-                let by_age = RequestId::first_of(sweep.before).0.as_bytes().to_vec();
-                sweep.kept.insert(oldest.flatten().map_or(by_age.clone(), |oldest| oldest.min(by_age))).clone()
-            }
+        let Kept { from: end, listed } = match &sweep.kept {
+            Some(kept) => kept.clone(),
+            None => sweep.kept.insert(self.kept(sweep.before)?).clone(),
         };
         let found: Vec<Seen> = requests::table
             .filter(requests::id.gt(&sweep.cursor).and(requests::id.lt(&end)))
@@ -132,13 +132,36 @@ impl Store {
             sweep.cursor.clone_from(id);
         }
         let count = found.len();
+        // After the rows were read: one that was closed since the pass began is still on the list, or was brought over.
+        let waiting: Vec<Option<Vec<u8>>> = unprojected::table
+            .filter(unprojected::seq.gt(listed).and(unprojected::request.eq_any(found.iter().map(|(id, ..)| id))))
+            .select(unprojected::request)
+            .load(&mut *self.file_reader()?)?;
         for (id, chained, seal) in found {
+            if waiting.iter().flatten().any(|waiting| *waiting == id) {
+                continue;
+            }
             match chained {
                 Some(at) => drop(sweep.waiting.insert(at, Old { id, seal })),
                 None => sweep.free.push(id),
             }
         }
         Ok(count)
+    }
+
+    fn kept(&self, before: WallTime) -> Result<Kept, StorageError> {
+        let file = &mut *self.file_reader()?;
+        // First the number, then the list: nothing comes in between that neither of them has.
+        let listed: Option<i64> = unprojected::table.select(diesel::dsl::max(unprojected::seq)).first(file)?;
+        let oldest: Option<Option<Vec<u8>>> = unprojected::table
+            .filter(unprojected::request.is_not_null())
+            .order(unprojected::request)
+            .select(unprojected::request)
+            .first(file)
+            .optional()?;
+        let by_age = RequestId::first_of(before).0.as_bytes().to_vec();
+        let from = oldest.flatten().map_or(by_age.clone(), |oldest| oldest.min(by_age));
+        Ok(Kept { from, listed: listed.unwrap_or(0) })
     }
 
     fn remove_ready(&self, sweep: &mut Sweep) -> Result<u64, StorageError> {
@@ -265,6 +288,85 @@ mod tests {
             )
             .unwrap();
         assert!(!store.verify().unwrap().holds());
+    }
+
+    /// They would be in no sum of the shared database.
+    #[test]
+    fn what_waits_for_the_shared_database_stays_and_what_came_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let mut journal = store.journal().unwrap();
+        for hour in 0..4 {
+            journal.append(&[vec![settled(&at_hour(hour, 1), 1)]]).unwrap();
+        }
+        let waits = |intent: &Intent| {
+            let id = intent.id.0.simple();
+            format!("INSERT INTO unprojected (request) VALUES (X'{id}')")
+        };
+        let change = |sql: &str| store.writer().unwrap().batch_execute(sql).unwrap();
+        // A pin that waits says nothing of requests; a row that was refused does.
+        change(&format!("INSERT INTO unprojected (pin) VALUES ('resp_1'); {}", waits(&at_hour(2, 1))));
+        change("UPDATE unprojected SET refused = 'why not' WHERE request IS NOT NULL");
+        assert_eq!(sweep(&store, 4), 2);
+        assert!(store.request(at_hour(2, 1).id).unwrap().is_some());
+        change("DELETE FROM unprojected");
+        assert_eq!(sweep(&store, 4), 2);
+        assert_eq!(store.verify().unwrap().requests, 0);
+    }
+
+    /// A request that ran for longer than requests are kept, and ended while old ones were being removed.
+    #[test]
+    fn what_was_closed_since_the_pass_began_stays_until_it_was_brought_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let mut journal = store.journal().unwrap();
+        let long = at_hour(3, 0);
+        journal.append(&[vec![LedgerEntry::Intent(long.clone())]]).unwrap();
+        for hour in 0..3 {
+            for n in 0..5 {
+                journal.append(&[(0..40).map(|m| settled(&at_hour(hour, n * 40 + m), 1)).collect()]).unwrap();
+            }
+        }
+        let mut pass = Sweep::new(WallTime(at_hour(4, 0).started_at.0));
+        assert_eq!(store.remove_old(&mut pass).unwrap(), Step::Removed(200));
+        journal.append(&[vec![settled(&long, 9)]]).unwrap();
+        let waits = format!("INSERT INTO unprojected (request) VALUES (X'{}')", long.id.0.simple());
+        store.writer().unwrap().batch_execute(&waits).unwrap();
+        while store.remove_old(&mut pass).unwrap() != Step::Done {}
+        assert!(store.request(long.id).unwrap().is_some());
+        assert_eq!(store.verify().unwrap().requests, 1);
+        store.writer().unwrap().batch_execute("DELETE FROM unprojected").unwrap();
+        assert_eq!(sweep(&store, 5), 1);
+        assert!(store.verify().unwrap().holds());
+    }
+
+    /// Ids follow the system's clock, which may have jumped.
+    #[test]
+    fn what_began_later_than_its_id_says_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let (old, young) = (at_hour(0, 1), Intent { started_at: at_hour(5, 0).started_at, ..(*at_hour(0, 2)).clone() });
+        store.journal().unwrap().append(&[vec![settled(&old, 1)]]).unwrap();
+        store.journal().unwrap().append(&[vec![settled(&Arc::new(young), 1)]]).unwrap();
+        assert_eq!((sweep(&store, 2), sweep(&store, 6)), (1, 1));
+        assert!(store.verify().unwrap().holds());
+    }
+
+    /// `accounting.keep_requests` was raised: what is gone does not come back, and its sums are still no mistake.
+    #[test]
+    fn what_was_removed_stays_removed_when_more_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap();
+        let (mut journal, late) = (store.journal().unwrap(), at_hour(1, 9));
+        journal.append(&[vec![LedgerEntry::Intent(late.clone())]]).unwrap();
+        for hour in 0..4 {
+            journal.append(&[vec![settled(&at_hour(hour, 1), 1)]]).unwrap();
+        }
+        assert_eq!(sweep(&store, 4), 4);
+        journal.append(&[vec![settled(&late, 1)]]).unwrap();
+        assert_eq!(sweep(&store, 2), 1);
+        let verdict = store.verify().unwrap();
+        assert!(verdict.holds(), "{verdict:#?}");
     }
 
     #[test]

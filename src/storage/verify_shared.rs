@@ -69,6 +69,26 @@ const FOLDED: &str = "
         OR SUM(estimated) <> 0 OR SUM(flat_cost) <> 0
         OR SUM(audio_input_tokens) <> 0 OR SUM(audio_output_tokens) <> 0";
 
+/// The journal is checked so beside its own prices; where there is a server, the prices are there.
+const PRICES: &str = "
+    SELECT 'req_' || encode(id, 'hex') || ' costs ' || cost || ' picodollars, and its tokens cost ' || due AS example
+    FROM (
+        SELECT id, cost, (r.input_tokens - cached - heard) * p.input + cached * p.cached_input
+            + heard * COALESCE(p.audio_input, p.input) + (r.output_tokens - thought - said) * p.output
+            + thought * COALESCE(p.reasoning, p.output) + said * COALESCE(p.audio_output, p.output) AS due
+        FROM (
+            SELECT *, LEAST(audio_input_tokens, input_tokens - cached) AS heard,
+                LEAST(audio_output_tokens, output_tokens - thought) AS said
+            FROM (
+                SELECT *, LEAST(cached_input_tokens, input_tokens) AS cached,
+                    LEAST(reasoning_tokens, output_tokens) AS thought
+                FROM requests WHERE NOT flat_cost
+            ) AS parts
+        ) AS r
+        JOIN prices AS p ON p.version = r.price_version
+    ) AS priced
+    WHERE cost <> due";
+
 #[derive(QueryableByName)]
 struct Example {
     #[diesel(sql_type = Text)]
@@ -84,6 +104,7 @@ impl Store {
         let different = self.different_there()?.into_iter().map(|id| format!("req_{}", hex::encode(id)));
         let rollups: Vec<Example> = diesel::sql_query(ROLLUPS).load(&mut *self.reader()?)?;
         let folded: Vec<Example> = diesel::sql_query(FOLDED).load(&mut *self.reader()?)?;
+        let priced: Vec<Example> = diesel::sql_query(PRICES).load(&mut *self.reader()?)?;
         Ok(vec![
             Rule {
                 name: "projection",
@@ -96,6 +117,12 @@ impl Store {
                 says: "every roll-up of the shared database equals the sum of its requests (holds at least that, where old ones \
                        were removed)",
                 broken: shorten(rollups.into_iter().map(|row| row.example).collect()),
+                next_step: "somebody changed rows there; if nobody did, report it as a bug",
+            },
+            Rule {
+                name: "shared prices",
+                says: "a request of the shared database costs what its tokens cost at the prices that it names, each token once",
+                broken: shorten(priced.into_iter().map(|row| row.example).collect()),
                 next_step: "somebody changed rows there; if nobody did, report it as a bug",
             },
             Rule {

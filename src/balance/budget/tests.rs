@@ -226,3 +226,24 @@ fn a_clock_that_was_put_back_opens_no_way_past_the_budget() {
     assert_eq!(budget.spend(tokens(5), later, earlier), None);
     assert_eq!(budget.standing(earlier).used, tokens(100));
 }
+
+/// As after a start with a clock that was ahead, and one with a clock that was behind.
+#[test]
+fn a_period_that_was_used_before_it_began_does_not_begin_with_nothing_used() {
+    let (mut budget, today) = (daily(100), cycle().span(WallTime(0)));
+    budget.foresee(tokens(70), cycle().span(WallTime(DAY)));
+    assert_eq!(budget.standing(WallTime(DAY)).used, tokens(0), "that is not what follows the present one");
+    let mut budget = Budget { used: tokens(75), ..daily(100) };
+    budget.foresee(tokens(70), today);
+    assert_eq!(budget.standing(WallTime(DAY - 1)).used, tokens(75));
+    let late = budget.reserve(claim(20, 20), WallTime(DAY - 1)).unwrap();
+    assert!(budget.reserve(claim(40, 40), WallTime(DAY)).is_err());
+    budget.settle(late, tokens(20), WallTime(DAY - 1), WallTime(DAY));
+    let tomorrow = budget.roll(WallTime(DAY));
+    assert_eq!(budget.standing(WallTime(DAY)).used, tokens(70));
+    // The ledger knows what of it was of this day.
+    budget.correct(tokens(10), tomorrow, WallTime(DAY));
+    budget.foresee(tokens(0), tomorrow);
+    assert_eq!(budget.standing(WallTime(DAY)).used, tokens(10));
+    assert_eq!(budget.standing(WallTime(2 * DAY)).used, tokens(0));
+}

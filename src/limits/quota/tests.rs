@@ -1,6 +1,11 @@
 use super::*;
+use crate::domain::demand::Operation;
 use crate::domain::ids::KeyId;
-use crate::domain::period::Period;
+use crate::domain::money::Cost;
+use crate::domain::period::{Period, Span};
+use crate::domain::usage::{Charge, Usage};
+use crate::settings::model::Durability;
+use crate::storage::ledger::{AttemptRecord, Intent, LedgerEntry, RequestState, Settlement};
 
 fn tokens(tokens: u64) -> Amount {
     Amount { tokens, ..Amount::default() }
@@ -36,12 +41,104 @@ fn what_is_settled_is_used_once() {
     assert_eq!(quota.standing(wall_now()).used, tokens(7));
 }
 
+/// A row of the ledger that began then.
+fn book(store: &Store, owner: Owner, request: RequestId, at: WallTime, output_tokens: u32) {
+    let Owner::Key(key_id) = owner else { panic!("{owner:?}") };
+    let usage = Usage { output_tokens, ..Usage::default() };
+    let intent = Intent {
+        id: request,
+        request_id: request.to_string(),
+        key_id,
+        user_id: None,
+        operation: Operation::ChatCompletions,
+        model: "gpt-4o-mini".into(),
+        stream: false,
+        started_at: at,
+        input_tokens: 0,
+    };
+    let attempt = AttemptRecord {
+        resource: "eastus2".into(),
+        deployment: "mini".into(),
+        status: Some(200),
+        reason: "served",
+        duration: Duration::ZERO,
+        usage,
+        charge: Charge::Exact,
+        upstream_id: None,
+    };
+    let settlement = Settlement {
+        state: RequestState::Settled,
+        status: 200,
+        usage,
+        estimated: false,
+        cost: Cost(0),
+        flat_cost: false,
+        price_version: None,
+        ttfb: None,
+        duration: Duration::ZERO,
+        attempts: [attempt].into_iter().collect(),
+    };
+    let entry = LedgerEntry::Settled(Arc::new(intent), Box::new(settlement));
+    store.journal().unwrap().append(&[vec![entry]]).unwrap();
+}
+
+/// As the ledger says it, and what it does not say yet.
+fn measured(store: &Store, quota: &Arc<Quota>, span: Span) -> (u64, u64) {
+    let mut found = None;
+    let asked = vec![(quota.clone(), span, ())];
+    measure(store, asked, |_, Measured { used, later, .. }, ()| found = Some((used.tokens, later.tokens))).unwrap();
+    assert!(!quota.state().is_read);
+    found.unwrap()
+}
+
+fn store(folder: &tempfile::TempDir) -> Store {
+    Store::open(&folder.path().join("gateway.db"), Durability::Process).unwrap()
+}
+
+/// Its row comes to the ledger a little later than its end: before, while and after the ledger is read, it counts once.
 #[test]
-fn what_ends_while_the_ledger_is_read_is_noted() {
-    let (quota, mut reserved) = reserved();
-    quota.state().ended = Some(Vec::new());
+fn what_has_ended_is_used_whether_or_not_the_ledger_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, (quota, mut reserved)) = (store(&folder), reserved());
+    let (now, first) = (wall_now(), reserved.request);
+    let all = quota.cycle().span(now);
     reserved.settle(tokens(7));
-    quota.spend(RequestId::generate(), tokens(5), wall_now());
-    let ended = quota.state().ended.take().unwrap();
-    assert_eq!(ended.iter().map(|one| one.amount.tokens).collect::<Vec<_>>(), [7, 5]);
+    assert_eq!(measured(&store, &quota, all).0, 7);
+    book(&store, quota.owner(), first, now, 7);
+    assert_eq!(measured(&store, &quota, all).0, 7);
+    // Of another period, or of another one's.
+    let today = Span { from: now, to: WallTime(now.0 + 1) };
+    quota.spend(RequestId::generate(), tokens(5), WallTime(now.0 - 1));
+    quota.spend(RequestId::generate(), tokens(3), WallTime(now.0 + 1));
+    book(&store, Owner::Key(KeyId::generate()), RequestId::generate(), now, 100);
+    assert_eq!(measured(&store, &quota, today).0, measured(&store, &quota, all).0 - 8);
+}
+
+#[test]
+fn what_ended_long_ago_is_noted_no_more_but_while_the_ledger_is_read() {
+    let (quota, _reserved) = reserved();
+    let mut state = quota.state();
+    let mut noted = |seconds: u64, is_read: bool| {
+        state.is_read = is_read;
+        let one = Ended { request: RequestId::generate(), amount: tokens(1), began: wall_now() };
+        state.note(one, Timestamp::ZERO.after(Duration::from_secs(seconds)));
+        state.lately.len()
+    };
+    assert_eq!([noted(1, false), noted(3, false), noted(6, false), noted(7, false)], [1, 2, 3, 3]);
+    assert_eq!([noted(60, true), noted(61, true)], [4, 5]);
+    assert_eq!(noted(62, false), 3);
+}
+
+/// A gateway ran with a clock that was 40 days ahead.
+#[test]
+fn what_the_ledger_has_of_later_periods_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, (quota, _reserved)) = (store(&folder), reserved());
+    let now = wall_now();
+    let today = Cycle { period: Period::Day, zone: Zone::UTC }.span(now);
+    book(&store, quota.owner(), RequestId::generate(), now, 7);
+    assert_eq!(measured(&store, &quota, today), (7, 0));
+    let ahead = now.after(Duration::from_secs(40 * 24 * 3600));
+    book(&store, quota.owner(), RequestId::generate(), ahead, 11);
+    assert_eq!(measured(&store, &quota, today), (18, 11));
 }

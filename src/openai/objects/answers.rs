@@ -128,16 +128,19 @@ fn usage(value: &Value) -> Option<Usage> {
     let tokens = |value: &Value| value.as_u64().and_then(|count| u32::try_from(count).ok());
     let either = |one: &str, other: &str| tokens(&value[one]).or_else(|| tokens(&value[other]));
     let detail = |outer: [&str; 2], inner: &str| outer.iter().find_map(|outer| tokens(&value[*outer][inner]));
+    let (input, output) =
+        (["input_tokens_details", "prompt_tokens_details"], ["output_tokens_details", "completion_tokens_details"]);
+    let cached_audio =
+        input.iter().find_map(|outer| tokens(&value[*outer]["cached_tokens_details"]["audio_tokens"])).unwrap_or(0);
     let usage = Usage {
         input_tokens: either("input_tokens", "prompt_tokens")?,
         output_tokens: either("output_tokens", "completion_tokens").unwrap_or(0),
-        cached_input_tokens: detail(["input_tokens_details", "prompt_tokens_details"], "cached_tokens").unwrap_or(0),
-        reasoning_tokens: detail(["output_tokens_details", "completion_tokens_details"], "reasoning_tokens")
-            .unwrap_or(0),
-        audio_input_tokens: detail(["input_tokens_details", "prompt_tokens_details"], "audio_tokens").unwrap_or(0),
-        audio_output_tokens: detail(["output_tokens_details", "completion_tokens_details"], "audio_tokens")
-            .unwrap_or(0),
-    };
+        cached_input_tokens: detail(input, "cached_tokens").unwrap_or(0),
+        reasoning_tokens: detail(output, "reasoning_tokens").unwrap_or(0),
+        audio_input_tokens: detail(input, "audio_tokens").unwrap_or(0).saturating_sub(cached_audio),
+        audio_output_tokens: detail(output, "audio_tokens").unwrap_or(0),
+    }
+    .parted();
     (usage != Usage::default()).then_some(usage)
 }
 

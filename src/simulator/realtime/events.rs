@@ -80,6 +80,8 @@ pub(super) fn delta(kind: &str, response: &str, item: &str, delta: &str) -> Stri
 
 pub(super) fn response(id: &str, status: &str, tokens: Option<Tokens>) -> Value {
     let usage = tokens.map(|tokens| {
+        // What is cached is a beginning of the conversation, and as mixed as that.
+        let cached_audio = tokens.cached * tokens.input_audio / tokens.input().max(1);
         json!({
             "total_tokens": tokens.input() + tokens.output(),
             "input_tokens": tokens.input(),
@@ -88,7 +90,7 @@ pub(super) fn response(id: &str, status: &str, tokens: Option<Tokens>) -> Value 
                 "text_tokens": tokens.input_text,
                 "audio_tokens": tokens.input_audio,
                 "cached_tokens": tokens.cached,
-                "cached_tokens_details": {"text_tokens": tokens.cached, "audio_tokens": 0},
+                "cached_tokens_details": {"text_tokens": tokens.cached - cached_audio, "audio_tokens": cached_audio},
             },
             "output_token_details": {"text_tokens": tokens.output_text, "audio_tokens": tokens.output_audio},
         })

@@ -13,7 +13,7 @@ const RESTORE: &str =
 const REPORT: &str =
     "compare the rows named here with a backup; if nobody changed the file by hand, report it as a bug";
 
-pub(super) const CHECKS: [Check; 11] = [
+pub(super) const CHECKS: [Check; 12] = [
     Check {
         name: "file",
         says: "the database file is whole",
@@ -77,6 +77,22 @@ pub(super) const CHECKS: [Check; 11] = [
         statement: "SELECT 'req_' || lower(hex(id)) || ' says estimated = ' || estimated || ' and its attempt says ' \
                     || charge AS example FROM requests WHERE state = 'settled' \
                     AND ((estimated = 0 AND charge = 'estimated') OR (estimated <> 0 AND charge = 'exact'))",
+    },
+    Check {
+        name: "prices",
+        says: "a request costs what its tokens cost at the prices that it names, each token once",
+        next_step: REPORT,
+        // What is reported of a part may be more than what is left of the whole.
+        statement: "SELECT 'req_' || lower(hex(id)) || ' costs ' || cost || ' picodollars, and its tokens cost ' || due \
+                    AS example FROM (SELECT id, cost, (r.input_tokens - cached - heard) * p.input \
+                    + cached * p.cached_input + heard * COALESCE(p.audio_input, p.input) \
+                    + (r.output_tokens - thought - said) * p.output + thought * COALESCE(p.reasoning, p.output) \
+                    + said * COALESCE(p.audio_output, p.output) AS due FROM (SELECT *, \
+                    MIN(audio_input_tokens, input_tokens - cached) AS heard, \
+                    MIN(audio_output_tokens, output_tokens - thought) AS said FROM (SELECT *, \
+                    MIN(cached_input_tokens, input_tokens) AS cached, MIN(reasoning_tokens, output_tokens) AS thought \
+                    FROM requests WHERE state <> 'open' AND flat_cost = 0)) AS r \
+                    JOIN prices AS p ON p.version = r.price_version) WHERE cost <> due",
     },
     Check {
         name: "flat cost",

@@ -189,6 +189,40 @@ fn a_caller_pays_for_one_attempt_that_was_billed() {
     assert_eq!(says("UPDATE requests SET input_tokens = 3, output_tokens = 0 WHERE attempts = 2"), [""; 0]);
 }
 
+/// As any answer may report its parts, also one whose parts are larger than the whole.
+#[test]
+fn a_request_costs_what_its_tokens_cost() {
+    use crate::domain::money::Price;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let plain = Price::of(3, 1, 7);
+    let whole = Price { reasoning: Some(11), audio_input: Some(13), audio_output: Some(17), ..plain };
+    let mut batch = Vec::new();
+    for n in 0..64_u32 {
+        let usage = Usage {
+            input_tokens: 100,
+            cached_input_tokens: n * 7 % 130,
+            output_tokens: 50,
+            reasoning_tokens: n * 5 % 60,
+            audio_input_tokens: n * 11 % 120,
+            audio_output_tokens: n * 3 % 55,
+        };
+        let price = if n % 2 == 0 { plain } else { whole };
+        let mut end = settlement(0);
+        (end.usage, end.cost, end.price_version) = (usage, price.cost(usage), Some(price.version()));
+        end.attempts[0].usage = usage;
+        batch.push(LedgerEntry::Settled(intent(u128::from(n) + 1), Box::new(end)));
+    }
+    store.journal().unwrap().append(&[batch]).unwrap();
+    store.file_prices(&[plain, whole]).unwrap();
+    assert!(store.verify().unwrap().holds(), "{:#?}", store.verify().unwrap());
+    damage(&store, "UPDATE requests SET audio_input_tokens = audio_input_tokens + 1 WHERE audio_input_tokens = 11");
+    let verdict = store.verify().unwrap();
+    let told = broken(&verdict);
+    let prices = told.iter().find(|(name, _)| *name == "prices").unwrap();
+    assert!(prices.1.len() == 1 && prices.1[0].contains("picodollars, and its tokens cost "), "{told:#?}");
+}
+
 /// What the first version with chains wrote, which hashed less of a row, in a database that was updated since.
 fn of_the_first_format(folder: &tempfile::TempDir) -> Store {
     let store = open(folder);

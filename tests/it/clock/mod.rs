@@ -70,11 +70,16 @@ struct Scene {
     asked: usize,
 }
 
+/// A gateway whose clock is the test's.
+fn start(estate: &Estate, clock: &Clock) -> Gateway {
+    estate.start_with(|command| {
+        command.env("LD_PRELOAD", &clock.library).env("CLOCK_SHIM", &clock.path);
+    })
+}
+
 impl Scene {
     fn begin(estate: &Estate, clock: &Clock) -> Self {
-        let gateway = estate.start_with(|command| {
-            command.env("LD_PRELOAD", &clock.library).env("CLOCK_SHIM", &clock.path);
-        });
+        let gateway = start(estate, clock);
         let unlimited = json!({ "rpm": "unlimited", "tpm": "unlimited", "concurrency": "unlimited" });
         let body = json!({ "name": "mine", "limits": unlimited, "quota": { "period": "month", "tokens": 1_000_000 } });
         let made = admin(&gateway, "POST", "/keys", &body);
@@ -89,6 +94,24 @@ impl Scene {
         scene
     }
 
+    /// The gateway is stopped, somebody sets the clock, and it is started again.
+    fn again(self, estate: &Estate, clock: &mut Clock, seconds: i64) -> Self {
+        let Self { gateway, id, secret, each, asked } = self;
+        gateway.stop();
+        clock.jump(seconds);
+        Self { gateway: start(estate, clock), id, secret, each, asked }
+    }
+
+    /// By how many seconds the clock is behind the ledger, as the metrics and the readiness agree.
+    fn behind(&self) -> f64 {
+        let behind = self.gateway.metric("aoai_gateway_clock_behind_ledger_seconds");
+        let ready = self.gateway.get("/readyz", "").expect(200).json();
+        let told =
+            ready["clock"].as_str().is_some_and(|trouble| trouble.contains("behind the ledger's newest request"));
+        assert_eq!(told, behind > 0.0, "{ready}");
+        behind
+    }
+
     fn ask(&mut self) -> u16 {
         let status = self.gateway.chat(&self.secret, CHAT).status;
         self.asked += usize::from(status == 200);
@@ -97,6 +120,11 @@ impl Scene {
 
     fn quota(&self, member: &str) -> Value {
         self.gateway.admin(&format!("/admin/v1/keys/{}/quota", self.id)).expect(200).json()[member].clone()
+    }
+
+    /// It said so before it served.
+    fn has_said(&mut self, words: &str) -> bool {
+        self.gateway.said().iter().any(|line| line.contains(words))
     }
 
     /// From now on the period allows so many requests.
@@ -132,6 +160,7 @@ fn admin(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Value {
     answer.json()
 }
 
+const BEHIND: &str = "the wall clock is behind the newest request in the ledger";
 const JUMPED: &str = "the wall clock jumped";
 const BELIEVED: &str = "counts from now on";
 
@@ -196,4 +225,41 @@ fn a_clock_that_jumps_opens_no_period_and_bills_nothing_twice() {
     assert!(rows.holds() && rows.requests == 5, "{rows:#?}");
     let charged: u64 = estate.journals().iter().map(|entry| entry.prompt_tokens + entry.completion_tokens).sum();
     assert_eq!((asked, charged), (5, 5 * each.unsigned_abs()));
+}
+
+#[test]
+fn a_start_with_a_wrong_clock_is_told_and_opens_no_quota_that_was_used_up() {
+    let (folder, estate) = (tempfile::tempdir().unwrap(), Estate::of(&["eastus2"], &Knobs::default(), ""));
+    let mut clock = Clock::new(folder.path());
+    let mut scene = Scene::begin(&estate, &clock);
+    let resets_at = scene.quota("resets_at");
+    scene.allow(2);
+    scene.is_the_last(2);
+    assert_eq!(scene.behind(), 0.0);
+
+    // In a month before: what was used since counts.
+    let mut scene = scene.again(&estate, &mut clock, -LONG);
+    assert!(scene.has_said(BEHIND));
+    let off = scene.behind() - LONG as f64;
+    assert!(off.abs() < 600.0, "{off} s off");
+    assert_eq!((scene.ask(), scene.quota("used_tokens")), (429, json!(2 * scene.each)));
+    assert_ne!(scene.quota("resets_at"), resets_at);
+
+    // Put right.
+    let mut scene = scene.again(&estate, &mut clock, LONG);
+    assert_eq!((scene.behind(), scene.ask(), scene.quota("resets_at")), (0.0, 429, resets_at.clone()));
+
+    // In a month that is yet to come, which looks like a long rest; and when that is put right, what was used in it counts
+    // now, and is told.
+    let mut scene = scene.again(&estate, &mut clock, LONG);
+    assert_eq!((scene.behind(), scene.ask()), (0.0, 200));
+    let mut scene = scene.again(&estate, &mut clock, -LONG);
+    assert!(scene.has_said(BEHIND));
+    assert!(scene.behind() > 0.0);
+    assert_eq!((scene.ask(), scene.quota("used_tokens")), (429, json!(3 * scene.each)));
+    assert_eq!(scene.quota("resets_at"), resets_at);
+
+    scene.gateway.stop();
+    let verdict = estate.store().verify().unwrap();
+    assert!(verdict.holds() && verdict.requests == 3, "{verdict:#?}");
 }

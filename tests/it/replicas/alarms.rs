@@ -1,6 +1,9 @@
 //! A quota of several gateways reaches a level: by what all of them have used, and one of them says so, once.
 
-use aoai_gateway::balance::budget::Level;
+use aoai_gateway::balance::budget::{Allowance, Level};
+use aoai_gateway::domain::ids::KeyId;
+use aoai_gateway::domain::time::WallTime;
+use aoai_gateway::storage::quotas::Owner;
 use serde_json::{Value, json};
 
 use super::replica;
@@ -120,4 +123,18 @@ fn what_one_gateway_does_not_use_of_a_quota_another_can() {
         get(&one, 800);
         get(&two, 800);
     }
+}
+
+#[test]
+fn who_tells_that_all_is_used_need_not_hear_that_most_of_it_is() {
+    let (url, folder) = (postgres::database(), tempfile::tempdir().unwrap());
+    let store = super::reading::journal(&folder, &url);
+    let claim = |level, tokens| {
+        let (owner, allowed) =
+            (Owner::Key(KeyId(uuid::Uuid::from_u128(1))), Allowance { tokens: Some(tokens), cost: None });
+        store.claim_alarm(owner, WallTime(0), level, allowed).unwrap()
+    };
+    assert_eq!([claim(Level::Full, 100), claim(Level::High, 100), claim(Level::Full, 100)], [true, false, false]);
+    // Of another allowance, both are news again.
+    assert_eq!([claim(Level::High, 200), claim(Level::High, 200), claim(Level::Full, 200)], [true, false, true]);
 }

@@ -5,13 +5,16 @@ mod away;
 mod caps;
 mod cut;
 mod days;
+mod lending;
 mod limits;
 mod projection;
+mod reading;
 mod retention;
 mod schema;
 mod shared;
 #[cfg(not(feature = "bundled-libpq"))]
 mod tls;
+mod trimming;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

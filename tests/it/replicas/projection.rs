@@ -2,12 +2,13 @@
 //! journal, what was there before there was a server, how much may wait, and that `verify` sees what is wrong.
 
 use aoai_gateway::settings::model::Durability;
-use aoai_gateway::storage::Store;
+use aoai_gateway::storage::{StorageError, Store};
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl};
 
 use super::away::share;
+use super::reading::{BEGIN, bring, intent, journal, settled, sums};
 use super::{CHAT, on, projected, region, replica};
 use crate::support::gateway::{TestGateway, eventually};
 use crate::support::postgres::{self, Server};
@@ -47,6 +48,11 @@ fn verify_finds_what_the_shared_database_has_otherwise() {
         "UPDATE requests SET duration_us = duration_us + 1",
         &["projection"],
         "UPDATE requests SET duration_us = duration_us - 1",
+    );
+    check(
+        "UPDATE prices SET output = output + 1, input = input + 1",
+        &["shared prices"],
+        "UPDATE prices SET output = output - 1, input = input - 1",
     );
     check("UPDATE usage_hourly SET cost = cost + 1", &["shared roll-ups"], "UPDATE usage_hourly SET cost = cost - 1");
     check(
@@ -160,6 +166,37 @@ fn a_journal_from_a_backup_loses_nothing_and_counts_nothing_twice() {
     estate.run(&["verify"]);
     gateway.stop();
     assert_eq!(count(&mut postgres::connect(&url), "applied"), 2);
+}
+
+/// Somebody starts a gateway on a copy of a journal whose own gateway only slept. The one must not take the other's rows for
+/// its own, because their numbers are the same.
+#[test]
+fn two_gateways_with_the_same_journal_lose_nothing() {
+    let (url, folder, other) = (postgres::database(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = journal(&folder, &url);
+    let mut first = store.projection().unwrap().unwrap();
+    let book = |store: &Store, rows: std::ops::Range<u64>| {
+        store.journal().unwrap().append(&[rows.map(|n| settled(intent(BEGIN, n))).collect()]).unwrap();
+    };
+    book(&store, 0..1);
+    bring(&mut first);
+    store.backup(&other.path().join("journal.db")).unwrap();
+    let copy = journal(&other, &url);
+    let mut second = copy.projection().unwrap().unwrap();
+    assert_eq!(second.replica().id, first.replica().id);
+    book(&copy, 1..4);
+    bring(&mut second);
+    book(&store, 4..6);
+    assert!(matches!(first.step(), Err(StorageError::Superseded)));
+    eventually(|| {
+        first.step().unwrap();
+        if store.has_waiting().unwrap() { Err("rows are left".to_owned()) } else { Ok(()) }
+    });
+    assert_ne!(second.replica().id, first.replica().id, "it goes by another name");
+    book(&copy, 6..7);
+    bring(&mut second);
+    assert_eq!(sums(&store).0, 7);
+    assert_eq!((broken(&store), broken(&copy)), (vec![], vec![]));
 }
 
 #[test]

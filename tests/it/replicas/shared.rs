@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{CHAT, SECOND, projected, region, replica, took};
-use crate::support::client::post;
-use crate::support::gateway::TestGateway;
+use crate::support::client::{get, post};
+use crate::support::gateway::{TestGateway, eventually};
 use crate::support::postgres;
 
 fn status(gateway: &TestGateway, secret: &str) -> u16 {
@@ -59,4 +59,19 @@ fn requests_and_sums_are_those_of_all() {
     let tokens: i64 = one.all_rows().iter().map(|row| row.input_tokens + row.output_tokens).sum();
     let charged: u64 = azure.control().sums().values().map(|sums| sums.prompt_tokens + sums.completion_tokens).sum();
     assert_eq!(tokens.unsigned_abs(), charged);
+}
+
+/// Its place is brought to the other gateway with the ledger's rows.
+#[test]
+fn a_response_that_one_gateway_made_is_found_by_the_other() {
+    let (url, azure) = (postgres::database(), region());
+    let (one, two) = (replica(&url, azure.addr()), replica(&url, azure.addr()));
+    let body = r#"{"model":"gpt-4o-mini","input":"Name a colour."}"#;
+    let made = one.post("/v1/responses", body).expect(200).json();
+    let id = made["id"].as_str().unwrap();
+    let read = get(&format!("/v1/responses/{id}"), &one.bearer());
+    eventually(|| match two.client().send(&read).answer().status {
+        200 => Ok(()),
+        status => Err(format!("{id} gets {status}")),
+    });
 }
