@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::storage::secret_key::hash;
 
-fn grant(limits: Limits) -> Grant {
+pub(super) fn grant(limits: Limits) -> Grant {
     let (key_id, regions, class) = (KeyId::generate(), Regions::default(), Class::default());
     let (name, whose) = ("test".into(), KeyOf::Ours);
     Grant { key_id, user_id: None, name, models: None, regions, whose, class, expires_at: None, limits }

@@ -4,11 +4,13 @@
 //! knows the end of does no harm: the next try is on a new connection, and its chain follows the old one.
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary};
 
 use super::StorageError;
 use super::chain::{Before, Content, Digest, Format, Head, Position};
 use super::rows::{FileClosed, SealRow};
 use super::schema::{chains, requests};
+use super::statement::statement;
 use crate::domain::ids::RequestId;
 use crate::domain::time::wall_now;
 
@@ -77,10 +79,19 @@ impl Chain {
     }
 }
 
+statement! {
+    struct NoteHead<'a> {
+        "UPDATE chains SET head_row = " row: i64 => BigInt,
+        ", head = " hash: &'a [u8] => Binary,
+        ", noted = " noted: i64 => BigInt,
+        " WHERE number = " chain: i64 => BigInt,
+    }
+    ""
+}
+
 fn note(connection: &mut SqliteConnection, head: &Head) -> Result<(), StorageError> {
-    diesel::update(chains::table.find(head.chain))
-        .set((chains::head_row.eq(head.row), chains::head.eq(head.hash.as_slice()), chains::noted.eq(wall_now().0)))
-        .execute(connection)?;
+    let Head { chain, row, hash, .. } = head;
+    NoteHead { row: *row, hash: hash.as_slice(), noted: wall_now().0, chain: *chain }.execute(connection)?;
     Ok(())
 }
 

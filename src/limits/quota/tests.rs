@@ -1,10 +1,12 @@
 use super::*;
 use crate::domain::demand::Operation;
 use crate::domain::ids::KeyId;
-use crate::domain::money::Cost;
+use crate::domain::money::{Cost, Price};
 use crate::domain::period::{Period, Span};
 use crate::domain::usage::{Charge, Usage};
-use crate::settings::model::Durability;
+use crate::limits::tests::grant;
+use crate::limits::{Caller, Estimate};
+use crate::settings::model::{Durability, Limits};
 use crate::storage::ledger::{AttemptRecord, Intent, LedgerEntry, RequestState, Settlement};
 
 fn tokens(tokens: u64) -> Amount {
@@ -39,6 +41,37 @@ fn what_is_settled_is_used_once() {
     drop(reserved);
     assert!(quota.is_idle());
     assert_eq!(quota.standing(wall_now()).used, tokens(7));
+}
+
+/// Work that an upstream has begun by itself, which is under way whether or not it fits.
+#[test]
+fn what_is_under_way_without_room_costs_what_it_costs_once() {
+    let (quota, _reserved) = reserved();
+    let limits = Limits { rpm: None, tpm: Some(100), concurrency: None, burst: None };
+    let mut caller = Caller::new(grant(limits), 1);
+    caller.quotas = vec![quota.clone()];
+    let caller = Arc::new(caller);
+    let begin =
+        |input_tokens| caller.admit_begun().reserve_begun(Estimate::assuming(0, Price::default()), input_tokens);
+    let held = || (quota.standing(wall_now()).reserved.tokens, caller.token_figures().unwrap().remaining);
+
+    let fitting = begin(20);
+    assert_eq!(held(), (30, 80));
+    drop(fitting);
+    assert_eq!(held(), (10, 100));
+
+    // There is room in the quota and none in the minute: neither holds anything for it.
+    let mut large = begin(500);
+    assert_eq!(held(), (10, 100));
+    let mut goes_on = large.hand_on(RequestId::generate());
+    large.settle(tokens(60));
+    assert_eq!((quota.standing(wall_now()).used, held()), (Amount::default(), (10, 100)));
+    for _ in 0..2 {
+        goes_on.settle(tokens(60));
+        assert_eq!((quota.standing(wall_now()).used, held()), (tokens(60), (10, 40)));
+    }
+    begin(5_000).settle(tokens(2_000));
+    assert_eq!((quota.standing(wall_now()).used, held()), (tokens(2_060), (10, 0)));
 }
 
 /// A row of the ledger that began then.
