@@ -156,13 +156,14 @@ async fn file_prices(house: &House, settings: &Arc<Settings>) {
 fn refuse(house: &House, errors: &SettingsErrors) -> Reloaded {
     let mistakes = errors.problems.iter().filter(|problem| problem.severity == Severity::Error);
     let lines: Vec<_> = mistakes.map(settings::Problem::in_one_line).collect();
+    // First, so that whoever reads the log and looks finds the same there.
+    house.metrics.reload_successful.set(0);
+    house.condition.settings_refused(lines.clone());
     for line in &lines {
         tracing::error!("settings refused: {line}");
     }
     tracing::error!("the previous settings stay in force; `aoai-gateway check` shows the places");
-    house.metrics.reload_successful.set(0);
     house.events.tell("settings.refused", time::wall_now(), || json!({ "mistakes": lines }));
-    house.condition.settings_refused(lines);
     Reloaded::Refused { problems: errors.mistakes() }
 }
 
