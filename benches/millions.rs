@@ -14,25 +14,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aoai_gateway::domain::time::{WallTime, wall_now};
+use aoai_gateway::domain::time::wall_now;
 use aoai_gateway::settings::model::Durability;
 use aoai_gateway::storage::Store;
 use aoai_gateway::storage::folding::Step;
 use aoai_gateway::storage::ledger::LedgerEntry;
-use aoai_gateway::storage::page::rfc3339;
+use load::questions::{MONTH, median_of_five, questions, told};
 use load::{Gateway, Window};
 use samples::Samples;
 
 mod load;
 mod samples;
 
-const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 const GROUP: u64 = 1_000;
 /// Each way of load, this often, in turn.
 const ROUNDS: usize = 6;
 const WINDOW: Duration = Duration::from_secs(5);
-const WANTED_USAGE: Duration = Duration::from_millis(50);
 const WANTED_START: Duration = Duration::from_secs(2);
 
 fn main() {
@@ -49,11 +46,12 @@ fn main() {
     if !path.exists() {
         make(&path, &samples, number("ROWS", 10_000_000));
     }
-    let (gateway, took) = Gateway::start(&path, "");
+    let url = format!("sqlite:{}", path.display());
+    let (gateway, took) = Gateway::start(&url, "");
     told("the first start, until it is ready", took, Some(WANTED_START));
     drop(gateway);
     fold(&path);
-    let (gateway, took) = Gateway::start(&path, "");
+    let (gateway, took) = Gateway::start(&url, "");
     told("a start, until it is ready", took, Some(WANTED_START));
     questions(&gateway, &samples);
     let rate = u32::try_from(number("RATE", 200)).expect("a rate");
@@ -65,66 +63,11 @@ fn main() {
     drop(gateway);
 
     // A fortieth of what there is, as it gets too old while it is looked at.
-    let (gateway, _) = Gateway::start(&path, "[accounting]\nkeep_requests = \"29d\"\n");
+    let (gateway, _) = Gateway::start(&url, "[accounting]\nkeep_requests = \"29d\"\n");
     let removing = gateway.load(&key, rate, WINDOW * 4);
     report("beside the removal of old requests", &removing);
     drop(gateway);
     verify(&path);
-}
-
-fn told(what: &str, took: Duration, wanted: Option<Duration>) {
-    let verdict = match wanted {
-        Some(wanted) if took <= wanted => format!("wanted: {wanted:?}"),
-        Some(wanted) => format!("TOO LONG, wanted: {wanted:?}"),
-        None => String::new(),
-    };
-    println!("{what:<44} {took:>10.1?}  {verdict}");
-}
-
-fn questions(gateway: &Gateway, samples: &Samples) {
-    let now = wall_now();
-    let stretch = |from: WallTime, to: WallTime| format!("from={}&to={}", rfc3339(from), rfc3339(to));
-    let month = stretch(now.before(MONTH), now);
-    // Midnight in India is on the half hour.
-    let midnight =
-        WallTime(now.0 - now.0 % 86_400_000_000 - 86_400_000_000).after(Duration::from_secs(18 * 3600 + 1800));
-    let zoned = stretch(midnight.before(MONTH - DAY), midnight);
-    let day_of_old = stretch(now.before(MONTH / 2), now.before(MONTH / 2 - DAY));
-    let key = samples.key(3);
-    let asked: [(&str, String, Option<Duration>); 17] = [
-        ("usage by key, 30 days", format!("/usage?{month}&group_by=key"), Some(WANTED_USAGE)),
-        ("usage by key, this month", "/usage?group_by=key".into(), Some(WANTED_USAGE)),
-        ("usage by key, 29 days of UTC+5:30", format!("/usage?{zoned}&group_by=key"), Some(WANTED_USAGE)),
-        ("usage in all", format!("/usage?{month}"), None),
-        ("usage by user", format!("/usage?{month}&group_by=user"), None),
-        ("usage by model", format!("/usage?{month}&group_by=model"), None),
-        ("usage by resource", format!("/usage?{month}&group_by=resource"), None),
-        ("usage by key, model and resource", format!("/usage?{month}&group_by=key,model,resource"), None),
-        ("usage by day and model", format!("/usage?{month}&bucket=1d&group_by=model"), None),
-        ("usage by hour, a day of it", format!("/usage?{day_of_old}&bucket=1h&group_by=key"), None),
-        ("usage by hour, all of it, as csv", format!("/usage?{month}&bucket=1h&format=csv"), None),
-        ("200 requests, the newest", "/requests?limit=200".into(), None),
-        ("200 requests of a key", format!("/requests?limit=200&key={key}"), None),
-        ("200 requests of a day", format!("/requests?limit=200&{day_of_old}"), None),
-        ("requests of a model that is not there", "/requests?limit=200&model=gpt-5".into(), None),
-        ("requests that failed (there are none)", "/requests?limit=200&state=failed".into(), None),
-        ("requests that are open", "/requests?limit=200&state=open".into(), None),
-    ];
-    for (what, path, wanted) in asked {
-        told(what, median_of_five(|| drop(gateway.admin("GET", &path, ""))), wanted);
-    }
-}
-
-fn median_of_five(question: impl Fn()) -> Duration {
-    let mut times: Vec<_> = (0..5)
-        .map(|_| {
-            let began = Instant::now();
-            question();
-            began.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[2]
 }
 
 fn beside_an_export(gateway: &Gateway, key: &str, rate: u32) {

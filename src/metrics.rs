@@ -52,6 +52,7 @@ pub struct Metrics {
     pub ledger_commit: Histogram,
     pub clock_jump: Gauge,
     pub clock_behind: Gauge,
+    pub clock_off: Gauge,
     pub ledger_chain_number: IntGauge,
     pub ledger_chain_rows: IntGauge,
     pub ledger_chain_head: IntGauge,
@@ -115,6 +116,11 @@ impl Metrics {
             "By how much the wall clock is behind the newest request that the ledger had at the start; 0: it is not.",
         )?;
         registry.register(Box::new(clock_behind.clone()))?;
+        let clock_off = Gauge::new(
+            "clock_ahead_of_database_seconds",
+            "By how much the wall clock is ahead of the shared database's, negative: behind; 0: less than 5 s, or nothing is shared.",
+        )?;
+        registry.register(Box::new(clock_off.clone()))?;
         gauges("build_info", "Constant 1, labelled with the version that runs.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
@@ -243,6 +249,7 @@ impl Metrics {
             )?,
             clock_jump,
             clock_behind,
+            clock_off,
             ledger_chain_number: gauge(
                 "ledger_chain_number",
                 "Number of the hash chain that closed requests are linked into since the start; 0 before the first.",

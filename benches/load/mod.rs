@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use aoai_gateway::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 use serde_json::{Value, json};
+
+pub mod questions;
 
 const ADMIN_KEY: &str = "an-admin-key-for-benchmarks-0123456789";
 const MODEL: &str = "gpt-4o-mini";
@@ -43,8 +44,8 @@ pub struct Export {
 }
 
 impl Gateway {
-    /// On this file; gives how long it took until it was ready.
-    pub fn start(database: &Path, settings: &str) -> (Self, Duration) {
+    /// On this database; gives how long it took until it was ready.
+    pub fn start(database: &str, settings: &str) -> (Self, Duration) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let region = SimulatedResource {
             api_key: AZURE_KEY.into(),
@@ -56,10 +57,9 @@ impl Gateway {
         let region = runtime.block_on(simulator::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), region));
         let region = region.expect("a simulated region");
         let text = format!(
-            "[admin]\nkey = \"{ADMIN_KEY}\"\n[database]\nurl = \"sqlite:{}\"\n[models.{MODEL}]\n\
+            "[admin]\nkey = \"{ADMIN_KEY}\"\n[database]\nurl = \"{database}\"\n[models.{MODEL}]\n\
              price = {{ input = 0.15, cached_input = 0.075, output = 0.60 }}\n[resources.east]\nendpoint = \"{}\"\n\
              api_key = \"{AZURE_KEY}\"\n[resources.east.deployments]\n{MODEL} = \"{MODEL}\"\n{settings}",
-            database.display(),
             region.url(),
         );
         std::fs::write(folder.path().join("00-bench.toml"), text).expect("settings");

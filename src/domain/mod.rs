@@ -16,3 +16,4 @@ pub mod secret;
 pub mod sku;
 pub mod time;
 pub mod usage;
+pub mod witness;

@@ -86,14 +86,20 @@ pub fn ready(worker: &Worker) -> HttpResponse {
 
 /// Not a reason to send requests elsewhere, either: the books hold, by a time that somebody has to put right.
 fn clock_trouble(metrics: &Metrics) -> Option<String> {
-    let (jumped, behind) = (metrics.clock_jump.get(), metrics.clock_behind.get());
+    let (jumped, behind, off) = (metrics.clock_jump.get(), metrics.clock_behind.get(), metrics.clock_off.get());
+    let mut troubles = Vec::new();
     if behind > 0.0 {
-        Some(format!("{behind:.0} s behind the ledger's newest request: check the machine's time service"))
-    } else if jumped != 0.0 {
-        Some(format!("jumped by {jumped:.0} s, the old time goes on meanwhile: check the machine's time service"))
-    } else {
-        None
+        troubles.push(format!("{behind:.0} s behind the ledger's newest request: check the machine's time service"));
     }
+    if off != 0.0 {
+        let (by, side) = (off.abs(), if off > 0.0 { "ahead of" } else { "behind" });
+        troubles.push(format!("{by:.0} s {side} the shared database's: check both machines' time services"));
+    }
+    if jumped != 0.0 {
+        troubles
+            .push(format!("jumped by {jumped:.0} s, the old time goes on meanwhile: check the machine's time service"));
+    }
+    (!troubles.is_empty()).then(|| troubles.join("; "))
 }
 
 /// Deployment and reason, of those that somebody has to mend: they refuse our credential, or do not exist.

@@ -1,5 +1,5 @@
-//! Watches the wall clock while the gateway runs, and sounds the alarm when it jumps, or when it begins before what the
-//! ledger has.
+//! Watches the wall clock while the gateway runs, and sounds the alarm when it jumps, when it begins before what the ledger
+//! has, or when the database that gateways share has another time. Nobody is refused for any of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::domain::clock::{self, Look, Watch};
 use crate::domain::time::{self, WallTime};
+use crate::domain::witness::{Reading, Testimony, Witness};
 use crate::metrics::Metrics;
 use crate::storage::page::rfc3339;
 
@@ -18,6 +19,43 @@ pub struct ClockWatch {
     metrics: Arc<Metrics>,
     /// What the ledger had at the start; microseconds.
     newest: Arc<AtomicI64>,
+}
+
+/// Hears what the shared database's clock says.
+pub struct Bystander {
+    witness: Witness,
+    metrics: Arc<Metrics>,
+}
+
+impl Bystander {
+    pub fn hear(&mut self, reading: Reading) {
+        let testimony = self.witness.hear(reading);
+        self.metrics.clock_off.set(match testimony {
+            Testimony::Differs(by) | Testimony::StillDiffers(by) => seconds(by),
+            Testimony::Agrees | Testimony::AgreesAgain => 0.0,
+        });
+        match testimony {
+            Testimony::Agrees | Testimony::StillDiffers(_) => {}
+            Testimony::Differs(by) => tracing::error!(
+                seconds = seconds(by).abs(),
+                clock = rfc3339(reading.answered),
+                database = rfc3339(reading.says),
+                "the wall clock is {} the shared database's: one of the two is wrong; check both machines' time services. The \
+                 ledger and quotas go by this machine's",
+                side(by)
+            ),
+            Testimony::AgreesAgain => tracing::info!("the wall clock and the shared database's agree again"),
+        }
+    }
+}
+
+/// Where ours is when it is so far ahead.
+fn side(ahead: i64) -> &'static str {
+    if ahead > 0 { "ahead of" } else { "behind" }
+}
+
+fn seconds(microseconds: i64) -> f64 {
+    microseconds as f64 / 1e6
 }
 
 impl ClockWatch {
@@ -38,6 +76,10 @@ impl ClockWatch {
             }
         });
         Self { task, metrics: kept, newest }
+    }
+
+    pub fn bystander(&self) -> Bystander {
+        Bystander { witness: Witness::default(), metrics: self.metrics.clone() }
     }
 
     /// `newest` is when the ledger's newest request began, by the clock of that time: one of the two is wrong if that is yet
@@ -71,7 +113,6 @@ impl Drop for ClockWatch {
 }
 
 fn tell(look: Look, metrics: &Metrics) {
-    let seconds = |by: i64| by as f64 / 1e6;
     metrics.clock_jump.set(match look {
         Look::Jumped(by) | Look::Doubted(by) => seconds(by),
         Look::Steady | Look::Returned | Look::Confirmed(_) => 0.0,

@@ -145,7 +145,7 @@ impl Gateway {
         if let Some(bridge) = &books.projector {
             callers.share_quotas(&store, bridge.replica.id);
         }
-        let heartbeat = replicas::Heartbeat::start(&store, &callers);
+        let heartbeat = replicas::Heartbeat::start(&store, &callers, clock.bystander());
         callers.guests.behave(Manners::of(&settings.compat));
         callers.load(&store, settings.default_limits, &settings.time_zone)?;
         let admins = Admins::new(admin_key);

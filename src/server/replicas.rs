@@ -1,4 +1,5 @@
-//! How many gateways share the limits per minute: each says every second that it is at work, and divides by the count.
+//! How many gateways share the limits per minute: each says every second that it is at work, and divides by the count. What
+//! the database's clock says is heard with each answer.
 //!
 //! While the database is away, everybody keeps the share of last time: never the whole, and never nothing.
 
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use actix_web::web;
 
+use super::clock::Bystander;
 use crate::limits::{Callers, Tending};
-use crate::storage::replicas::ReplicaId;
+use crate::storage::replicas::{Beat, ReplicaId};
 use crate::storage::{StorageError, Store};
 
 const BEAT: Duration = Duration::from_secs(1);
@@ -26,13 +28,13 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// The first beat is over when it returns, so that not even the first request is measured by the whole. None where
     /// nothing is shared.
-    pub fn start(store: &Store, callers: &Arc<Callers>) -> Option<Self> {
+    pub fn start(store: &Store, callers: &Arc<Callers>, mut bystander: Bystander) -> Option<Self> {
         if !store.is_shared() {
             return None;
         }
         let id = ReplicaId::generate();
         match store.beat(id) {
-            Ok(count) => callers.divide_among(count.unwrap_or(1)),
+            Ok(beat) => heard(beat, callers, &mut bystander),
             Err(error) => tracing::warn!(%error, "how many gateways share the limits is not known yet"),
         }
         let (beating, callers, own) = (store.clone(), callers.clone(), callers.clone());
@@ -44,7 +46,7 @@ impl Heartbeat {
                 let store = beating.clone();
                 let tended = callers.clone();
                 match web::block(move || tended.tend_quotas(Tending::EverySecond).and_then(|()| store.beat(id))).await {
-                    Ok(Ok(count)) => callers.divide_among(count.unwrap_or(1)),
+                    Ok(Ok(beat)) => heard(beat, &callers, &mut bystander),
                     // Those who look after the rows and the keys say so already.
                     Ok(Err(error)) => tracing::debug!(%error, "the share of the limits stays as it is"),
                     Err(_) => return,
@@ -64,6 +66,13 @@ impl Heartbeat {
         });
         // Who cannot is counted for some seconds more.
         let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+    }
+}
+
+fn heard(beat: Option<Beat>, callers: &Callers, bystander: &mut Bystander) {
+    callers.divide_among(beat.map_or(1, |beat| beat.alive));
+    if let Some(Beat { clock, .. }) = beat {
+        bystander.hear(clock);
     }
 }
 

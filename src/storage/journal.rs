@@ -9,7 +9,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use smallvec::SmallVec;
 
-use super::chain::{Content, Format, Head};
+use super::chain::{Before, Content, Format, Head};
 use super::chains::Chain;
 use super::folding::Bound;
 use super::group::Group;
@@ -114,6 +114,16 @@ impl Journal {
             self.open.remove(&intent.id);
         }
         Ok(chain.head())
+    }
+
+    /// Links what the batches close as `append` does, into a chain that nobody keeps: that part of a write by itself.
+    pub fn link(batches: &[Vec<LedgerEntry>]) -> Head {
+        let (mut head, mut content) = (Head::begin(Format::NEWEST, 1, 0, Before::default()), Content::default());
+        for (intent, settlement) in Group::of(batches).settled {
+            let (row, apart) = (FileClosed::new(intent, settlement), attempts_apart(intent, settlement));
+            head = head.then(content.of(Format::NEWEST, &row, &apart).bytes());
+        }
+        head
     }
 
     /// Moves what it can of the write-ahead log into the database file, without making anyone wait.

@@ -2,6 +2,8 @@
 //! request is billed twice or lost. A library that is loaded before libc plays the clock (`shim.c`).
 #![cfg(target_os = "linux")]
 
+mod witness;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -34,7 +36,11 @@ impl Clock {
     fn new(folder: &Path) -> Self {
         let now = Timestamp::now();
         let noon = now.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month().at(12, 0, 0, 0) + 1.month() + 9.days();
-        let wall = noon.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_second() - now.as_second();
+        Self::ahead(folder, noon.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_second() - now.as_second())
+    }
+
+    /// By so many seconds.
+    fn ahead(folder: &Path, wall: i64) -> Self {
         let clock =
             Self { library: library(folder, "tests/it/clock/shim.c"), path: folder.join("clock"), wall, monotonic: 0 };
         File::create(&clock.path).unwrap().set_len(16).unwrap();

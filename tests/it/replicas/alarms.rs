@@ -1,9 +1,12 @@
 //! A quota of several gateways reaches a level: by what all of them have used, and one of them says so, once.
 
+use std::time::Duration;
+
 use aoai_gateway::balance::budget::{Allowance, Level};
 use aoai_gateway::domain::ids::KeyId;
 use aoai_gateway::domain::time::WallTime;
 use aoai_gateway::storage::quotas::Owner;
+use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
 use super::replica;
@@ -20,7 +23,7 @@ fn ask(gateway: &TestGateway, secret: &str) -> u16 {
     ask_for(gateway, secret, 5)
 }
 
-fn ask_for(gateway: &TestGateway, secret: &str, max_tokens: u32) -> u16 {
+pub(super) fn ask_for(gateway: &TestGateway, secret: &str, max_tokens: u32) -> u16 {
     let messages = json!([{ "role": "user", "content": "Name a colour." }]);
     let body = json!({ "model": MODEL, "max_tokens": max_tokens, "messages": messages }).to_string();
     let line = format!("authorization: Bearer {secret}\r\n");
@@ -103,6 +106,29 @@ fn a_level_of_a_shared_quota_is_told_once_by_what_all_have_used() {
     tell(&all, (2, 2));
     all_look(&all, 20);
     assert_eq!(told(&all), (2, 2));
+}
+
+/// Somebody holds a lock, and what was used stays in the journal for longer than it usually takes to be brought over.
+#[test]
+fn a_level_that_is_reached_while_rows_are_held_up_is_told_once_they_are_there() {
+    let (url, azure) = (postgres::database(), FakeAzure::start(Script::always(answered())));
+    let (one, two) = (replica(&url, azure.address()), replica(&url, azure.address()));
+    let limits = json!({ "rpm": "unlimited", "tpm": "unlimited", "concurrency": "unlimited" });
+    let quota = json!({ "period": "month", "tokens": 10 * EACH });
+    let (_, secret) = one.new_key(json!({ "quota": quota, "limits": limits }));
+    served(&one, &secret, 4);
+    super::projected(&one, 4);
+    let mut holder = postgres::connect(&url);
+    holder.batch_execute("BEGIN; LOCK TABLE usage_hourly IN EXCLUSIVE MODE").unwrap();
+    served(&two, &secret, 4);
+    // bounded: until it was used so long ago that it would be in the shared database on other days
+    std::thread::sleep(Duration::from_millis(2_200));
+    for gateway in [&one, &two] {
+        gateway.house.callers.watch_quotas(&gateway.house.store).unwrap();
+    }
+    assert_eq!(told(&[&one, &two]), (0, 0), "nobody knows of it yet");
+    holder.batch_execute("COMMIT").unwrap();
+    tell(&[&one, &two], (1, 0));
 }
 
 /// One has borrowed much and used little; what it does not use is there for the other.

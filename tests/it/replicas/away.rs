@@ -51,12 +51,6 @@ pub(super) fn under_load(gateway: &TestGateway, meanwhile: impl FnOnce(&AtomicU6
     answered.into_inner() as usize
 }
 
-/// As the settings of this estate were, but on a server.
-pub(super) fn share(estate: &process::Estate, url: &str) {
-    let settings = format!("[database]\nurl = \"{url}\"\n[accounting]\njournal = \"journal.db\"\n");
-    estate.write("90-shared.toml", &settings);
-}
-
 /// Waits for so many more answers: time measured in work.
 #[track_caller]
 pub(super) fn some_more(answered: &AtomicU64, count: u64) {
@@ -129,7 +123,7 @@ fn while_it_hangs_requests_are_served_and_afterwards_it_has_them_all() {
 #[test]
 fn a_gateway_that_starts_without_it_knows_the_keys_of_before_and_brings_its_books_over_later() {
     let (server, estate) = (Server::start(), process::Estate::new(&Knobs::default(), ""));
-    share(&estate, &server.database());
+    estate.share(&server.database());
     let (first, refused) = (estate.add_key("first"), estate.add_key("revoked"));
     let gateway = estate.start();
     gateway.chat(&first, CHAT).expect(200);
@@ -165,7 +159,7 @@ fn a_gateway_that_starts_without_it_knows_the_keys_of_before_and_brings_its_book
 #[test]
 fn a_database_that_hangs_keeps_nobody_from_ending() {
     let (server, estate) = (Server::start(), process::Estate::new(&Knobs::default(), ""));
-    share(&estate, &server.database());
+    estate.share(&server.database());
     let key = estate.add_key("key");
     let gateway = estate.start();
     server.freeze();
@@ -185,7 +179,7 @@ fn a_database_that_hangs_keeps_nobody_from_ending() {
 #[test]
 fn without_it_and_without_a_copy_a_start_says_what_is_wrong() {
     let (server, estate) = (Server::start(), process::Estate::new(&Knobs::default(), ""));
-    share(&estate, &server.database());
+    estate.share(&server.database());
     estate.run(&["check", "--online"]);
     server.stop();
     estate.run(&["check"]);

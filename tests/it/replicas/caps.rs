@@ -9,7 +9,6 @@ use aoai_gateway::simulator::Knobs;
 use serde_json::json;
 
 use super::CHAT;
-use super::away::share;
 use crate::support::client::{Client, get, post};
 use crate::support::gateway::{eventually, eventually_within};
 use crate::support::postgres::Server;
@@ -61,7 +60,7 @@ fn spent(estate: &Estate) -> u64 {
 #[test]
 fn three_gateways_never_spend_more_than_one_quota_while_one_is_frozen() {
     let (server, estate) = (Server::start(), Estate::new(&Knobs::default(), ""));
-    share(&estate, &server.database());
+    estate.share(&server.database());
     let start = |name: &str| {
         estate.start_with(|command| {
             command.env("GATEWAY__ACCOUNTING__JOURNAL", format!("{name}.db"));

@@ -1,6 +1,7 @@
 //! Several gateways on one PostgreSQL: what they share, what each keeps to itself, and what they do without it.
 
 mod alarms;
+mod asking;
 mod away;
 mod caps;
 mod cut;

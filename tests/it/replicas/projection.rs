@@ -7,7 +7,6 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl};
 
-use super::away::share;
 use super::reading::{BEGIN, bring, intent, journal, settled, sums};
 use super::{CHAT, on, projected, region, replica};
 use crate::support::gateway::{TestGateway, eventually};
@@ -134,7 +133,7 @@ fn what_is_there_already_is_not_counted_again() {
 fn a_journal_from_a_backup_loses_nothing_and_counts_nothing_twice() {
     let (server, estate) = (Server::start(), Estate::new(&Knobs::default(), ""));
     let url = server.database();
-    share(&estate, &url);
+    estate.share(&url);
     let key = estate.add_key("key");
     let all_there = |gateway: &Gateway, wanted: usize| {
         eventually(|| {

@@ -98,6 +98,12 @@ impl Estate {
         std::fs::rename(draft, self.settings().join(file)).unwrap();
     }
 
+    /// From now on with this server beside its own journal.
+    pub fn share(&self, url: &str) {
+        let settings = format!("[database]\nurl = \"{url}\"\n[accounting]\njournal = \"journal.db\"\n");
+        self.write("90-shared.toml", &settings);
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
