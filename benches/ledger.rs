@@ -41,7 +41,7 @@ fn journal(criterion: &mut Criterion) {
             bencher.iter_custom(|iterations| {
                 let mut spent = Duration::ZERO;
                 for _ in 0..iterations {
-                    let batches = [group(*size)];
+                    let batches = [settled(*size)];
                     let began = Instant::now();
                     journal.append(black_box(&batches)).expect("a committed group");
                     spent += began.elapsed();
@@ -95,7 +95,7 @@ fn chain(_: &mut Criterion) {
         let mut journal = store.journal().expect("a journal");
         let (mut writing, mut linking) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..ROUNDS {
-            let groups: Vec<[Vec<LedgerEntry>; 1]> = (0..ROWS / size).map(|_| [group(size)]).collect();
+            let groups: Vec<[Vec<LedgerEntry>; 1]> = (0..ROWS / size).map(|_| [settled(size)]).collect();
             let before = processor_time();
             for group in &groups {
                 journal.append(black_box(group)).expect("a committed group");
@@ -115,7 +115,7 @@ fn chain(_: &mut Criterion) {
     }
 }
 
-fn group(size: usize) -> Vec<LedgerEntry> {
+fn settled(size: usize) -> Vec<LedgerEntry> {
     let numbers = (0..size).map(|n| n as u64);
     numbers
         .map(|n| LedgerEntry::Settled(SAMPLES.intent(n, wall_now()).into(), Box::new(SAMPLES.settlement(n))))

@@ -247,3 +247,39 @@ fn a_period_that_was_used_before_it_began_does_not_begin_with_nothing_used() {
     assert_eq!(budget.standing(WallTime(DAY)).used, tokens(10));
     assert_eq!(budget.standing(WallTime(2 * DAY)).used, tokens(0));
 }
+
+/// What other gateways were lent of the new period is not known yet.
+#[test]
+fn nothing_of_a_new_period_is_lent_yet() {
+    let (mut budget, tomorrow) = (daily(100), WallTime(DAY));
+    budget.lend(tokens(60), WallTime(0), WallTime(5));
+    assert_eq!(budget.in_hand(WallTime(5)), (tokens(0), tokens(60)));
+    assert!(budget.reserve(claim(1, 1), tomorrow).is_err());
+    assert_eq!((budget.lent(), budget.in_hand(tomorrow).1), (Some(tokens(0)), tokens(0)));
+    budget.lend(tokens(60), WallTime(0), tomorrow);
+    assert_eq!(budget.lent(), Some(tokens(0)), "of the old one");
+    budget.lend(tokens(30), tomorrow, tomorrow);
+    assert!(budget.reserve(claim(30, 30), tomorrow).is_ok());
+}
+
+/// Its zone is another one from now on, or its use was read anew: the period begins at the same moment.
+#[test]
+fn what_is_reserved_and_lent_stays_while_the_period_begins_when_it_did() {
+    let now = WallTime(5);
+    let allowance = Allowance { tokens: Some(100), cost: None };
+    let mut budget = daily(100);
+    budget.lend(tokens(60), WallTime(0), now);
+    let hold = budget.reserve(claim(40, 40), now).unwrap();
+    budget.recast(cycle(), allowance, Vec::new(), tokens(10), now);
+    assert_eq!((budget.standing(now).reserved, budget.lent()), (tokens(40), Some(tokens(60))));
+    assert!(budget.reserve(claim(11, 11), now).is_err(), "10 of what is lent are left");
+    budget.settle(hold, tokens(40), now, now);
+    assert_eq!((budget.standing(now).reserved, budget.standing(now).used), (tokens(0), tokens(50)));
+    // One that begins at another moment is another one.
+    let monthly = Cycle { period: Period::Month, ..cycle() };
+    let later = WallTime(DAY);
+    budget.roll(later);
+    budget.lend(tokens(60), later, later);
+    budget.recast(monthly, allowance, Vec::new(), tokens(50), later);
+    assert_eq!((budget.standing(later).reserved, budget.lent()), (tokens(0), Some(tokens(0))));
+}

@@ -175,3 +175,59 @@ fn what_the_ledger_has_of_later_periods_is_told_apart() {
     book(&store, quota.owner(), RequestId::generate(), ahead, 11);
     assert_eq!(measured(&store, &quota, today), (18, 11));
 }
+
+/// The ledger is read for long, and what ended before it is on its way there all that time.
+#[test]
+fn what_ends_while_the_ledger_is_read_pushes_out_nothing_of_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, (quota, _)) = (store(&folder), reserved());
+    let (other, all) = (reserved().0, quota.cycle().span(wall_now()));
+    quota.spend(RequestId::generate(), tokens(7), wall_now());
+    let (mut used, later) = (0, time::now().after(WRITTEN * 2));
+    // The first of them is done with before the second.
+    let asked = vec![(other.clone(), all, ()), (quota.clone(), all, ())];
+    let mut is_first = true;
+    measure(&store, asked, |_, measured, ()| {
+        if std::mem::take(&mut is_first) {
+            let ended = Ended { request: RequestId::generate(), amount: tokens(5), began: wall_now() };
+            quota.state().note(ended, later);
+        } else {
+            used = measured.used.tokens;
+        }
+    })
+    .unwrap();
+    assert_eq!(used, 12);
+}
+
+/// What is given back may be lent to somebody else the next moment.
+#[test]
+fn what_is_given_up_cannot_be_used_any_more() {
+    let (quota, _reserved) = reserved();
+    let period = quota.standing(wall_now()).span.from;
+    quota.set_lent(period, tokens(100));
+    assert!(quota.has_room_for(tokens(90)));
+    assert_eq!(quota.give_up_beyond(tokens(20)), Some((period, tokens(70))));
+    assert_eq!((quota.has_room_for(tokens(20)), quota.has_room_for(tokens(21))), (true, false));
+    assert_eq!(quota.give_up_beyond(tokens(20)), None, "once");
+    assert_eq!(quota.give_up_beyond(Amount::default()), Some((period, tokens(20))));
+    assert!(!quota.has_room_for(tokens(1)));
+}
+
+/// Work that goes on when its request is answered ends in a row of another name.
+#[test]
+fn what_is_handed_on_is_known_by_the_row_that_will_tell_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, (quota, _)) = (store(&folder), reserved());
+    let mut caller = Caller::new(grant(Limits { rpm: None, tpm: None, concurrency: None, burst: None }), 1);
+    caller.quotas = vec![quota.clone()];
+    let caller = Arc::new(caller);
+    let begun = |caller: &Arc<Caller>| caller.admit_begun().reserve_begun(Estimate::assuming(0, Price::default()), 20);
+    let (mut first, told) = (begun(&caller), RequestId::generate());
+    let mut rest = first.hand_on(told);
+    first.settle(tokens(0));
+    rest.settle(tokens(9));
+    let (now, all) = (wall_now(), quota.cycle().span(wall_now()));
+    assert_eq!(measured(&store, &quota, all).0, 9);
+    book(&store, quota.owner(), told, now, 9);
+    assert_eq!(measured(&store, &quota, all).0, 9, "once, when the ledger has it");
+}

@@ -1,14 +1,17 @@
 //! A quota of several gateways reaches a level: by what all of them have used, and one of them says so, once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aoai_gateway::balance::budget::{Allowance, Level};
 use aoai_gateway::domain::ids::KeyId;
-use aoai_gateway::domain::time::WallTime;
+use aoai_gateway::domain::time::{WallTime, wall_now};
+use aoai_gateway::storage::ledger::Intent;
 use aoai_gateway::storage::quotas::Owner;
 use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
+use super::reading::{bring, intent, journal, settled};
 use super::replica;
 use crate::support::answers::answered;
 use crate::support::client::post;
@@ -131,6 +134,23 @@ fn a_level_that_is_reached_while_rows_are_held_up_is_told_once_they_are_there() 
     tell(&[&one, &two], (1, 0));
 }
 
+/// Whoever used it has ended before anybody looked.
+#[test]
+fn a_level_that_was_reached_meanwhile_is_told_by_who_starts_next() {
+    let (url, azure) = (postgres::database(), FakeAzure::start(Script::always(answered())));
+    let mut one = replica(&url, azure.address());
+    let (id, _) = one.new_key(json!({ "quota": { "period": "month", "tokens": 70 } }));
+    one.stop();
+    let folder = tempfile::tempdir().unwrap();
+    let store = journal(&folder, &url);
+    let (key_id, now) = (id.parse().unwrap(), wall_now().0);
+    let ended = |n| settled(Arc::new(Intent { key_id, ..(*intent(now, n)).clone() }));
+    store.journal().unwrap().append(&[(0..8).map(ended).collect()]).unwrap();
+    bring(&mut store.projection().unwrap().unwrap());
+    let two = replica(&url, azure.address());
+    tell(&[&two], (1, 0));
+}
+
 /// One has borrowed much and used little; what it does not use is there for the other.
 #[test]
 fn what_one_gateway_does_not_use_of_a_quota_another_can() {
@@ -154,7 +174,7 @@ fn what_one_gateway_does_not_use_of_a_quota_another_can() {
 #[test]
 fn who_tells_that_all_is_used_need_not_hear_that_most_of_it_is() {
     let (url, folder) = (postgres::database(), tempfile::tempdir().unwrap());
-    let store = super::reading::journal(&folder, &url);
+    let store = journal(&folder, &url);
     let claim = |level, tokens| {
         let (owner, allowed) =
             (Owner::Key(KeyId(uuid::Uuid::from_u128(1))), Allowance { tokens: Some(tokens), cost: None });

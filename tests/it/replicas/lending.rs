@@ -76,3 +76,20 @@ fn a_quota_that_is_younger_than_its_period_knows_what_was_spent() {
     assert!(!store.lease(TWO, &asks(0, 921, 0)).unwrap().suffices);
     assert!(store.lease(TWO, &asks(0, 920, 0)).unwrap().suffices, "what was spent is not counted twice");
 }
+
+/// Who comes second knows what the first was lent, also where both asked at the same moment.
+#[test]
+fn what_is_lent_to_several_at_once_is_all_there_is_and_no_more() {
+    const EACH: u64 = 7;
+    let (url, folder) = (postgres::database(), tempfile::tempdir().unwrap());
+    let store = journal(&folder, &url);
+    let borrow = |replica: Uuid| {
+        let ask = |lent, _| store.lease(replica, &asks(lent, EACH, 0)).unwrap().lent.tokens;
+        (0..60).fold(0, ask)
+    };
+    let lent: u64 = std::thread::scope(|scope| {
+        let all: Vec<_> = [ONE, TWO, THREE].into_iter().map(|replica| scope.spawn(move || borrow(replica))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert_eq!(lent, 1_000 / EACH * EACH);
+}

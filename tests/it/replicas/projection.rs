@@ -1,8 +1,11 @@
 //! The way of the journal's rows into the shared database: what is refused, what was brought over by an older copy of the
 //! journal, what was there before there was a server, how much may wait, and that `verify` sees what is wrong.
 
+use aoai_gateway::domain::money::Tariff;
+use aoai_gateway::domain::usage::{Charge, Usage};
 use aoai_gateway::settings::model::Durability;
-use aoai_gateway::storage::{StorageError, Store};
+use aoai_gateway::storage::ledger::{AttemptRecord, LedgerEntry};
+use aoai_gateway::storage::{Step, StorageError, Store};
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl};
@@ -104,6 +107,47 @@ fn a_lock_that_somebody_holds_is_no_fault_of_a_row() {
     projected(&gateway, 2);
 }
 
+/// A disk that is full, for one.
+#[test]
+fn a_server_that_takes_nothing_at_all_refuses_no_row() {
+    let (url, folder) = (postgres::database(), tempfile::tempdir().unwrap());
+    let store = journal(&folder, &url);
+    let mut projection = store.projection().unwrap().unwrap();
+    let book = |rows: std::ops::Range<u64>| {
+        store.journal().unwrap().append(&[rows.map(|n| settled(intent(BEGIN, n))).collect()]).unwrap();
+    };
+    book(0..3);
+    bring(&mut projection);
+    let mut postgres = postgres::connect(&url);
+    let full = "CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'no space left on device'; END $$; \
+        CREATE TRIGGER full_disk BEFORE INSERT ON requests FOR EACH STATEMENT EXECUTE FUNCTION is_full(); \
+        CREATE TRIGGER full_disk BEFORE UPDATE ON applied FOR EACH STATEMENT EXECUTE FUNCTION is_full()";
+    postgres.batch_execute(full).unwrap();
+    book(3..6);
+    assert!(projection.step().is_err() && projection.step().is_err());
+    postgres.batch_execute("DROP FUNCTION is_full CASCADE").unwrap();
+    bring(&mut projection);
+    assert!(!store.has_waiting().unwrap());
+    assert_eq!((count(&mut postgres, "requests"), sums(&store).0), (6, 6));
+    assert_eq!(broken(&store), [""; 0]);
+}
+
+/// At the next start, and before anything new.
+#[test]
+fn what_a_crash_left_open_is_brought_over_as_it_was_closed() {
+    let (url, folder) = (postgres::database(), tempfile::tempdir().unwrap());
+    let store = journal(&folder, &url);
+    let mut projection = store.projection().unwrap().unwrap();
+    store.journal().unwrap().append(&[vec![LedgerEntry::Intent(intent(BEGIN, 1))]]).unwrap();
+    bring(&mut projection);
+    assert_eq!(sums(&store).0, 0);
+    assert_eq!(store.recover(|_| Tariff::Flat).unwrap(), 1);
+    bring(&mut projection);
+    assert_eq!(sums(&store).0, 1);
+    assert_eq!(broken(&store), [""; 0]);
+}
+
 /// A journal that has lost its name sends all it has, and what is there already adds to no sum.
 #[test]
 fn what_is_there_already_is_not_counted_again() {
@@ -126,6 +170,27 @@ fn what_is_there_already_is_not_counted_again() {
     });
     assert_eq!(broken(&store), [""; 0]);
     assert_eq!(count(&mut postgres::connect(&url), "applied"), 2);
+}
+
+/// The attempts before the last one are rows of their own.
+#[test]
+fn what_is_there_already_is_taken_again_with_its_attempts() {
+    let (url, folder) = (postgres::database(), tempfile::tempdir().unwrap());
+    let store = journal(&folder, &url);
+    let retried = |n| {
+        let LedgerEntry::Settled(intent, mut end) = settled(intent(BEGIN, n)) else { unreachable!() };
+        let refused = AttemptRecord { usage: Usage::default(), charge: Charge::None, ..end.attempts[0].clone() };
+        end.attempts.insert(0, refused);
+        LedgerEntry::Settled(intent, end)
+    };
+    store.journal().unwrap().append(&[(0..3).map(retried).collect()]).unwrap();
+    bring(&mut store.projection().unwrap().unwrap());
+    let mut file = diesel::SqliteConnection::establish(store.path().to_str().unwrap()).unwrap();
+    file.batch_execute("DELETE FROM meta WHERE name = 'replica'").unwrap();
+    let mut projection = store.projection().unwrap().unwrap();
+    assert_eq!(projection.step().unwrap(), Step { done: 3, refused: 0 });
+    assert_eq!(count(&mut postgres::connect(&url), "attempts"), 3);
+    assert_eq!(broken(&store), [""; 0]);
 }
 
 /// A backup of the journal is brought back: its numbers have been used before, for other rows.
