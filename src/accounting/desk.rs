@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::batch::Batch;
-use super::ledger::{Ledger, Record, Sequence};
+use super::ledger::{Ledger, Record};
 use super::lingering::{Lingering, Turn};
 use super::permits::Permits;
 use super::recorder::LedgerLost;
@@ -52,7 +52,7 @@ struct State {
     left: Rc<Batch>,
     /// The next batch leaves no sooner.
     not_before: Timestamp,
-    on_its_way: Option<(Rc<Batch>, oneshot::Receiver<Sequence>)>,
+    on_its_way: Option<(Rc<Batch>, oneshot::Receiver<Vec<LedgerEntry>>)>,
     timer: Option<(Timestamp, Pin<Box<Sleep>>)>,
     pump: Option<Waker>,
 }

@@ -140,12 +140,14 @@ struct Clock {
     began: time::Timestamp,
     /// When the last chunk came.
     moved: time::Timestamp,
+    /// Whether a body that was not there has been looked for once.
+    has_looked: bool,
 }
 
 impl Clock {
     fn start(limits: BodyLimits) -> Self {
         let now = time::now();
-        Self { alarm: Alarm::default(), limits, began: now, moved: now }
+        Self { alarm: Alarm::default(), limits, began: now, moved: now, has_looked: false }
     }
 
     fn deadline(&self) -> time::Timestamp {
@@ -153,12 +155,17 @@ impl Clock {
     }
 }
 
-/// A chunk that is there already takes no timer.
+/// A chunk that is there already takes no timer, and neither does one that actix has read together with the head: it hands
+/// that on when this task has been polled once.
 async fn next(payload: &mut Payload, clock: &mut Clock) -> Result<Option<Bytes>, BodyError> {
     let mut waited = false;
     let item = poll_fn(|cx| {
         if let Poll::Ready(item) = Pin::new(&mut *payload).poll_next(cx) {
             return Poll::Ready(Ok(item));
+        }
+        if !std::mem::replace(&mut clock.has_looked, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         waited = true;
         let deadline = clock.deadline();

@@ -167,7 +167,7 @@ async fn handle(
                 && method == Method::GET
                 && handshake::is_wanted(request.headers()) =>
         {
-            sockets::serve(request, payload, worker, target, label, told).await
+            Box::pin(sockets::serve(request, payload, worker, target, label, told)).await
         }
         Route::Kept(kept) if responses::takes(kept.part, method) => {
             Box::pin(responses::serve(request, payload, worker, kept, label, told)).await

@@ -103,11 +103,11 @@ pub(super) async fn answer(question: Question<'_>, permit: Permit, told: &mut To
     let route = find_model(table, caller, target.dialect, named)?.clone();
     let fallback = fallback(table, caller, &route);
     let pin = responses::resource_of(&peek.state, worker, table, caller, &route, &fallback).await?;
-    let named = references::Where::of(target.operation)
-        .filter(|place| place.may_name(&body) || peek.state.conversation.is_some());
+    let named =
+        references::Where::of(target.operation).filter(|_| peek.may_name_objects || peek.state.conversation.is_some());
     let pin = match named {
         Some(place) => {
-            let asked = (place, &body, &peek.state, &*route);
+            let asked = (place, &body, &peek, &*route);
             objects::resolve::home_of_answer(worker, table, caller, asked, pin).await?
         }
         None => pin,

@@ -6,10 +6,11 @@
 //! shorter deadline holds.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use crate::domain::time::{self, Timestamp};
 
@@ -139,10 +140,11 @@ impl Watch {
 
     /// A head that is whole in its first packet, as nearly all are, needs no clock.
     fn head_began(&self, bytes: &[u8], since: Timestamp) {
+        static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EMPTY_LINE));
         // Empty lines before a request are skipped by actix, so they must not be taken for the end of a head.
         let end = match bytes.first() {
             Some(b'\r' | b'\n') => None,
-            _ => memmem::find(bytes, EMPTY_LINE),
+            _ => END.find(bytes),
         };
         match end {
             Some(at) => {

@@ -1,10 +1,14 @@
 //! What is read of an answer: usage, how far a stream has come, whether it ended as it should.
 
+mod mould;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memmem;
+use smallvec::SmallVec;
 
+use self::mould::{Hole, Mould};
 use super::kept::Made;
 use super::responses::{self, Failure};
 use super::sse::{self, Data};
@@ -40,22 +44,36 @@ pub struct StreamWatch {
     /// Text beyond the cap, counted only.
     uncounted: usize,
     /// Of the event that was read last.
-    null_usage: Option<Range<usize>>,
     pub(super) seen: Seen,
+    mould: Mould,
 }
 
 /// Where the members of an event stand that a client may have to be given otherwise.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) model: Option<Range<usize>>,
     choices: Option<Range<usize>>,
+    has_several_choices: bool,
+    null_usage: Option<Range<usize>>,
 }
 
 impl Seen {
     /// In the event, whose data begins at `start`; nowhere when the data is in several lines.
     fn at(self, start: Option<usize>) -> Self {
-        let moved = |span: Option<Range<usize>>| Some(start? + span.as_ref()?.start..start? + span.as_ref()?.end);
-        Self { model: moved(self.model), choices: moved(self.choices) }
+        match start {
+            Some(start) => self.moved(|place| place + start),
+            None => Self { model: None, choices: None, null_usage: None, ..self },
+        }
+    }
+
+    fn moved(&self, to: impl Fn(usize) -> usize) -> Self {
+        let moved = |span: &Option<Range<usize>>| span.as_ref().map(|span| to(span.start)..to(span.end));
+        Self {
+            model: moved(&self.model),
+            choices: moved(&self.choices),
+            has_several_choices: self.has_several_choices,
+            null_usage: moved(&self.null_usage),
+        }
     }
 }
 
@@ -92,7 +110,12 @@ impl StreamWatch {
 
     /// Reads one event.
     pub fn read(&mut self, event: &[u8]) -> Event {
-        (self.null_usage, self.seen) = (None, Seen::default());
+        if let Some(fit) = self.mould.fit(event) {
+            fit.texts.into_iter().for_each(|text| self.keep(&event[text]));
+            self.seen = fit.seen;
+            return Event::Content;
+        }
+        self.seen = Seen::default();
         let (at, data) = match sse::data(event) {
             None => return Event::Other,
             Some(Data::Line(span)) => (Some(span.start), Cow::Borrowed(&event[span])),
@@ -108,6 +131,7 @@ impl StreamWatch {
         }
         let (mut failed, mut has_choices, mut usage_at) = (None, false, None);
         let (mut null_usage, mut seen) = (NullUsage::default(), Seen::default());
+        let (mut texts, mut padding) = (SmallVec::<[Range<usize>; 2]>::new(), None);
         let scanned = json::each_telling(
             &data,
             |member| {
@@ -117,32 +141,44 @@ impl StreamWatch {
                     b"error" if value != b"null" => failed = Some(member.value),
                     b"choices" => {
                         has_choices = json::skip_space(value, 1) + 1 < value.len();
+                        seen.has_several_choices = member.elements[0] > 0;
                         seen.choices = Some(member.value);
                     }
                     b"model" => seen.model = Some(member.value),
+                    b"obfuscation" if value.starts_with(b"\"") => {
+                        padding = Some(member.value.start + 1..member.value.end - 1);
+                    }
                     b"usage" if value.starts_with(b"{") => usage_at = Some(member.value),
                     _ => {}
                 }
             },
             |outer, key, value| {
-                if outer == b"choices" && TEXT_MEMBERS.contains(&key) {
-                    self.keep(value);
+                if let Some(value) = value.filter(|_| outer == b"choices" && TEXT_MEMBERS.contains(&key)) {
+                    texts.push(value);
                 }
             },
         );
+        texts.iter().for_each(|text| self.keep(&data[text.clone()]));
         if scanned.is_err() {
             return Event::Other;
         }
         if let Some(error) = failed {
             return self.gave_up(&data, &error);
         }
+        seen.null_usage = null_usage.span;
         self.seen = seen.at(at);
-        self.null_usage = at.and_then(|at| null_usage.span.map(|span| at + span.start..at + span.end));
         let event_usage = usage_at.and_then(|value| usage::read(&data, &value));
         // Usage may come more than once; the last report stands.
         self.usage = event_usage.or(self.usage);
         match (has_choices, event_usage) {
-            (true, _) => Event::Content,
+            (true, usage) => {
+                if let Some(at) = at.filter(|_| usage.is_none()) {
+                    let texts = texts.into_iter().map(|inside| Hole { inside, is_text: true });
+                    let padding = padding.map(|inside| Hole { inside, is_text: false });
+                    self.mould.cast(event, texts.chain(padding).map(|hole| hole.moved(at)), &self.seen);
+                }
+                Event::Content
+            }
             (false, Some(usage)) => Event::Usage(usage),
             (false, None) => Event::Other,
         }
@@ -164,7 +200,7 @@ impl StreamWatch {
     /// Where in the event that was read last a `"usage":null` stands, with its comma: to be taken out where it is there
     /// only because the gateway asked for usage.
     pub fn null_usage(&self) -> Option<Range<usize>> {
-        self.null_usage.clone()
+        self.seen.null_usage.clone()
     }
 
     /// Where in the event that was read last the name of the model stands.
@@ -175,6 +211,11 @@ impl StreamWatch {
     /// Where its choices stand, if it has a list of them, however short.
     pub fn choices(&self) -> Option<Range<usize>> {
         self.seen.choices.clone()
+    }
+
+    /// Whether there is more than one of them.
+    pub fn has_several_choices(&self) -> bool {
+        self.seen.has_several_choices
     }
 
     /// Whether choices are to have deltas.
@@ -287,110 +328,4 @@ pub fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(event: &str) -> (Event, StreamWatch) {
-        let mut watch = StreamWatch::default();
-        (watch.read(event.as_bytes()), watch)
-    }
-
-    #[test]
-    fn events_are_told_apart() {
-        assert_eq!(read("data: [DONE]\n\n").0, Event::Done);
-        assert_eq!(read(": ping\n\n").0, Event::Other);
-        assert_eq!(read("data: {\"choices\":[],\"prompt_filter_results\":[{}]}\n\n").0, Event::Other);
-        assert_eq!(read("data: {\"choices\":[{\"delta\":{}}],\"usage\":null}\n\n").0, Event::Content);
-        assert_eq!(read("data: {\"error\":{\"message\":\"x\"}}\n\n").0, Event::Error);
-        let usage = Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() };
-        let (event, watch) = read("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n");
-        assert_eq!(event, Event::Usage(usage));
-        assert_eq!(watch.usage(), Some(usage));
-    }
-
-    #[test]
-    fn an_error_inside_a_choice_is_no_error_of_the_stream() {
-        let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"content_filter_results\":{\"error\":{\"code\":\"x\"}}}],\"error\":null}\n\n";
-        assert_eq!(read(event).0, Event::Content);
-    }
-
-    #[test]
-    fn an_error_that_is_the_requests_own_is_the_answer() {
-        for own in [
-            r#"{"code":"content_filter","message":"x"}"#,
-            r#"{"message":"x","innererror":{"code":"ResponsibleAIPolicyViolation"}}"#,
-            r#"{"type":"invalid_request_error","code":"context_length_exceeded"}"#,
-        ] {
-            let (event, watch) = read(&format!("data: {{\"error\":{own}}}\n\n"));
-            assert_eq!((event, watch.failure()), (Event::Failed(Failure::Client), Some(Failure::Client)), "{own}");
-        }
-        for upstreams in
-            [r#"{"code":"server_error","message":"content_filter"}"#, r#"{"code":null}"#, r#""content_filter""#]
-        {
-            assert_eq!(read(&format!("data: {{\"error\":{upstreams}}}\n\n")).0, Event::Error, "{upstreams}");
-        }
-    }
-
-    #[test]
-    fn generated_text_is_kept_for_an_estimate() {
-        let mut watch = StreamWatch::default();
-        watch.read(b"data: {\"choices\":[{\"delta\":{\"content\":\"He\\u0301\\n\"}}]}\n\n");
-        watch.read(b"data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"arguments\":\"{\\\"a\\\":1}\"}}]}}]}\n\n");
-        watch.read(b"data: {\"choices\":[{\"delta\":{\"content\":null},\"text\": \"t\"}]}\n\n");
-        assert_eq!(watch.text(), ("He\u{301}\n{\"a\":1}t".to_owned(), 0));
-    }
-
-    #[test]
-    fn text_beyond_the_cap_is_counted_only() {
-        let mut watch = StreamWatch::default();
-        let event = format!("data: {{\"choices\":[{{\"text\":\"{}\"}}]}}\n\n", "a".repeat(100_000));
-        for _ in 0..3 {
-            watch.read(event.as_bytes());
-        }
-        assert_eq!(watch.text().0.len(), 200_000);
-        assert_eq!(watch.text().1, 100_000);
-        assert_eq!(watch.rough_output_tokens(), 75_000);
-    }
-
-    #[test]
-    fn whole_answers() {
-        let usage = Some(Usage { input_tokens: 1, ..Usage::default() });
-        let answer = read_whole(b"{\"usage\":{\"prompt_tokens\":1},\"model\":\"m\"}");
-        assert_eq!(answer, Whole::Answer { usage, model: Some(37..40) });
-        assert_eq!(read_whole(b"{\"id\":1}\n"), Whole::Answer { usage: None, model: None });
-        for nonsense in [&b""[..], b"<html>", b"{\"a\":", b"{\"error\":{\"code\":\"x\"}}", b"[]"] {
-            assert_eq!(read_whole(nonsense), Whole::Nonsense);
-        }
-    }
-
-    #[test]
-    fn usage_at_the_end_of_a_large_answer() {
-        let tail = b"0.1,0.2]}],\"model\":\"m\",\"usage\": {\"prompt_tokens\": 8, \"total_tokens\": 8}\n}";
-        assert_eq!(usage_in_tail(tail).map(|usage| usage.input_tokens), Some(8));
-        let followed =
-            br#"]}],"usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":2}},"user":null,"metadata":{}}"#;
-        let expected = Usage { input_tokens: 9, cached_input_tokens: 2, ..Usage::default() };
-        assert_eq!(usage_in_tail(followed), Some(expected));
-        for none in [&b"no usage here"[..], b"\"usage\": null}", b"\"usage\":{\"prompt_tokens\":1"] {
-            assert_eq!(usage_in_tail(none), None);
-        }
-    }
-
-    #[test]
-    fn a_null_usage_is_cut_out_wherever_it_stands() {
-        for (event, expected) in [
-            ("data: {\"a\":1,\"usage\":null}\n\n", "data: {\"a\":1}\n\n"),
-            ("data: {\"usage\":null,\"a\":1}\n\n", "data: {\"a\":1}\n\n"),
-            ("data: {\"a\":1, \"usage\": null, \"b\":2}\r\n\r\n", "data: {\"a\":1, \"b\":2}\r\n\r\n"),
-            ("data: {\"usage\":null}\n\n", "data: {}\n\n"),
-            ("id: 7\ndata:{\"a\":1,\"usage\":null}\n\n", "id: 7\ndata:{\"a\":1}\n\n"),
-        ] {
-            let cut = read(event).1.null_usage().unwrap();
-            assert_eq!([&event[..cut.start], &event[cut.end..]].concat(), expected, "{event}");
-        }
-        assert_eq!(read("data: {\"choices\":[{\"usage\":null}]}\n\n").1.null_usage(), None);
-        let mut watch = read("data: {\"usage\":null}\n\n").1;
-        watch.read(b"data: [DONE]\n\n");
-        assert_eq!(watch.null_usage(), None);
-    }
-}
+mod tests;

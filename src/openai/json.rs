@@ -44,12 +44,12 @@ pub fn each(text: &[u8], found: impl FnMut(Member)) -> Result<(), JsonError> {
     each_telling(text, found, |_, _, _| {})
 }
 
-/// As `each`; `nested` is told of the members further inside whose values are strings: the outermost key they are
-/// under, their own key, and what is between the value's quotes.
+/// As `each`; `nested` is told of the members further inside: the outermost key they are under, their own key, and, once
+/// more where the value is a string, where that is between its quotes.
 pub fn each_telling(
     text: &[u8],
     found: impl FnMut(Member),
-    nested: impl FnMut(&[u8], &[u8], &[u8]),
+    nested: impl FnMut(&[u8], &[u8], Option<Range<usize>>),
 ) -> Result<(), JsonError> {
     let end = each_member(text, skip_space(text, 0), found, nested)?;
     match skip_space(text, end) {
@@ -132,7 +132,7 @@ fn each_member(
     text: &[u8],
     at: usize,
     mut found: impl FnMut(Member),
-    mut nested: impl FnMut(&[u8], &[u8], &[u8]),
+    mut nested: impl FnMut(&[u8], &[u8], Option<Range<usize>>),
 ) -> Result<usize, JsonError> {
     if text.get(at) != Some(&b'{') {
         return Err(JsonError { at, expected: "expected a JSON object" });
@@ -144,8 +144,7 @@ fn each_member(
     loop {
         let (key, value_at) = skip_key(text, at)?;
         let outer = &text[key.clone()];
-        let (end, elements) =
-            skip_value_telling(text, value_at, |inner, value| nested(outer, &text[inner], &text[value]))?;
+        let (end, elements) = skip_value_telling(text, value_at, |inner, value| nested(outer, &text[inner], value))?;
         found(Member { key, value: value_at..end, elements });
         at = skip_space(text, end);
         match text.get(at) {
@@ -174,12 +173,12 @@ fn skip_value(text: &[u8], at: usize) -> Result<(usize, [usize; 2]), JsonError> 
     skip_value_telling(text, at, |_, _| {})
 }
 
-/// Skips the value at `at` and tells of the members in it whose values are strings: key and value, both between their
-/// quotes. Containers are kept on a stack of bits, not of calls.
+/// Skips the value at `at` and tells of the members in it: of each key, and of key and value where that is a string, both
+/// between their quotes. Containers are kept on a stack of bits, not of calls.
 fn skip_value_telling(
     text: &[u8],
     mut at: usize,
-    mut told: impl FnMut(Range<usize>, Range<usize>),
+    mut told: impl FnMut(Range<usize>, Option<Range<usize>>),
 ) -> Result<(usize, [usize; 2]), JsonError> {
     let mut depth = 0u32;
     let mut elements = [0; 2];
@@ -190,7 +189,7 @@ fn skip_value_telling(
             Some(b'"') => {
                 let end = skip_string(text, at)?;
                 if objects & 1 == 1 {
-                    told(key.clone(), at + 1..end - 1);
+                    told(key.clone(), Some(at + 1..end - 1));
                 }
                 end
             }
@@ -208,6 +207,7 @@ fn skip_value_telling(
                     at = inside;
                     if object {
                         (key, at) = skip_key(text, inside)?;
+                        told(key.clone(), None);
                     }
                     continue;
                 }
@@ -228,6 +228,7 @@ fn skip_value_telling(
             match (text.get(next), object) {
                 (Some(b','), true) => {
                     (key, at) = skip_key(text, skip_space(text, next + 1))?;
+                    told(key.clone(), None);
                     break;
                 }
                 (Some(b','), false) => {

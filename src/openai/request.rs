@@ -11,6 +11,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::json::{self, JsonError};
 use super::kept::{self, Referred};
+use super::objects::references;
 use super::prefix::{self, Prefix};
 use super::tokens;
 
@@ -29,6 +30,8 @@ pub struct Peek {
     pub state: State,
     /// Of a prompt that is long enough to be cached.
     pub prefix: Option<Prefix>,
+    /// Whether some member, however deep, may name an object that the upstream keeps.
+    pub may_name_objects: bool,
     spans: Spans,
 }
 
@@ -125,7 +128,7 @@ pub const OFF_THREAD_BYTES: usize = 256 * 1024;
 /// stand still: see [`OFF_THREAD_BYTES`].
 pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     let found = Found::scan(body, READ, ACTED_ON)?;
-    let elements = found.elements;
+    let (elements, may_name_objects) = (found.elements, found.may_name_objects);
     let [
         model,
         stream,
@@ -149,6 +152,7 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     let count = |span: Option<Range<usize>>| span.and_then(integer).map_or(1, clamp).max(1);
     peek.choices = count(choices).max(count(best_of));
     peek.prefix = prefix_of(body, &names, messages.or(prompt).or(input), elements);
+    peek.may_name_objects = may_name_objects;
     Ok(peek)
 }
 
@@ -156,12 +160,13 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
 /// comes with the answer's end.
 pub fn peek_response(body: &[u8]) -> Result<Peek, PeekError> {
     let found = Found::scan(body, READ_OF_RESPONSES, ACTED_ON_OF_RESPONSES)?;
-    let elements = found.elements;
+    let (elements, may_name_objects) = (found.elements, found.may_name_objects);
     let [model, stream, max_output_tokens, store, previous, conversation, background, input, names @ ..] = found.values;
     let mut peek = common(body, found.empty, model, stream)?;
     let given = |value: Option<Range<usize>>| value.filter(|value| !is_null(body, value));
     peek.max_tokens = max_output_tokens.and_then(|span| json::integer_at(body, &span)).map(clamp);
     peek.prefix = prefix_of(body, &names, input.clone(), elements);
+    peek.may_name_objects = may_name_objects;
     peek.state = State {
         store: given(store).map_or(Ok(true), |value| truth(body, &value, "store"))?,
         previous: given(previous).map(|value| text(body, &value, "previous_response_id")).transpose()?,
@@ -253,14 +258,16 @@ struct Found<const N: usize> {
     elements: [usize; 2],
     /// The object has no member at all.
     empty: bool,
+    may_name_objects: bool,
 }
 
 impl<const N: usize> Found<N> {
     /// Keeps only what is looked for, however many members there are. The first of the names may stand there once.
     fn scan(text: &[u8], names: [&'static str; N], once: usize) -> Result<Self, PeekError> {
-        let mut found = Self { values: [const { None }; N], elements: [0; 2], empty: true };
+        let mut found = Self { values: [const { None }; N], elements: [0; 2], empty: true, may_name_objects: false };
+        let mut may_name_objects = false;
         let mut duplicate = None;
-        json::each(text, |member| {
+        let member = |member: json::Member| {
             found.empty = false;
             // Each letter may be spelt with six; what is longer is none of the names, and is not decoded.
             if member.key.len() > LONGEST_NAME * 6 {
@@ -274,7 +281,9 @@ impl<const N: usize> Found<N> {
             if found.values[index].replace(member.value).is_some() && index < once {
                 duplicate.get_or_insert(names[index]);
             }
-        })?;
+        };
+        json::each_telling(text, member, |_, key, _| may_name_objects |= references::may_be_name(key))?;
+        found.may_name_objects = may_name_objects;
         duplicate.map_or(Ok(found), |name| Err(PeekError::Duplicate(name)))
     }
 }

@@ -5,9 +5,10 @@
 //! [`StreamWatch`] has noted where they stand.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::answer::{Event, StreamWatch};
 use super::edits::{Edit, Edits};
@@ -67,7 +68,7 @@ impl Shaper {
             }
             Event::Content => {
                 if let Some(choices) = watch.choices().filter(|_| watch.is_chat())
-                    && Deltas::of(event, &choices) != Deltas::All
+                    && Deltas::of(event, &choices, watch) != Deltas::All
                 {
                     return without_gaps(event, &choices, edits, self.named(event, watch, model));
                 }
@@ -129,11 +130,10 @@ enum Deltas {
 impl Deltas {
     /// A quoted word of JSON stands nowhere inside a string, for there its quotes would be escaped. Several choices, which
     /// are rare, are looked at one by one.
-    fn of(event: &[u8], choices: &Range<usize>) -> Self {
-        let text = &event[choices.clone()];
-        let has_one = memmem::find(text, b"\"delta\"").is_some();
-        let is_alone = memmem::find_iter(text, b"\"index\"").nth(1).is_none();
-        if has_one && is_alone { Self::All } else { Self::Perhaps }
+    fn of(event: &[u8], choices: &Range<usize>, watch: &StreamWatch) -> Self {
+        static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"delta\""));
+        let is_alone = !watch.has_several_choices();
+        if is_alone && DELTA.find(&event[choices.clone()]).is_some() { Self::All } else { Self::Perhaps }
     }
 }
 

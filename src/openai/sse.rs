@@ -40,6 +40,9 @@ impl Splitter {
         if whole.len() - end > MAX_EVENT {
             return Err(EventTooLong);
         }
+        if end == whole.len() {
+            return Ok((whole, spans));
+        }
         self.pending.extend_from_slice(&whole[end..]);
         Ok((whole.slice(..end), spans))
     }

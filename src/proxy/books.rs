@@ -9,6 +9,7 @@ mod going_on;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use smallvec::SmallVec;
 
 pub(super) use counting::count_use;
@@ -279,7 +280,9 @@ impl Books {
         self.leaving.set_asking(self.open_attempt.is_some());
         let duration = time::now().since(began);
         let reason = end.outcome.reason();
-        let labels = [deployment.resource.as_str(), deployment.name.as_str(), &code(end.status), reason];
+        let code = end.status.and_then(code);
+        let code = code.as_ref().map_or("none", StatusCode::as_str);
+        let labels = [deployment.resource.as_str(), deployment.name.as_str(), code, reason];
         self.metrics.upstream_attempts.with_label_values(&labels).inc();
         self.attempts.push(AttemptRecord {
             resource: deployment.resource.clone(),
@@ -385,7 +388,7 @@ impl Drop for Books {
     }
 }
 
-/// A status as a label; `none` when no answer came.
-fn code(status: Option<u16>) -> String {
-    status.map_or_else(|| "none".to_owned(), |status| status.to_string())
+/// A status as a label needs no memory in this form.
+fn code(status: u16) -> Option<StatusCode> {
+    StatusCode::from_u16(status).ok()
 }

@@ -74,6 +74,7 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
     let EventStream { mut body, mut splitter, mut watch, shaper, head, done } = stream;
     let mut recorded = time::now();
     let mut pace = Pace::begin(&watch);
+    let mut room = BytesMut::new();
     // Kept until the books are closed: that is what a shutdown waits for.
     let drain;
     let ending = if done {
@@ -102,7 +103,7 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
             let Ok((bytes, spans)) = splitter.push(chunk) else {
                 break Ending::Broken(Outcome::Faulted(Fault::InvalidResponse));
             };
-            let (sent, ended) = sift(&bytes, &spans, &mut watch, &shaper);
+            let (sent, ended) = sift(bytes, &spans, &mut watch, &shaper, &mut room);
             match ended {
                 Some(Sifted::Done) => break Ending::Done(sent),
                 Some(Sifted::Error) => {
@@ -272,34 +273,36 @@ pub(super) enum Sifted {
 }
 
 /// Goes through whole events up to the stream's last word; gives what is to be sent of them, and that word. What comes
-/// after it is nobody's business, however it was cut into chunks.
+/// after it is nobody's business, however it was cut into chunks. `room` is where changed events are written: the same
+/// memory again and again, once the client has the chunk before.
 pub(super) fn sift(
-    bytes: &Bytes,
+    bytes: Bytes,
     spans: &[std::ops::Range<usize>],
     watch: &mut StreamWatch,
     shaper: &Shaper,
+    room: &mut BytesMut,
 ) -> (Bytes, Option<Sifted>) {
-    let mut changed: Option<BytesMut> = None;
+    let mut is_changed = false;
     for span in spans {
         let event = &bytes[span.clone()];
         let read = watch.read(event);
         let edits = shaper.edits(event, &read, watch);
-        if !edits.is_empty() && changed.is_none() {
-            let mut kept = BytesMut::with_capacity(bytes.len());
-            kept.extend_from_slice(&bytes[..span.start]);
-            changed = Some(kept);
+        if !edits.is_empty() && !is_changed {
+            is_changed = true;
+            room.reserve(2 * bytes.len());
+            room.extend_from_slice(&bytes[..span.start]);
         }
-        if let Some(kept) = &mut changed {
-            edits.write(event, kept);
+        if is_changed {
+            edits.write(event, room);
         }
         let ended = match read {
             Event::Done | Event::Failed(_) => Sifted::Done,
             Event::Error => Sifted::Error,
             Event::Content | Event::Usage(_) | Event::Other => continue,
         };
-        return (changed.map_or_else(|| bytes.slice(..span.end), BytesMut::freeze), Some(ended));
+        return (if is_changed { room.split().freeze() } else { bytes.slice(..span.end) }, Some(ended));
     }
-    (changed.map_or_else(|| bytes.clone(), BytesMut::freeze), None)
+    (if is_changed { room.split().freeze() } else { bytes }, None)
 }
 
 /// Azure's figures, or an estimate where the stream ended before them.

@@ -12,15 +12,12 @@ use crate::limits::Caller;
 use crate::openai::kept::Referred;
 use crate::openai::objects::references::Where;
 use crate::openai::objects::{Kind, Named};
-use crate::openai::request::{OFF_THREAD_BYTES, State};
+use crate::openai::request::{OFF_THREAD_BYTES, Peek};
 use crate::proxy::exchange::Unserved;
 use crate::storage::pins::Pin;
 
 /// A longer body is looked through elsewhere: other requests of this thread do not wait for it.
 async fn named_in(place: Where, body: &Bytes) -> Result<Vec<Named>, ApiError> {
-    if !place.may_name(body) {
-        return Ok(Vec::new());
-    }
     if body.len() <= OFF_THREAD_BYTES {
         return place.named_in(body).map_err(ApiError::unreadable_references);
     }
@@ -35,11 +32,11 @@ pub(in crate::http) async fn home_of_answer(
     worker: &Worker,
     table: &RouteTable,
     caller: &Caller,
-    (place, body, state, route): (Where, &Bytes, &State, &Route),
+    (place, body, peek, route): (Where, &Bytes, &Peek, &Route),
     decided: Option<ResourceName>,
 ) -> Result<Option<ResourceName>, ApiError> {
-    let mut named = named_in(place, body).await?;
-    named.extend(state.conversation.clone().map(|id| Named { kind: Kind::Conversation, id }));
+    let mut named = if peek.may_name_objects { named_in(place, body).await? } else { Vec::new() };
+    named.extend(peek.state.conversation.clone().map(|id| Named { kind: Kind::Conversation, id }));
     let Some(home) = home(worker, table, caller, &named).await? else { return Ok(decided) };
     if decided.is_some_and(|decided| decided != home) {
         return Err(ApiError::objects_apart());

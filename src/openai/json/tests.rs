@@ -78,12 +78,17 @@ fn a_string_ends_where_it_ends_however_long_it_is() {
 }
 
 #[test]
-fn strings_further_inside_are_told_of() {
+fn members_further_inside_are_told_of() {
     let text = br#"{"a":"top","b":[{"c":"1","d":{"e":"2","f":["no"],"g":3}},"no"],"h":{"i":{},"c":"4\""}}"#;
-    let mut told = Vec::new();
+    let (mut strings, mut keys) = (Vec::new(), Vec::new());
     let show = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
-    each_telling(text, |_| {}, |outer, key, value| told.push([show(outer), show(key), show(value)])).unwrap();
-    assert_eq!(told, [["b", "c", "1"], ["b", "e", "2"], ["h", "c", "4\\\""]]);
+    let nested = |outer: &[u8], key: &[u8], value: Option<Range<usize>>| match value {
+        Some(value) => strings.push([show(outer), show(key), show(&text[value])]),
+        None => keys.push(show(key)),
+    };
+    each_telling(text, |_| {}, nested).unwrap();
+    assert_eq!(strings, [["b", "c", "1"], ["b", "e", "2"], ["h", "c", "4\\\""]]);
+    assert_eq!(keys, ["c", "d", "e", "f", "g", "i", "c"]);
 }
 
 #[test]

@@ -60,16 +60,6 @@ impl Where {
         }
     }
 
-    /// Whether a body may name any: most requests do not, and are not walked through.
-    pub fn may_name(self, body: &[u8]) -> bool {
-        let names: &[&[u8]] = match self {
-            Self::Response => &[b"file_id", b"vector_store_id", b"container", b"\\u00"],
-            // Beside the name, any of its letters that is spelt with an escape; those of other languages are others.
-            Self::Chat => &[b"file_id", b"\\u005", b"\\u006"],
-        };
-        names.iter().any(|name| memchr::memmem::find(body, name).is_some())
-    }
-
     /// The objects that a request names for its answer: in the tools of a response, and as files of what is said. What
     /// it repeats of earlier answers (citations, calls of tools) names nothing.
     pub fn named_in(self, body: &[u8]) -> Result<Vec<Named>, Unreadable> {
@@ -129,16 +119,34 @@ enum Under {
     Other,
 }
 
+/// The members that name objects.
+const NAMES: [(&str, Kind); 11] = [
+    ("file_id", Kind::File),
+    ("file_ids", Kind::File),
+    ("input_file_id", Kind::File),
+    ("training_file", Kind::File),
+    ("validation_file", Kind::File),
+    ("assistant_id", Kind::Assistant),
+    ("thread_id", Kind::Thread),
+    ("vector_store_id", Kind::VectorStore),
+    ("vector_store_ids", Kind::VectorStore),
+    ("container", Kind::Container),
+    ("container_id", Kind::Container),
+];
+/// Those that hold the client's own text.
+const TEXTS: [&str; 5] = ["metadata", "attributes", "parameters", "schema", "filters"];
+
 fn under(key: &str) -> Under {
-    match key.to_ascii_lowercase().as_str() {
-        "file_id" | "file_ids" | "input_file_id" | "training_file" | "validation_file" => Under::Objects(Kind::File),
-        "assistant_id" => Under::Objects(Kind::Assistant),
-        "thread_id" => Under::Objects(Kind::Thread),
-        "vector_store_id" | "vector_store_ids" => Under::Objects(Kind::VectorStore),
-        "container" | "container_id" => Under::Objects(Kind::Container),
-        "metadata" | "attributes" | "parameters" | "schema" | "filters" => Under::Text,
-        _ => Under::Other,
+    match NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)) {
+        Some((_, kind)) => Under::Objects(*kind),
+        None if TEXTS.iter().any(|name| name.eq_ignore_ascii_case(key)) => Under::Text,
+        None => Under::Other,
     }
+}
+
+/// Whether a member of this name, escapes not decoded, may name objects. Most requests have none, and are not read for them.
+pub fn may_be_name(key: &[u8]) -> bool {
+    key.contains(&b'\\') || NAMES.iter().any(|(name, _)| name.as_bytes().eq_ignore_ascii_case(key))
 }
 
 struct Walk<'a> {
@@ -214,6 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::openai::request;
 
     fn ids(body: &str) -> Vec<(Kind, String)> {
         read(body.as_bytes()).unwrap().into_iter().map(|named| (named.kind, named.id)).collect()
@@ -232,10 +241,6 @@ mod tests {
             r#"{"attachments":[{"file_id":"a","tools":[]}],"n":[1,2.5,null,true,-1]}"#,
         ] {
             assert_eq!(ids(body), [(Kind::File, "a".to_owned())], "{body}");
-            assert!(
-                Where::Response.may_name(body.as_bytes()) || body.contains("training_file") || body.contains("FILE"),
-                "{body}"
-            );
         }
         let twice = ids(r#"{"assistant_id":"a","assistant_id":"b","thread":{"tool_resources":{"file_search":
             {"vector_store_ids":["v"]}}}}"#);
@@ -253,8 +258,7 @@ mod tests {
         let ids: Vec<_> =
             Where::Response.named_in(body.as_bytes()).unwrap().into_iter().map(|named| named.id).collect();
         assert_eq!(ids, ["a", "v", "b"]);
-        let may_name = |body: &[u8]| Where::Response.may_name(body);
-        assert!(may_name(body.as_bytes()) && !may_name(b"{\"input\":\"hello\"}"));
+        assert!(request::peek_response(body.as_bytes()).unwrap().may_name_objects);
         assert_eq!(Where::Response.named_in(br#"{"input":"file_id"}"#), Ok(vec![]));
     }
 
@@ -267,12 +271,15 @@ mod tests {
             "metadata":{"file_id":"x"}}"#;
         let ids: Vec<_> = Where::Chat.named_in(body.as_bytes()).unwrap().into_iter().map(|named| named.id).collect();
         assert_eq!(ids, ["a", "b", "c"]);
-        for (text, expected) in [
-            (r#"{"content":[{"type":"file","file":{"file_id":"a"}}]}"#, true),
-            (r#"{"f\u0069le_id":"a"}"#, true),
-            (r#"{"content":"caf\u00e9 \u4e2d"}"#, false),
+        for (content, expected) in [
+            (r#"[{"type":"file","file":{"file_id":"a"}}]"#, true),
+            (r#"[{"type":"file","file":{"FILE_IDS":["a"]}}]"#, true),
+            (r#"[{"f\u0069le_id":"a"}]"#, true),
+            (r#""file_id""#, false),
+            (r#"[{"type":"text","text":"{\"file_id\":\"x\"} caf\u00e9"}]"#, false),
         ] {
-            assert_eq!(Where::Chat.may_name(text.as_bytes()), expected, "{text}");
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":{content}}}]}}"#);
+            assert_eq!(request::peek(body.as_bytes()).unwrap().may_name_objects, expected, "{body}");
         }
     }
 

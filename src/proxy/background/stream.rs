@@ -3,7 +3,7 @@
 //! Unlike the relay of other streams it decides nothing about what the response costs: it goes on when its client leaves
 //! or its connection breaks. When its last word comes, what it cost is booked before that word is passed on.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::Telling;
 use super::teller::{Ended, used};
@@ -51,6 +51,7 @@ async fn run(passing: Passing, stream: EventStream, writer: Writer) {
         Over::Said(head.freeze())
     } else {
         writer.push(head.freeze());
+        let mut room = BytesMut::new();
         loop {
             let chunk = match relay::next(&mut body, &writer).await {
                 Err(Stop::Gone) => break Over::Left,
@@ -72,7 +73,7 @@ async fn run(passing: Passing, stream: EventStream, writer: Writer) {
             let Ok((bytes, spans)) = splitter.push(chunk) else {
                 break Over::Broken(Outcome::Faulted(Fault::InvalidResponse));
             };
-            let (sent, ended) = relay::sift(&bytes, &spans, &mut watch, &shaper);
+            let (sent, ended) = relay::sift(bytes, &spans, &mut watch, &shaper, &mut room);
             match ended {
                 Some(Sifted::Done) => break Over::Said(sent),
                 Some(Sifted::Error) => {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
+
 use super::{Books, End, code};
 use crate::domain::usage::Usage;
 use crate::metrics::Metrics;
@@ -17,7 +19,9 @@ impl Books {
             let known = if end.estimated { Known::Roughly } else { Known::Exactly };
             metrics.disconnects.with_label_values(&[self.leaving.label(known)]).inc();
         }
-        metrics.requests.with_label_values(&[endpoint, model, &code(Some(end.status)), outcome_label(end)]).inc();
+        let code = code(end.status);
+        let code = code.as_ref().map_or("none", StatusCode::as_str);
+        metrics.requests.with_label_values(&[endpoint, model, code, outcome_label(end)]).inc();
         let stream = if self.stream { "true" } else { "false" };
         metrics.request_duration.with_label_values(&[endpoint, model, stream]).observe(duration.as_secs_f64());
         metrics
