@@ -16,7 +16,8 @@ use crate::storage::secret_key::hash;
 pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, ApiError> {
     let key = sent(headers, callers);
     let now = time::wall_now();
-    let found = key.map(hash).and_then(|hash| callers.find(&hash).or_else(|| Some(callers.find_old(&hash, now)?.caller)));
+    let found =
+        key.map(hash).and_then(|hash| callers.find(&hash).or_else(|| Some(callers.find_old(&hash, now)?.caller)));
     match found {
         Some(caller) if caller.has_expired(now) => Err(ApiError::invalid_key()),
         Some(caller) => Ok(caller),

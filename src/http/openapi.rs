@@ -53,7 +53,11 @@ const SESSIONS: [(Inference, &str, &[&str]); 2] = [
         "Opens a session over a WebSocket: each `response.create` is served as if it had been posted",
         &[],
     ),
-    (Inference::Realtime, "Opens a realtime session over a WebSocket, with a deployment of `model`", &["model", "intent"]),
+    (
+        Inference::Realtime,
+        "Opens a realtime session over a WebSocket, with a deployment of `model`",
+        &["model", "intent"],
+    ),
 ];
 
 pub fn document() -> HttpResponse {

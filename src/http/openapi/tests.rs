@@ -24,11 +24,7 @@ fn every_reference_leads_somewhere_and_every_parameter_is_explained() {
     }
     for route in ROUTES {
         for name in route.query.iter().copied().chain(holes(route.path)) {
-            assert!(
-                PARAMETERS.iter().any(|(known, _)| *known == name),
-                "{name} of {} is not explained",
-                route.path
-            );
+            assert!(PARAMETERS.iter().any(|(known, _)| *known == name), "{name} of {} is not explained", route.path);
         }
     }
 }
