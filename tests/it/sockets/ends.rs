@@ -100,17 +100,17 @@ fn a_key_that_is_revoked_ends_its_sessions() {
 #[test]
 fn what_a_key_may_by_the_clock_ends_its_sessions_too() {
     let (_azure, gateway) = slow(0, |_| ());
-    let soon = jiff::Timestamp::now() + Duration::from_secs(2);
+    let soon = jiff::Timestamp::now() + Duration::from_secs(5);
     let (_, expiring) = gateway.new_key(json!({"expires_at": soon.to_string()}));
     let (id, old) = gateway.new_key(json!({}));
     let (mut expires, mut rotated) = (open_as(&gateway, &expiring), open_as(&gateway, &old));
     let replaced = Instant::now();
-    gateway.admin("POST", &format!("/keys/{id}/rotate"), r#"{"grace":"2s"}"#).expect(200);
+    gateway.admin("POST", &format!("/keys/{id}/rotate"), r#"{"grace":"5s"}"#).expect(200);
     turn(&mut rotated, &create("Name a colour."));
     ends_with(&mut expires, "invalid_api_key", 1008);
     assert!(jiff::Timestamp::now() >= soon);
     ends_with(&mut rotated, "invalid_api_key", 1008);
-    assert!(replaced.elapsed() >= Duration::from_millis(1_900), "{:?}", replaced.elapsed());
+    assert!(replaced.elapsed() >= Duration::from_millis(4_900), "{:?}", replaced.elapsed());
 }
 
 #[test]
