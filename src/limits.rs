@@ -6,6 +6,7 @@
 mod alarms;
 mod gate;
 mod guests;
+mod lasting;
 mod lending;
 mod meter;
 mod quota;
@@ -18,10 +19,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub use alarms::{Alarms, QuotaAlarm};
 pub use gate::{Admission, Estimate, Permit};
+pub use lasting::Usable;
 pub use meter::Figures;
 pub use quota::{Quota, Tending};
 pub use refusal::{Limited, QuotaShort, Whose};
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::domain::class::Class;
@@ -160,6 +163,8 @@ pub struct Callers {
     loading: Mutex<()>,
     /// Among how many gateways limits are divided; 0 is one, too.
     gateways: AtomicU32,
+    /// For those who hold a caller for long.
+    changes: watch::Sender<()>,
 }
 
 impl Callers {
@@ -174,9 +179,10 @@ impl Callers {
     }
 
     /// The caller of a secret that was replaced, as long as its grace lasts.
-    pub fn find_old(&self, hash: &KeyHash, now: WallTime) -> Option<Arc<Caller>> {
+    pub fn find_old(&self, hash: &KeyHash, now: WallTime) -> Option<Usable> {
         let old = self.old.read().unwrap_or_else(PoisonError::into_inner);
-        old.get(hash).filter(|(_, until)| now < *until).map(|(caller, _)| caller.clone())
+        let (caller, until) = old.get(hash).filter(|(_, until)| now < *until)?;
+        Some(Usable::of(caller.clone()).at_most_until(*until))
     }
 
     /// Those of keys that may not call are left out.
@@ -245,6 +251,7 @@ impl Callers {
                 *caller = divided.clone();
             }
         }
+        self.tell_of_change();
     }
 
     /// Quotas are shared with the gateways on this server, which knows this one as `replica`. Before the first load.
@@ -284,6 +291,7 @@ impl Callers {
         self.replace(usable);
         // Once more, now that the callers are what they stay.
         self.replace_old(old);
+        self.tell_of_change();
         Ok(())
     }
 

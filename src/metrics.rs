@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Seconds; doubling from 10 ms, as OpenTelemetry's GenAI conventions advise.
@@ -25,6 +25,7 @@ pub struct Metrics {
     pub tokens: IntCounterVec,
     pub cost: GaugeVecAsCounter,
     pub inflight: IntGauge,
+    pub open_websockets: IntGaugeVec,
     pub waiting: IntGauge,
     pub background: IntGauge,
     pub waited: Histogram,
@@ -62,6 +63,16 @@ pub struct Metrics {
 /// Money grows in fractions.
 pub type GaugeVecAsCounter = prometheus::CounterVec;
 
+/// One of those that are counted.
+#[derive(Debug)]
+pub struct OpenWebSocket(IntGauge);
+
+impl Drop for OpenWebSocket {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("aoai_gateway".into()), None)?;
@@ -72,6 +83,11 @@ impl Metrics {
         };
         let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVec, prometheus::Error> {
             let metric = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let counts = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
@@ -150,6 +166,7 @@ impl Metrics {
             tokens: counters("tokens_total", "Tokens of settled requests.", &["model", "resource", "type"])?,
             cost: money("cost_usd_total", "Cost of settled requests in US dollars.", &["model"])?,
             inflight: gauge("inflight_requests", "Admitted requests that are not settled yet.")?,
+            open_websockets: counts("open_websockets", "WebSocket sessions that clients have open.", &["endpoint"])?,
             waiting: gauge("waiting_requests", "Requests that wait for a deployment with room.")?,
             background: gauge("background_responses", "Responses in the background whose cost is not told yet.")?,
             waited: histogram("waited_seconds", "Time that requests stood in line for a deployment.", &DURATIONS)?,
@@ -275,6 +292,13 @@ impl Metrics {
             encoder.encode_utf8(&process.collect(), &mut text)?;
         }
         Ok(text)
+    }
+
+    /// Counts a session until it is dropped.
+    pub fn open_websocket(&self, endpoint: &str) -> OpenWebSocket {
+        let open = self.open_websockets.with_label_values(&[endpoint]);
+        open.inc();
+        OpenWebSocket(open)
     }
 
     pub fn observe_commit(&self, took: Duration) {

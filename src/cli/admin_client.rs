@@ -46,7 +46,9 @@ pub enum Failure {
          GATEWAY_ADMIN_KEY."
     )]
     NoKey,
-    #[error("{url} does not answer: {cause}. Check that the gateway runs and listens there.")]
+    #[error(
+        "{url} does not answer: {cause}. Check that the gateway runs and listens there, or say with `--url` where it does."
+    )]
     Silent { url: String, cause: String },
     /// What was asked for makes no sense.
     #[error("{0}")]

@@ -1,11 +1,12 @@
-//! `aoai-gateway check`: validates the settings, without a gateway and without calling Azure; with
-//! `--online`, also that the database can be reached.
+//! `aoai-gateway check`: validates the settings, without a gateway and without calling Azure; with `--online`, also that
+//! the database can be reached and that every deployment answers.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::online;
 use crate::settings::{self, Place, Problem, Settings, Severity, Source};
 use crate::storage;
 
@@ -14,7 +15,7 @@ pub struct CheckArgs {
     /// How to print what is found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Also look whether the database can be reached
+    /// Also look whether the database can be reached, and ask each deployment: Azure bills the few tokens
     #[arg(long)]
     pub online: bool,
 }
@@ -27,7 +28,7 @@ pub enum Format {
 
 /// Exit code 2 when the settings would be refused.
 pub fn run(args: CheckArgs, source: &Source) -> ExitCode {
-    let reach = if args.online { Reach::Database } else { Reach::Files };
+    let reach = if args.online { Reach::Everything } else { Reach::Files };
     let report = report_as_far_as(reach, source, args.format);
     // A reader that closed the pipe has seen enough.
     let _ = writeln!(std::io::stdout(), "{}", report.text);
@@ -45,7 +46,7 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Files,
-    Database,
+    Everything,
 }
 
 pub fn report(source: &Source, format: Format) -> Report {
@@ -53,14 +54,18 @@ pub fn report(source: &Source, format: Format) -> Report {
 }
 
 fn report_as_far_as(reach: Reach, source: &Source, format: Format) -> Report {
+    let mut answered = None;
     let (problems, recognised) = match settings::load(source) {
         Ok(loaded) => {
             let mut problems = loaded.warnings;
             problems.extend(advice(&loaded.settings));
-            if reach == Reach::Database
-                && let Err(error) = storage::Place::from(&loaded.settings.database).reach()
-            {
-                problems.push(Problem::error("database.url", Place::Nowhere, error.to_string()));
+            if reach == Reach::Everything {
+                if let Err(error) = storage::Place::from(&loaded.settings.database).reach() {
+                    problems.push(Problem::error("database.url", Place::Nowhere, error.to_string()));
+                }
+                let looked = online::look(&loaded.settings);
+                answered = Some(looked.answered);
+                problems.extend(looked.problems);
             }
             (problems, loaded.foreign)
         }
@@ -72,6 +77,7 @@ fn report_as_far_as(reach: Reach, source: &Source, format: Format) -> Report {
             let mut lines: Vec<String> = recognised.into_iter().collect();
             lines.extend(problems.iter().map(ToString::to_string));
             lines.push(settings::tally(&problems));
+            lines.extend(answered.map(|count| format!("deployments that answer: {count}")));
             lines.join("\n")
         }
         Format::Json => serde_json::json!({

@@ -12,7 +12,7 @@ use crate::azure::endpoint::Endpoint;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
 use crate::domain::money::Price;
 use crate::domain::secret::Secret;
-use crate::server::{Ended, Gateway};
+use crate::server::{Ended, Gateway, StartError};
 use crate::settings::Settings;
 use crate::settings::model::{Deployment, Model, Resource};
 use crate::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
@@ -74,9 +74,11 @@ async fn demo(args: DemoArgs) -> Result<Ended, Box<dyn std::error::Error>> {
         MODELS.iter().map(|(name, price)| ((*name).into(), Model { price: *price, ..Model::default() })).collect();
     settings.resources =
         simulators.iter().map(|(name, simulator, key)| (name.clone(), resource(name, simulator, key))).collect();
-    let gateway = Gateway::build(settings, None).await.map_err(|error| match args.port {
-        0 => error.to_string(),
-        port => format!("{error}; if port {port} is taken, add `--port 0`"),
+    let gateway = Gateway::build(settings, None).await.map_err(|error| match error {
+        StartError::Listen { address, cause } => {
+            format!("cannot listen on {address}: {cause}; choose another port with `--port`, 0 takes a free one")
+        }
+        other => other.to_string(),
     })?;
     let key = gateway
         .add_key("demo", KeyLimits { rpm: Limit::Unlimited, tpm: Limit::Unlimited, concurrency: Limit::Unlimited })
@@ -151,10 +153,16 @@ fn explain(
         names.join(", ")
     )?;
     let regions = simulators.iter().map(|(name, simulator, _)| (name.as_str(), simulator.url()));
-    let lines: Vec<_> = [("API", base_url.to_owned()), ("key", key.to_owned()), ("admin key", admin_key.to_owned())]
-        .into_iter()
-        .chain(regions)
-        .collect();
+    let admin = base_url.trim_end_matches("/v1");
+    let lines: Vec<_> = [
+        ("API", base_url.to_owned()),
+        ("key", key.to_owned()),
+        ("console", format!("{admin}/")),
+        ("admin key", admin_key.to_owned()),
+    ]
+    .into_iter()
+    .chain(regions)
+    .collect();
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     for (name, value) in lines {
         writeln!(out, "  {name:<width$}  {value}")?;
@@ -172,7 +180,6 @@ fn explain(
         writeln!(out, "\nTake {name} down for a minute; no request fails:\n")?;
         writeln!(out, "  {} simulate fail {} --for 60s", super::program(), simulator.url())?;
     }
-    let admin = base_url.trim_end_matches("/v1");
     writeln!(out, "\nSee where the requests went, and what they used:\n")?;
     writeln!(out, "  curl '{admin}/admin/v1/requests?limit=5' -H 'authorization: Bearer {admin_key}'")?;
     writeln!(out, "  curl '{admin}/admin/v1/usage?group_by=resource' -H 'authorization: Bearer {admin_key}'")?;

@@ -193,7 +193,8 @@ fn add(args: &Add, common: &Common) -> Result<ExitCode, Failure> {
     body.insert("name".to_owned(), json!(args.name));
     body.insert("secret".to_owned(), json!(args.secret));
     body.extend(args.members.quota.as_ref().map(|QuotaArg(quota)| ("quota".to_owned(), quota.clone())));
-    let key = Plane::reach(&args.asking.reach, common, Database::Made)?.make_key(&Value::Object(body))?;
+    let plane = Plane::reach(&args.asking.reach, common, Database::Made)?;
+    let key = plane.make_key(&Value::Object(body))?;
     warn(&key);
     if args.asking.json {
         print::json(&key);
@@ -201,7 +202,8 @@ fn add(args: &Add, common: &Common) -> Result<ExitCode, Failure> {
     }
     print::out(&format!("{}\n", cell(&key["secret"])));
     let (id, name) = (cell(&key["id"]), print::printable(&args.name));
-    print::note(&format!("made {id} `{name}`; the secret above is shown only this once"));
+    let when = if plane.is_beside_a_gateway() { "; the running gateway takes it within a second" } else { "" };
+    print::note(&format!("made {id} `{name}`; the secret above is shown only this once{when}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -264,7 +266,7 @@ fn rotate(args: &Rotate, plane: &Plane, key: &Value) -> Result<ExitCode, Failure
     print::out(&format!("{}\n", cell(&rotated["secret"])));
     let old = match args.grace {
         Duration::ZERO => "the old one has ended".to_owned(),
-        grace => format!("the old one is good for {}", humantime::format_duration(grace)),
+        grace => format!("the old one is good until {}", print::to_the_second(&rfc3339(wall_now().after(grace)))),
     };
     let (id, name) = (cell(&key["id"]), cell(&key["name"]));
     print::note(&format!("{id} `{name}` has the secret above, shown only this once; {old}"));

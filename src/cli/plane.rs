@@ -76,6 +76,14 @@ impl Plane {
         Ok(Self::Database(Box::new(Beside { store, settings })))
     }
 
+    /// Whether a gateway serves whose database was changed without it: it looks twice a second.
+    pub fn is_beside_a_gateway(&self) -> bool {
+        match self {
+            Self::Gateway(_) => false,
+            Self::Database(beside) => beside.store.served() == Served::ByAGateway,
+        }
+    }
+
     pub fn keys(&self, wanted: &Wanted) -> Result<Vec<Value>, Failure> {
         match self {
             Self::Gateway(client) => {

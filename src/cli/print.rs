@@ -1,5 +1,6 @@
 //! How commands print: data to stdout, everything else to stderr; columns for people, tabs for pipes.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -65,7 +66,7 @@ fn tabbed(headings: &[&str], rows: &[Vec<String>]) -> String {
 
 fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = std::iter::once(headings.iter().map(ToString::to_string).collect())
-        .chain(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()))
+        .chain(rows.iter().map(|row| row.iter().map(|cell| printable(to_the_second(cell).as_ref())).collect()))
         .collect();
     let widths: Vec<usize> = (0..headings.len())
         .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
@@ -77,6 +78,17 @@ fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A time as people read it; whatever is none stays as it is.
+pub fn to_the_second(cell: &str) -> Cow<'_, str> {
+    let is_time = |seconds: &str, fraction: &str| {
+        fraction.ends_with('Z') && format!("{seconds}Z").parse::<jiff::Timestamp>().is_ok()
+    };
+    match cell.split_once('.') {
+        Some((seconds, fraction)) if is_time(seconds, fraction) => format!("{seconds}Z").into(),
+        Some(_) | None => cell.into(),
+    }
 }
 
 /// A JSON value as a cell; nothing is a dash.
@@ -103,5 +115,12 @@ mod tests {
         let rows = vec![vec!["a".to_owned(), "long\u{1b}[31m".to_owned()], vec!["bcd".to_owned(), "x".to_owned()]];
         assert_eq!(aligned(&["id", "name"], &rows), "id   name\na    long\u{fffd}[31m\nbcd  x\n");
         assert_eq!(tabbed(&["id", "name"], &rows), "id\tname\na\tlong\u{fffd}[31m\nbcd\tx\n");
+    }
+
+    #[test]
+    fn people_see_times_to_the_second_and_pipes_the_whole_of_them() {
+        let rows = vec![vec!["2026-11-22T07:09:04.925293Z".to_owned(), "1.5Z".to_owned()]];
+        assert_eq!(aligned(&["at", "x"], &rows), "at                    x\n2026-11-22T07:09:04Z  1.5Z\n");
+        assert_eq!(tabbed(&["at", "x"], &rows), "at\tx\n2026-11-22T07:09:04.925293Z\t1.5Z\n");
     }
 }

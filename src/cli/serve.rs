@@ -9,6 +9,7 @@ use clap::{ArgAction, Args};
 use super::{Common, EXIT_INTERNAL, EXIT_USAGE};
 use crate::server::{Ended, Followed, Gateway, StartError};
 use crate::settings;
+use crate::settings::model::Admission;
 
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
@@ -100,7 +101,8 @@ fn announce(gateway: &Gateway, directory: &std::path::Path) {
             "no deployment is configured: copy {directory}/20-example-region.toml, set endpoint and api_key, and it takes traffic within seconds; or run `aoai-gateway demo`"
         );
     }
-    if gateway.keys() == 0 {
+    let brought = gateway.house().settings().compat.callers;
+    if gateway.keys() == 0 && brought == Admission::Keys {
         tracing::warn!("there is no API key yet: make one with `aoai-gateway keys add NAME`");
     }
 }

@@ -94,7 +94,7 @@ impl Picture {
         let rows: Vec<_> = self.resources.iter().flat_map(rows).collect();
         format!(
             "{}: {} in flight, {} waiting, {recent} attempts in the last minute\n{}\n",
-            self.at,
+            print::to_the_second(&self.at),
             self.in_flight,
             self.waiting,
             print::table_text(&HEADINGS, &rows)

@@ -94,7 +94,8 @@ fn users(look: &Look<'_>, draft: &mut Draft) {
         }
         draft.user(&unique, &Found { text: key, place: place.clone() });
     }
-    draft.tell(format!("{} users of CHIT_USERS", names.len()));
+    let users = if names.len() == 1 { "user" } else { "users" };
+    draft.tell(format!("{} {users} of CHIT_USERS", names.len()));
 }
 
 pub fn words(words: &Words<'_>) -> Option<Said> {

@@ -55,6 +55,11 @@ impl WallTime {
     pub fn before(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(microseconds(duration)))
     }
+
+    /// Zero when `earlier` is in fact later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
+    }
 }
 
 /// The wall clock; in a process that watches it (see [`trust`]), without its jumps.

@@ -8,7 +8,7 @@ use super::error::ApiError;
 use crate::domain::demand::Whose;
 use crate::domain::secret::Secret;
 use crate::domain::time;
-use crate::limits::{Caller, Callers, Guest, KeyHash};
+use crate::limits::{Caller, Callers, Guest, KeyHash, Usable};
 use crate::settings::model::Admission;
 use crate::storage::secret_key::hash;
 
@@ -16,7 +16,8 @@ use crate::storage::secret_key::hash;
 pub fn caller(headers: &HeaderMap, callers: &Callers) -> Result<Arc<Caller>, ApiError> {
     let key = sent(headers, callers);
     let now = time::wall_now();
-    let found = key.map(hash).and_then(|hash| callers.find(&hash).or_else(|| callers.find_old(&hash, now)));
+    let found =
+        key.map(hash).and_then(|hash| callers.find(&hash).or_else(|| Some(callers.find_old(&hash, now)?.caller)));
     match found {
         Some(caller) if caller.has_expired(now) => Err(ApiError::invalid_key()),
         Some(caller) => Ok(caller),
@@ -41,33 +42,33 @@ pub enum KnownBy {
 /// The caller of a session, whose key may have come another way than in a header.
 pub fn caller_with(key: Option<&str>, callers: &Callers) -> Result<(KnownBy, Arc<Caller>), ApiError> {
     let key = key.filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).map(hash);
-    let is_known = |hash: &KeyHash| callers.find(hash).or_else(|| callers.find_old(hash, time::wall_now())).is_some();
+    let is_known = |hash: &KeyHash| callers.find(hash).is_some() || callers.find_old(hash, time::wall_now()).is_some();
     let known_by = match (key, callers.guests.manners().admission) {
         (Some(hash), _) if is_known(&hash) => KnownBy::Key(hash),
         (_, Admission::Keys) | (None, Admission::AzureKeys) => return Err(ApiError::invalid_key()),
         (Some(hash), Admission::AzureKeys) => KnownBy::AzuresKey(hash),
         (_, Admission::Anyone) => KnownBy::Nothing,
     };
-    let caller = usable(known_by, callers).ok_or_else(ApiError::invalid_key)?;
-    Ok((known_by, caller))
+    let usable = usable(known_by, callers).ok_or_else(ApiError::invalid_key)?;
+    Ok((known_by, usable.caller))
 }
 
 /// Who is known so, as long as they may call.
-pub fn usable(known_by: KnownBy, callers: &Callers) -> Option<Arc<Caller>> {
+pub fn usable(known_by: KnownBy, callers: &Callers) -> Option<Usable> {
     let (now, admission) = (time::wall_now(), callers.guests.manners().admission);
-    match known_by {
-        KnownBy::Key(hash) => {
-            let caller = callers.find(&hash).or_else(|| callers.find_old(&hash, now))?;
-            (!caller.has_expired(now)).then_some(caller)
-        }
+    let found = match known_by {
+        KnownBy::Key(hash) => callers.find(&hash).map(Usable::of).or_else(|| callers.find_old(&hash, now)),
         KnownBy::AzuresKey(hash) if admission == Admission::AzureKeys => {
             // It has a row once it was served.
-            let caller = callers.find(&hash).or_else(|| Some(callers.guests.with_key(&hash)?.caller.clone()))?;
-            (!caller.has_expired(now)).then_some(caller)
+            let caller = callers.find(&hash).or_else(|| Some(callers.guests.with_key(&hash)?.caller.clone()));
+            caller.map(Usable::of)
         }
-        KnownBy::Nothing if admission == Admission::Anyone => Some(callers.guests.anyone()?.caller.clone()),
+        KnownBy::Nothing if admission == Admission::Anyone => {
+            callers.guests.anyone().map(|guest| Usable::of(guest.caller.clone()))
+        }
         KnownBy::AzuresKey(_) | KnownBy::Nothing => None,
-    }
+    };
+    found.filter(|usable| !usable.caller.has_expired(now))
 }
 
 /// Who calls without a key of ours, where such are let in.

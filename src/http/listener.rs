@@ -149,10 +149,11 @@ where
         };
         // An upgrade that was not granted (Java's client asks for h2c by default) leaves actix with a connection that
         // it neither upgrades nor keeps; say so.
-        if upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if upgrade && !switched {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
-        Ok(response.map_body(|_, body| Watched { body, answering }))
+        Ok(response.map_body(|_, body| Watched { body, switched, answering }))
     }
 }
 
@@ -180,6 +181,8 @@ impl Drop for Answering {
 /// An answer's body, which actix drops when it has all of it.
 pub struct Watched {
     body: BoxBody,
+    /// It is a session's side of its connection.
+    switched: bool,
     answering: Answering,
 }
 
@@ -202,6 +205,10 @@ impl MessageBody for Watched {
             Poll::Ready(Some(Err(_))) => {
                 watch.answer_broke();
                 Poll::Pending
+            }
+            Poll::Ready(None) if this.switched => {
+                watch.session_ended();
+                Poll::Ready(None)
             }
             other => other,
         }

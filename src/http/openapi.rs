@@ -19,7 +19,7 @@ use super::admin::schemas;
 use crate::domain::demand::{Family, Operation as Inference};
 
 /// What each parameter of a query string means, wherever it occurs.
-const PARAMETERS: [(&str, &str); 20] = [
+const PARAMETERS: [(&str, &str); 21] = [
     ("grant", "This grant, by id."),
     ("limit", "Rows on a page, 1 to 200; 50 unless said."),
     ("cursor", "`next_cursor` of the page before."),
@@ -32,6 +32,7 @@ const PARAMETERS: [(&str, &str); 20] = [
     ("keys", "`revoke` ends the user's keys too."),
     ("key", "Of this key, by id."),
     ("model", "Of this model."),
+    ("intent", "`transcription`: a session that writes down what is said."),
     ("request_id", "With this `x-request-id`, or of this id."),
     ("from", "From this date or time on."),
     ("to", "Before this date or time."),
@@ -45,6 +46,20 @@ const PARAMETERS: [(&str, &str); 20] = [
     ("name", "The resource's name in the settings."),
 ];
 
+/// What is opened with a GET that switches protocols, and what its address may say.
+const SESSIONS: [(Inference, &str, &[&str]); 2] = [
+    (
+        Inference::Responses,
+        "Opens a session over a WebSocket: each `response.create` is served as if it had been posted",
+        &[],
+    ),
+    (
+        Inference::Realtime,
+        "Opens a realtime session over a WebSocket, with a deployment of `model`",
+        &["model", "intent"],
+    ),
+];
+
 pub fn document() -> HttpResponse {
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(build().to_json().unwrap_or_default()));
     HttpResponse::Ok().content_type("application/json").body(TEXT.clone())
@@ -56,34 +71,47 @@ fn build() -> OpenApi {
         paths.add_path_operation(format!("/admin/v1{}", route.path), vec![method(route.verb)], admin(route));
     }
     for operation in Inference::ALL.into_iter().chain(Inference::MEDIA).chain([Inference::Moderations]) {
-        let path = operation.path();
+        let path = format!("/v1{}", operation.path());
         let summary = format!("{}, in OpenAI's dialect; in Azure's below /openai", operation.label());
-        paths.add_path_operation(format!("/v1{path}"), vec![HttpMethod::Post], plain("data plane", &summary, "key"));
+        let operation = plain("data plane", &path, &summary, "key");
+        paths.add_path_operation(path, vec![HttpMethod::Post], operation);
     }
     for family in Family::ALL {
+        let path = format!("/v1{}", family.path());
         let summary = "Makes one; the rest that OpenAI documents is below it, and the same below /openai";
-        let operation = plain("data plane", summary, "key");
-        paths.add_path_operation(format!("/v1{}", family.path()), vec![HttpMethod::Post], operation);
+        let operation = plain("data plane", &path, summary, "key");
+        paths.add_path_operation(path, vec![HttpMethod::Post], operation);
+    }
+    let get = || vec![HttpMethod::Get];
+    for (operation, summary, query) in SESSIONS {
+        let path = format!("/v1{}", operation.path());
+        let operation = session(&path, summary, query);
+        paths.add_path_operation(path, get(), operation);
     }
     for (path, summary) in [
         ("/v1/models", "Lists the models that the key may use"),
         ("/v1/models/{id}", "Shows one of them"),
         ("/v1/responses/{id}", "Shows a stored response of the key"),
         ("/v1/responses/{id}/input_items", "Lists what a stored response answers"),
+        ("/v1/me", "What the key may do, and has used"),
+        ("/v1/dashboard/billing/usage", "What the key has used, as OpenAI's dashboard tells it"),
+        ("/v1/dashboard/billing/subscription", "What the key may use, as OpenAI's dashboard tells it"),
     ] {
-        paths.add_path_operation(path, vec![HttpMethod::Get], plain("data plane", summary, "key"));
+        paths.add_path_operation(path, get(), plain("data plane", path, summary, "key"));
     }
-    let delete = plain("data plane", "Deletes a stored response of the key", "key");
-    paths.add_path_operation("/v1/responses/{id}", vec![HttpMethod::Delete], delete);
-    let cancel = plain("data plane", "Cancels a response that runs in the background", "key");
-    paths.add_path_operation("/v1/responses/{id}/cancel", vec![HttpMethod::Post], cancel);
+    for (path, method, summary) in [
+        ("/v1/responses/{id}", HttpMethod::Delete, "Deletes a stored response of the key"),
+        ("/v1/responses/{id}/cancel", HttpMethod::Post, "Cancels a response that runs in the background"),
+    ] {
+        paths.add_path_operation(path, vec![method], plain("data plane", path, summary, "key"));
+    }
     for (path, summary) in [
         ("/healthz", "Whether the process answers"),
         ("/readyz", "Whether requests are likely to be served"),
         ("/metrics", "Metrics for Prometheus"),
         ("/openapi.json", "This document"),
     ] {
-        paths.add_path_operation(path, vec![HttpMethod::Get], plain("operations", summary, ""));
+        paths.add_path_operation(path, get(), plain("operations", path, summary, ""));
     }
     let mut components = ComponentsBuilder::new();
     for (name, schema) in schemas::all() {
@@ -190,16 +218,37 @@ fn admin(route: &AdminRoute) -> Operation {
 }
 
 /// A path that is not of the admin plane; without `credential` it needs none.
-fn plain(tag: &str, summary: &str, credential: &str) -> Operation {
+fn plain(tag: &str, path: &str, summary: &str, credential: &str) -> Operation {
     let response = ResponseBuilder::new().description("All is well").build();
     let mut operation = OperationBuilder::new().tag(tag).summary(Some(summary)).response("200", response);
     if !credential.is_empty() {
         operation = operation.security(SecurityRequirement::new::<_, [&str; 0], &str>(credential, []));
     }
-    if summary.contains("stored") || summary.contains("one of them") || summary.contains("background") {
-        operation = operation.parameter(parameter("id", ParameterIn::Path));
+    for hole in holes(path) {
+        operation = operation.parameter(parameter(hole, ParameterIn::Path));
     }
     operation.build()
+}
+
+/// A WebSocket, which this format has no words for but those of its handshake.
+fn session(path: &str, summary: &str, query: &[&str]) -> Operation {
+    let mut operation = plain("data plane", path, summary, "key");
+    operation.description = Some(
+        "The handshake of a WebSocket (RFC 6455). Browsers, which can set no header on it, give the key as the \
+         subprotocol `openai-insecure-api-key.KEY` or as `api-key` in the address."
+            .into(),
+    );
+    let parameters: Vec<_> = query.iter().map(|name| parameter(name, ParameterIn::Query).into()).collect();
+    operation.parameters = Some(parameters).filter(|parameters| !parameters.is_empty());
+    let says = |what: &str| RefOr::T(ResponseBuilder::new().description(what).build());
+    operation.responses.responses = [
+        ("101", "The session is open"),
+        ("426", "This is no such handshake"),
+        ("default", "No session: why not, in OpenAI's envelope"),
+    ]
+    .map(|(status, what)| (status.to_owned(), says(what)))
+    .into();
+    operation
 }
 
 /// `get-keys-id-quota`: unique, because path and method are.
@@ -211,7 +260,7 @@ fn operation_id(route: &AdminRoute) -> String {
         .join("-")
 }
 
-fn holes(path: &'static str) -> impl Iterator<Item = &'static str> {
+fn holes(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
 }
 
@@ -255,69 +304,4 @@ fn page(schema: &str) -> Schema {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::Value;
-
-    fn references(value: &Value, found: &mut Vec<String>) {
-        match value {
-            Value::Object(members) => {
-                found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
-                members.values().for_each(|member| references(member, found));
-            }
-            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere_and_every_parameter_is_explained() {
-        let document = serde_json::to_value(build()).unwrap();
-        let mut found = Vec::new();
-        references(&document, &mut found);
-        assert!(found.len() > 30);
-        for reference in found {
-            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
-        }
-        for route in ROUTES {
-            for name in route.query.iter().copied().chain(holes(route.path)) {
-                assert!(
-                    PARAMETERS.iter().any(|(known, _)| *known == name),
-                    "{name} of {} is not explained",
-                    route.path
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_is_described_that_does_not_exist() {
-        let document = serde_json::to_value(build()).unwrap();
-        for path in document["paths"].as_object().unwrap().keys() {
-            let found = crate::http::routes::find(&path.replace("{id}", "x"));
-            assert!(!matches!(found, crate::http::routes::Route::Unknown(_)), "there is nothing at {path}");
-        }
-    }
-
-    #[test]
-    fn every_route_is_in_it_and_nothing_else_is() {
-        let document = serde_json::to_value(build()).unwrap();
-        let paths = document["paths"].as_object().unwrap();
-        let described: usize = paths
-            .iter()
-            .filter(|(path, _)| path.starts_with("/admin/"))
-            .map(|(_, item)| item.as_object().unwrap().len())
-            .sum();
-        assert_eq!(described, ROUTES.len());
-        let mut ids = std::collections::BTreeSet::new();
-        for route in ROUTES {
-            let operation = &paths[&format!("/admin/v1{}", route.path)][route.verb.label().to_ascii_lowercase()];
-            assert_eq!(operation["summary"], route.summary);
-            assert!(operation["description"].as_str().unwrap().contains(route.scope.label()));
-            assert!(ids.insert(operation["operationId"].to_string()), "{} comes twice", operation["operationId"]);
-            let holes = route.path.matches('{').count();
-            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            assert_eq!(parameters.iter().filter(|one| one["in"] == "path").count(), holes);
-        }
-    }
-}
+mod tests;

@@ -39,6 +39,14 @@ enum Framing {
     Chunked,
 }
 
+/// Whether the answer is the connection's last, and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    No,
+    Broken,
+    Session,
+}
+
 /// What did not come in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
@@ -57,8 +65,7 @@ pub struct Watch {
     framing: Cell<Framing>,
     /// The last four bytes received.
     tail: Cell<[u8; 4]>,
-    /// Whether the answer broke off.
-    broken: Cell<bool>,
+    last: Cell<Last>,
 }
 
 impl Watch {
@@ -69,7 +76,7 @@ impl Watch {
             after_head: Cell::new(None),
             framing: Cell::new(Framing::None),
             tail: Cell::new([0; 4]),
-            broken: Cell::new(false),
+            last: Cell::new(Last::No),
         }
     }
 
@@ -112,11 +119,20 @@ impl Watch {
 
     /// Told by the service when an answer broke off: the connection ends as soon as what there is of it is written.
     pub fn answer_broke(&self) {
-        self.broken.set(true);
+        self.last.set(Last::Broken);
     }
 
     pub fn is_broken(&self) -> bool {
-        self.broken.get()
+        self.last.get() == Last::Broken
+    }
+
+    /// Told by the service when the session that a connection was given over to is at its end: no request follows.
+    pub fn session_ended(&self) {
+        self.last.set(Last::Session);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.last.get() == Last::Session
     }
 
     /// The wait for a request begins anew: until now the client was busy taking an answer.

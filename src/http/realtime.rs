@@ -132,8 +132,9 @@ pub async fn serve(
 fn outside(worker: &Worker, known_by: KnownBy) -> Outside {
     let (keys, house, ending) = (worker.house.callers.clone(), worker.house.clone(), worker.house.clone());
     Outside {
-        caller: Box::new(move || auth::usable(known_by, &keys)),
-        is_draining: Box::new(move || house.condition.is_draining()),
+        changes: keys.changes(),
+        usable: Box::new(move || auth::usable(known_by, &keys)),
+        draining: Box::pin(async move { house.condition.until_draining().await }),
         cut: Box::pin(async move { ending.condition.until_cut().await }),
         explain: |limited| ApiError::from(limited).body,
     }

@@ -1,7 +1,7 @@
 //! What handlers are given: the house that all workers share, and what each worker has for itself.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use actix::Addr;
@@ -106,6 +106,7 @@ impl House {
             self.admins.replace_first(secret_key::hash(key.expose()));
         }
         self.callers.guests.behave(Manners::of(&settings.compat));
+        self.callers.tell_of_change();
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }
@@ -113,11 +114,10 @@ impl House {
 /// What `/readyz` tells beside the deployments.
 #[derive(Debug)]
 pub struct Condition {
-    draining: AtomicBool,
+    /// How far a shutdown has come.
+    ending: watch::Sender<Ending>,
     /// The mistakes of settings that were refused, a line each; the running ones stay. Written by the reloader.
     settings_refused: RwLock<Option<Vec<String>>>,
-    /// Turns true when the grace of a shutdown is over.
-    cut: watch::Sender<bool>,
     /// What the metrics have counted of the ledger so far.
     ledger_committed: AtomicU64,
     ledger_errors: AtomicU64,
@@ -133,9 +133,8 @@ pub struct LedgerSeen {
 impl Default for Condition {
     fn default() -> Self {
         Self {
-            draining: AtomicBool::new(false),
+            ending: watch::Sender::new(Ending::No),
             settings_refused: RwLock::default(),
-            cut: watch::Sender::new(false),
             ledger_committed: AtomicU64::new(0),
             ledger_errors: AtomicU64::new(0),
         }
@@ -144,11 +143,15 @@ impl Default for Condition {
 
 impl Condition {
     pub fn drain(&self) {
-        self.draining.store(true, Relaxed);
+        self.ending.send_replace(Ending::Draining);
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        *self.ending.borrow() != Ending::No
+    }
+
+    pub async fn until_draining(&self) {
+        self.until(Ending::Draining).await;
     }
 
     /// The difference to the totals given at the last call.
@@ -173,13 +176,26 @@ impl Condition {
 
     /// Streams that are still going are to end now.
     pub fn cut(&self) {
-        self.cut.send_replace(true);
+        self.ending.send_replace(Ending::Cut);
     }
 
     pub async fn until_cut(&self) {
-        // The sender lives in `self`, so the wait ends only when it is true.
-        let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
+        self.until(Ending::Cut).await;
     }
+
+    async fn until(&self, stage: Ending) {
+        // The sender lives in `self`, so the wait ends only when it is true.
+        let _ = self.ending.subscribe().wait_for(|ending| *ending >= stage).await;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    No,
+    /// What is under way may finish.
+    Draining,
+    /// The grace for that is over.
+    Cut,
 }
 
 /// One per HTTP worker, on its thread.

@@ -74,7 +74,9 @@ fn another_secret_is_no_other_caller() {
     callers.replace([(hash("new"), limited.clone())]);
     callers.replace_old([OldSecret { hash: hash("old"), key_id: limited.key_id, until }]);
     assert!(callers.find(&hash("old")).is_none());
-    for caller in [callers.find(&hash("new")), callers.find_old(&hash("old"), WallTime(1_999))] {
+    let old = callers.find_old(&hash("old"), WallTime(1_999));
+    assert_eq!(old.as_ref().map(|usable| usable.left(WallTime(1_500))), Some(Duration::from_micros(500)));
+    for caller in [callers.find(&hash("new")), old.map(|usable| usable.caller)] {
         assert!(caller.unwrap().admit().is_err(), "the minute goes on under either secret");
     }
     assert!(callers.find_old(&hash("old"), until).is_none(), "its grace is over");

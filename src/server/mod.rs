@@ -27,6 +27,7 @@ use actix_web::{App, web};
 use crate::accounting::{self, Books};
 use crate::compat::{front, users};
 use crate::domain::class::Class;
+use crate::domain::demand::Operation;
 use crate::domain::money::Tariff;
 use crate::domain::regions::Regions;
 use crate::domain::time;
@@ -122,6 +123,9 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new()?);
         for label in Limited::LABELS {
             metrics.limit_rejections.with_label_values(&[label]);
+        }
+        for sessions in [Operation::Responses, Operation::Realtime] {
+            metrics.open_websockets.with_label_values(&[sessions.label()]);
         }
         let clock = clock::ClockWatch::start(metrics.clone());
         let alarm = Alarm::default();

@@ -117,11 +117,14 @@ impl Problem {
         self
     }
 
-    /// For logs and readiness: place and message, without the source line (which may hold a secret).
+    /// For logs and readiness: place and message, without the source line (which may hold a secret). Of tips only what
+    /// was meant is told, which is a name that the gateway knows.
     pub fn in_one_line(&self) -> String {
+        let meant = self.tip.as_deref().filter(|tip| tip.starts_with("did you mean"));
+        let meant = meant.map_or_else(String::new, |tip| format!("; {tip}"));
         match &self.place {
-            Place::Nowhere => self.message.clone(),
-            place => format!("{place}: {}", self.message),
+            Place::Nowhere => format!("{}{meant}", self.message),
+            place => format!("{place}: {}{meant}", self.message),
         }
     }
 

@@ -46,8 +46,7 @@ fn it_asks_probes_and_writes() {
     use std::os::unix::fs::PermissionsExt;
     let secret = folder.path().join("settings/east.key");
     assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
-    let check =
-        Command::new(env!("CARGO_BIN_EXE_aoai-gateway")).arg("check").current_dir(folder.path()).output().unwrap();
+    let check = check(folder.path(), &[]);
     assert!(check.status.success(), "{}", all(&check));
 
     // Once more: nothing is overwritten.
@@ -58,6 +57,41 @@ fn it_asks_probes_and_writes() {
     assert!(other.status.success(), "{}", all(&other));
     let file = std::fs::read_to_string(folder.path().join("settings/30-west.toml")).unwrap();
     assert!(file.contains("api_key = \"env:THE_KEY\"") && !folder.path().join("settings/west.key").exists(), "{file}");
+}
+
+fn check(folder: &std::path::Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aoai-gateway"));
+    command.arg("check").args(arguments).current_dir(folder).output().unwrap()
+}
+
+#[test]
+fn a_check_online_asks_each_deployment_and_leaves_nothing_behind() {
+    let (azure, folder) = (azure(), tempfile::tempdir().unwrap());
+    let done = init(folder.path(), &["--name", "east"], &format!("{}\n{KEY}\n", azure.url()));
+    assert!(done.status.success(), "{}", all(&done));
+    let asked = || azure.control().journal().len();
+    let before = asked();
+    let offline = check(folder.path(), &[]);
+    assert!(offline.status.success() && asked() == before, "{}", all(&offline));
+    let online = check(folder.path(), &["--online"]);
+    assert!(online.status.success() && all(&online).contains("deployments that answer: 2"), "{}", all(&online));
+    assert_eq!(asked(), before + 2);
+    assert!(!folder.path().join("data").exists(), "its books are thrown away");
+
+    let region = folder.path().join("settings/30-east.toml");
+    let file = std::fs::read_to_string(&region).unwrap();
+    std::fs::write(&region, file.replace("\"gpt-4o-mini\" =", "\"no-such-name\" =")).unwrap();
+    let online = check(folder.path(), &["--online"]);
+    let told = all(&online);
+    assert_eq!(online.status.code(), Some(2), "{told}");
+    assert!(told.contains(r#"resources.east.deployments."no-such-name"` (404): It has no deployment"#), "{told}");
+    assert!(told.contains("1 error") && told.contains("deployments that answer: 1"), "{told}");
+
+    std::fs::write(folder.path().join("settings/east.key"), "another-key").unwrap();
+    let online = check(folder.path(), &["--online"]);
+    let told = all(&online);
+    assert!(online.status.code() == Some(2) && told.contains("(401): It refused our credential"), "{told}");
+    assert!(!told.contains("another-key"), "{told}");
 }
 
 #[test]

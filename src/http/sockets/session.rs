@@ -2,10 +2,12 @@
 //!
 //! What is wrong with an event is told in an `error` event, and the session goes on. A client may be silent for as long as
 //! its session lasts, as agents are that work with their tools; it is asked now and then so that a connection that is gone
-//! is noticed.
+//! is noticed. In between a session sleeps: it is told when keys change or a shutdown begins, and knows when its own time
+//! and its key's are over.
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -17,6 +19,7 @@ use futures_core::future::LocalBoxFuture;
 
 use super::turn::{self, Turned};
 use crate::azure::endpoint::ApiVersion;
+use crate::domain::demand::Operation;
 use crate::domain::time::{self, Timestamp};
 use crate::http::auth::{self, KnownBy};
 use crate::http::dispatch::RequestLabel;
@@ -30,8 +33,6 @@ use crate::proxy::websocket::outbox::{self, Reader, Writer};
 use crate::proxy::websocket::over::{CutShort, Over};
 use crate::upstream::websocket::messages::{Message, Violation};
 
-/// A key that was revoked may be used this long, and no session outlives its time by more.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// For the client to answer a close frame.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// Events that wait for the response before them to be done.
@@ -81,6 +82,7 @@ pub(super) fn start(Start { payload, permit, about }: Start) -> Reader {
 }
 
 async fn run(payload: Payload, permit: Permit, talk: Talk) {
+    let _open = talk.about.worker.house.metrics.open_websocket(Operation::Responses.label());
     let settings = talk.about.worker.router.table().settings.clone();
     let mut client = Client::new(payload, settings.server.body_limit);
     let routing = &settings.routing;
@@ -107,6 +109,12 @@ async fn run(payload: Payload, permit: Permit, talk: Talk) {
 struct Limits {
     ends: Timestamp,
     ask_every: Duration,
+}
+
+impl Limits {
+    fn asks_after(&self, asked: Timestamp) -> Timestamp {
+        asked.after(self.ask_every)
+    }
 }
 
 /// What a session has to do, and what it remembers of what it has done.
@@ -141,20 +149,29 @@ impl<'t> Turns<'t> {
 
 /// Serves turns until there is a reason to end.
 async fn converse<'t>(talk: &'t Talk, client: &mut Client, turns: &mut Turns<'t>, limits: Limits) -> Over {
-    let worker = &talk.about.worker;
-    let mut asked = time::now();
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    let mut cut = std::pin::pin!(worker.house.condition.until_cut());
+    let house = &talk.about.worker.house;
+    let mut changes = house.callers.changes();
+    let mut draining = pin!(house.condition.until_draining());
+    let mut cut = pin!(house.condition.until_cut());
+    let (mut asked, mut is_draining) = (time::now(), false);
     loop {
+        let Some(usable) = auth::usable(talk.about.known_by, &house.callers) else { return Over::KeyRevoked };
+        let now = time::now();
+        if now >= limits.asks_after(asked) {
+            asked = now;
+            talk.outbox.push(&Message::Ping(Bytes::new()));
+        }
+        let mut look = limits.asks_after(asked).min(now.after(usable.left(time::wall_now())));
         if turns.under_way.is_none() {
             // A response that has begun is let finish.
-            if time::now() >= limits.ends {
+            if now >= limits.ends {
                 return Over::Expired;
             }
-            if worker.house.condition.is_draining() {
+            if is_draining {
                 return Over::ShuttingDown;
             }
             turns.begin_next(talk);
+            look = look.min(limits.ends);
         }
         let has_room = turns.waiting.len() < MOST_WAITING;
         tokio::select! {
@@ -171,16 +188,10 @@ async fn converse<'t>(talk: &'t Talk, client: &mut Client, turns: &mut Turns<'t>
             },
             () = talk.outbox.gone() => return Over::ClientGone,
             () = &mut cut => return Over::ShuttingDown,
-            _ = look.tick() => {
-                if auth::usable(talk.about.known_by, &worker.house.callers).is_none() {
-                    return Over::KeyRevoked;
-                }
-                let now = time::now();
-                if now.since(asked) >= limits.ask_every {
-                    asked = now;
-                    talk.outbox.push(&Message::Ping(Bytes::new()));
-                }
-            }
+            () = &mut draining, if !is_draining => is_draining = true,
+            // They live as long as the house, which is held here.
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(look.since(now)) => {}
         }
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn event_of(refusal: &ApiError) -> Bytes {
 async fn serve(talk: &Talk, event: Bytes, memory: Option<Memory>, told: &mut Told) -> Result<Turned, ApiError> {
     let (about, started) = (&talk.about, time::now());
     let (worker, house) = (&about.worker, &about.worker.house);
-    let caller = auth::usable(about.known_by, &house.callers).ok_or_else(ApiError::invalid_key)?;
+    let caller = auth::usable(about.known_by, &house.callers).ok_or_else(ApiError::invalid_key)?.caller;
     let permit = caller.admit_within().map_err(|limited| inference::refuse(worker, limited))?;
     let turn = read(event, memory).await?;
     let label = about.label.another();

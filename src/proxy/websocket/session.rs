@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix_web::dev::Payload;
 use bytes::Bytes;
 use futures_core::future::LocalBoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::super::books::End;
 use super::booking::{Booking, error_message};
@@ -22,16 +22,17 @@ use super::over::{CutShort, Over};
 use super::transcripts::Transcripts;
 use super::turns::{Common, Turns};
 use crate::accounting::recorder::{LedgerLost, Recorder};
+use crate::domain::demand::Operation;
 use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::Usage;
-use crate::limits::{Caller, Limited};
+use crate::limits::{Caller, Limited, Usable};
 use crate::metrics::Metrics;
 use crate::openai::error::ErrorBody;
 use crate::router::RouterHandle;
 use crate::upstream::websocket::messages::{Message, Reason};
 use crate::upstream::websocket::{UpstreamReader, UpstreamWriter};
 
-/// A key that was revoked may be used this long, and no session outlives its time by more.
+/// Once a shutdown has begun, whether a session's last response is done.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// For the other side of a connection to answer a close frame.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -44,8 +45,11 @@ const QUESTION: &[u8] = b"aoai-gateway";
 /// What a session is told from outside.
 pub struct Outside {
     /// Who calls, as the key stands now; `None` when it may not be used any more.
-    pub caller: Box<dyn Fn() -> Option<Arc<Caller>>>,
-    pub is_draining: Box<dyn Fn() -> bool>,
+    pub usable: Box<dyn Fn() -> Option<Usable>>,
+    /// Of what is told so.
+    pub changes: watch::Receiver<()>,
+    /// Ready when a shutdown begins.
+    pub draining: LocalBoxFuture<'static, ()>,
     /// Ready when the grace of a shutdown is over.
     pub cut: LocalBoxFuture<'static, ()>,
     /// A refusal in words.
@@ -114,6 +118,7 @@ async fn run(start: Start, outbox: Writer) {
         patience,
         max_wait,
     } = start;
+    let _open = metrics.open_websocket(Operation::Realtime.label());
     let Line { mut reader, mut writer, headers: _, lease, books, demand, purpose } = line;
     let deployment = lease.deployment().clone();
     let turns = Turns::new(Common { recorder, metrics: metrics.clone(), deployment: deployment.clone(), label });
@@ -274,11 +279,10 @@ impl Session {
 
     /// Resolves when the session must end for a reason of the gateway's, or its client has left unheard.
     async fn watch(&self, outside: Outside, Limits { ends, patience }: Limits) -> Over {
-        let Outside { caller, is_draining, cut, explain: _ } = outside;
+        let Outside { usable, mut changes, mut draining, cut, explain: _ } = outside;
         let looking = async {
-            let mut asked = self.heard.get();
+            let (mut asked, mut is_draining) = (self.heard.get(), false);
             loop {
-                tokio::time::sleep(LOOK_EVERY).await;
                 let (now, heard) = (time::now(), self.heard.get());
                 if now.since(heard) >= patience {
                     return Over::ClientGone;
@@ -288,12 +292,22 @@ impl Session {
                     asked = now;
                     self.outbox.push(&Message::Ping(Bytes::from_static(QUESTION)));
                 }
-                match caller() {
-                    Some(present) => *self.booking.caller.borrow_mut() = present,
-                    None => return Over::KeyRevoked,
-                }
-                if is_draining() && !self.is_booking.get() && !self.booking.turns.borrow().are_open() {
+                let Some(usable) = usable() else { return Over::KeyRevoked };
+                let usable_until = now.after(usable.left(time::wall_now()));
+                *self.booking.caller.borrow_mut() = usable.caller;
+                if is_draining && !self.is_booking.get() && !self.booking.turns.borrow().are_open() {
                     return Over::ShuttingDown;
+                }
+                let silent = heard.after(patience).min(heard.max(asked).after(patience / 4));
+                let mut look = silent.min(usable_until);
+                if is_draining {
+                    look = look.min(now.after(LOOK_EVERY));
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(look.since(now)) => {}
+                    // They live as long as what `usable` looks at.
+                    _ = changes.changed() => {}
+                    () = &mut draining, if !is_draining => is_draining = true,
                 }
             }
         };

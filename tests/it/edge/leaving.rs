@@ -98,3 +98,13 @@ fn a_stop_closes_idle_connections_and_lets_requests_finish() {
     busy.until_closed();
     actix_rt::System::new().block_on(stop);
 }
+
+/// A WebSocket's client says goodbye, and then waits for the server to close the connection.
+#[test]
+fn a_session_that_has_ended_takes_its_connection_along() {
+    let server = TestServer::start(Edge { disconnect_timeout: NEVER, ..relaxed() });
+    let mut client = server.client();
+    client.send("GET /session HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    assert_eq!(client.head().status, 101);
+    assert_eq!(client.send("goodbye").until_closed(), b"bye");
+}

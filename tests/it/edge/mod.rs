@@ -100,6 +100,7 @@ impl TestServer {
                         .route("/hang", web::route().to(hang))
                         .route("/stream", web::get().to(one_chunk_and_silence))
                         .route("/flood", web::get().to(flood))
+                        .route("/session", web::get().to(one_word))
                         .route("/panic", web::get().to(panic_now))
                 };
                 let server = serve(listener, edge, app).unwrap();
@@ -169,6 +170,15 @@ async fn flood(notes: web::Data<Notes>) -> HttpResponse {
     let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
     let body = stream::repeat_with(move || Ok::<_, actix_web::Error>(chunk.clone()));
     HttpResponse::Ok().streaming(body.inspect(move |_| _ = &dropped))
+}
+
+/// Waits for the client's first bytes, and says its last.
+async fn one_word(mut payload: web::Payload) -> HttpResponse {
+    let body = stream::once(async move {
+        let _ = payload.next().await;
+        Ok::<_, actix_web::Error>(Bytes::from_static(b"bye"))
+    });
+    HttpResponse::SwitchingProtocols().upgrade("websocket").streaming(body)
 }
 
 async fn panic_now() -> HttpResponse {

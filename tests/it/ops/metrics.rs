@@ -14,7 +14,7 @@ use crate::support::process::{ADMIN_KEY, CHAT, EMBEDDINGS, Estate, Gateway};
 const PREFIX: &str = "aoai_gateway_";
 
 /// Name, type and labels, as far as they apply by now.
-const CONTRACT: [(&str, &str, &[&str]); 24] = [
+const CONTRACT: [(&str, &str, &[&str]); 25] = [
     ("requests_total", "counter", &["endpoint", "model", "code", "outcome"]),
     ("request_duration_seconds", "histogram", &["endpoint", "model", "stream"]),
     ("time_to_first_token_seconds", "histogram", &["model", "resource"]),
@@ -22,6 +22,7 @@ const CONTRACT: [(&str, &str, &[&str]); 24] = [
     ("tokens_total", "counter", &["model", "resource", "type"]),
     ("cost_usd_total", "counter", &["model"]),
     ("inflight_requests", "gauge", &[]),
+    ("open_websockets", "gauge", &["endpoint"]),
     ("upstream_attempts_total", "counter", &["resource", "deployment", "code", "reason"]),
     ("upstream_state", "gauge", &["resource", "deployment", "state"]),
     ("upstream_cooldown_seconds", "gauge", &["resource", "deployment"]),

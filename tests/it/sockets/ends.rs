@@ -1,9 +1,11 @@
 //! How sessions end: by either side, by their key, by time, and by a shutdown; with each row once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aoai_gateway::server::Ended;
-use aoai_gateway::settings::model::OnDisconnect;
+use aoai_gateway::settings::model::{Durability, OnDisconnect};
+use aoai_gateway::storage::Store;
+use aoai_gateway::storage::keys::Revoked;
 
 use super::*;
 use crate::responses::paced;
@@ -92,6 +94,53 @@ fn a_key_that_is_revoked_ends_its_sessions() {
     stays.close();
     gateway.settle();
     assert_eq!(gateway.row().state, "cancelled");
+}
+
+/// The old secret of a rotated key serves its grace out, and a key its time; nobody says anything meanwhile.
+#[test]
+fn what_a_key_may_by_the_clock_ends_its_sessions_too() {
+    let (_azure, gateway) = slow(0, |_| ());
+    let soon = jiff::Timestamp::now() + Duration::from_secs(5);
+    let (_, expiring) = gateway.new_key(json!({"expires_at": soon.to_string()}));
+    let (id, old) = gateway.new_key(json!({}));
+    let (mut expires, mut rotated) = (open_as(&gateway, &expiring), open_as(&gateway, &old));
+    let replaced = Instant::now();
+    gateway.admin("POST", &format!("/keys/{id}/rotate"), r#"{"grace":"5s"}"#).expect(200);
+    turn(&mut rotated, &create("Name a colour."));
+    ends_with(&mut expires, "invalid_api_key", 1008);
+    assert!(jiff::Timestamp::now() >= soon);
+    ends_with(&mut rotated, "invalid_api_key", 1008);
+    assert!(replaced.elapsed() >= Duration::from_millis(4_900), "{:?}", replaced.elapsed());
+}
+
+#[test]
+fn a_key_that_another_process_revokes_ends_its_sessions() {
+    let (_azure, gateway) = slow(0, |_| ());
+    let (id, secret) = gateway.new_key(json!({}));
+    let mut idle = open_as(&gateway, &secret);
+    let command = Store::beside(&gateway.database(), Durability::Process).unwrap();
+    assert_eq!(command.revoke_key(id.parse().unwrap()).unwrap(), Revoked::Now);
+    ends_with(&mut idle, "invalid_api_key", 1008);
+}
+
+/// As operators see it, each kind by itself.
+#[test]
+fn open_sessions_are_counted() {
+    let (_azure, gateway) = slow(0, |_| ());
+    let counted = |endpoint: &str| {
+        let text = gateway.get("/metrics").expect(200).text().to_owned();
+        let name = format!("aoai_gateway_open_websockets{{endpoint=\"{endpoint}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u32>().ok())
+    };
+    assert_eq!((counted("responses"), counted("realtime")), (Some(0), Some(0)), "before the first");
+    let (one, other) = (open(&gateway), open(&gateway));
+    assert_eq!((counted("responses"), counted("realtime")), (Some(2), Some(0)));
+    one.close();
+    other.leave();
+    eventually(|| match counted("responses") {
+        Some(0) => Ok(()),
+        more => Err(format!("{more:?} are counted")),
+    });
 }
 
 #[test]

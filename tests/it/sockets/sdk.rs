@@ -1,18 +1,18 @@
-//! The official Python SDK's connection to the Responses API, plain and as its Azure client opens it.
+//! The official SDKs' connections to the Responses API, plain and as their Azure clients open it.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::*;
 
-#[test]
-fn the_python_sdk_holds_conversations() {
+/// Holds the conversations of a script; each of its clients has a beginning, two turns stored and two unstored.
+fn converse(interpreter: &str, script: &str, clients: usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
-    let interpreter = folder.join(".venv/bin/python");
+    let interpreter = folder.join(".venv/bin").join(interpreter);
     assert!(interpreter.exists(), "{} is missing: run make test, which installs the SDKs", interpreter.display());
     let (azure, gateway) = world();
     let output = Command::new(interpreter)
-        .arg(folder.join("responses_socket.py"))
+        .arg(folder.join(script))
         .args([gateway.address.to_string(), gateway.key.clone()])
         .env_remove("HTTP_PROXY")
         .env_remove("http_proxy")
@@ -20,8 +20,17 @@ fn the_python_sdk_holds_conversations() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 3, "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), clients, "{said}");
     gateway.settle();
-    // Three clients with a beginning, two turns stored and two unstored.
-    assert_eq!((rows(&gateway).len(), booked(&rows(&gateway))), (15, charged(&journal(&azure))), "{said}");
+    assert_eq!((rows(&gateway).len(), booked(&rows(&gateway))), (5 * clients, charged(&journal(&azure))), "{said}");
+}
+
+#[test]
+fn the_python_sdk_holds_conversations() {
+    converse("python", "responses_socket.py", 3);
+}
+
+#[test]
+fn the_node_sdk_holds_conversations() {
+    converse("node", "responses_socket.mjs", 2);
 }

@@ -229,6 +229,10 @@ impl Drop for TestGateway {
             self.settle();
             assert_eq!(self.stop(), Ended::Orderly, "a vital part of the gateway died");
         }
+        for sessions in ["responses", "realtime"] {
+            let open = self.house.metrics.open_websockets.with_label_values(&[sessions]).get();
+            assert_eq!(open, 0, "sessions of {sessions} are still counted");
+        }
         let verdict = self.house.store.verify().unwrap();
         assert!(verdict.holds(), "the ledger contradicts itself: {:#?}", verdict.rules);
         assert_eq!(verdict.open, 0, "requests are still open: {:#?}", self.rows());

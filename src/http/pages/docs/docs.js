@@ -45,7 +45,7 @@ const operation = (api, path, method, about) => {
     const page = json.schema.properties && json.schema.properties.data;
     box.append(make("h3", status + ": " + answer.description), members(api, page ? page.items : json.schema));
   }
-  return make("details", "", make("summary", "", make("b", method.toUpperCase()), make("code", path), " " + about.summary), box);
+  return make("details", "", make("summary", "", make("b", method.toUpperCase()), make("code", path), " ", prose("span", about.summary)), box);
 };
 fetch("openapi.json").then((answer) => answer.json()).then((api) => {
   const main = document.getElementById("main");
