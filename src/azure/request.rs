@@ -75,6 +75,15 @@ pub fn kept_path(
     path
 }
 
+/// Path and query of the list of models, which whoever may use the resource may read.
+pub fn models_path(kind: Kind, version: &ApiVersion) -> String {
+    match (kind, version) {
+        (Kind::OpenAi, _) => "/models".to_owned(),
+        (Kind::Azure, ApiVersion::V1) => "/openai/v1/models".to_owned(),
+        (Kind::Azure, ApiVersion::Dated(version)) => format!("/openai/models?api-version={version}"),
+    }
+}
+
 /// The version a request is really sent with, which decides whether `stream_options` is understood.
 pub fn effective<'a>(version: &'a ApiVersion, asked: Option<&'a ApiVersion>) -> &'a ApiVersion {
     match (version, asked) {

@@ -1,11 +1,12 @@
-//! `aoai-gateway check`: validates the settings, without a gateway and without calling Azure; with
-//! `--online`, also that the database can be reached.
+//! `aoai-gateway check`: validates the settings, without a gateway and without calling Azure; with `--online`, also that
+//! the database and each resource can be reached.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::online;
 use crate::settings::{self, Place, Problem, Settings, Severity, Source};
 use crate::storage;
 
@@ -14,7 +15,10 @@ pub struct CheckArgs {
     /// How to print what is found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Also look whether the database can be reached
+    /// As `--format json`
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// Also look whether the database and each resource can be reached and take what they are called with; costs nothing
     #[arg(long)]
     pub online: bool,
 }
@@ -27,8 +31,9 @@ pub enum Format {
 
 /// Exit code 2 when the settings would be refused.
 pub fn run(args: CheckArgs, source: &Source) -> ExitCode {
-    let reach = if args.online { Reach::Database } else { Reach::Files };
-    let report = report_as_far_as(reach, source, args.format);
+    let reach = if args.online { Reach::Online } else { Reach::Files };
+    let format = if args.json { Format::Json } else { args.format };
+    let report = report_as_far_as(reach, source, format);
     // A reader that closed the pipe has seen enough.
     let _ = writeln!(std::io::stdout(), "{}", report.text);
     ExitCode::from(report.exit_code)
@@ -45,7 +50,8 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Files,
-    Database,
+    /// What the settings name, too.
+    Online,
 }
 
 pub fn report(source: &Source, format: Format) -> Report {
@@ -53,14 +59,18 @@ pub fn report(source: &Source, format: Format) -> Report {
 }
 
 fn report_as_far_as(reach: Reach, source: &Source, format: Format) -> Report {
+    let mut online = None;
     let (problems, recognised) = match settings::load(source) {
         Ok(loaded) => {
             let mut problems = loaded.warnings;
             problems.extend(advice(&loaded.settings));
-            if reach == Reach::Database
-                && let Err(error) = storage::Place::from(&loaded.settings.database).reach()
-            {
-                problems.push(Problem::error("database.url", Place::Nowhere, error.to_string()));
+            if reach == Reach::Online {
+                if let Err(error) = storage::Place::from(&loaded.settings.database).reach() {
+                    problems.push(Problem::error("database.url", Place::Nowhere, error.to_string()));
+                }
+                let (answered, troubles) = online::look(&loaded.settings);
+                problems.extend(troubles);
+                online = Some(answered);
             }
             (problems, loaded.foreign)
         }
@@ -70,17 +80,24 @@ fn report_as_far_as(reach: Reach, source: &Source, format: Format) -> Report {
     let text = match format {
         Format::Text => {
             let mut lines: Vec<String> = recognised.into_iter().collect();
+            let answered = online.iter().flatten();
+            lines.extend(answered.map(|one| format!("resources.{}: {} in {} ms", one.resource, one.status, one.ms)));
             lines.extend(problems.iter().map(ToString::to_string));
             lines.push(settings::tally(&problems));
             lines.join("\n")
         }
-        Format::Json => serde_json::json!({
-            "ok": errors == 0,
-            "errors": errors,
-            "warnings": problems.len() - errors,
-            "problems": problems,
-        })
-        .to_string(),
+        Format::Json => {
+            let mut report = serde_json::json!({
+                "ok": errors == 0,
+                "errors": errors,
+                "warnings": problems.len() - errors,
+                "problems": problems,
+            });
+            if let Some(answered) = &online {
+                report["online"] = serde_json::json!(answered);
+            }
+            report.to_string()
+        }
     };
     Report { text, exit_code: if errors == 0 { 0 } else { 2 } }
 }

@@ -14,6 +14,7 @@ pub mod import;
 pub mod init;
 pub mod keys;
 pub mod line;
+pub mod online;
 pub mod plane;
 pub mod print;
 pub mod quota_arg;

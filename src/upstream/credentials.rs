@@ -135,7 +135,8 @@ fn fail(bearer: &Bearer, trouble: String, pause: &mut Duration) -> Duration {
     wait
 }
 
-async fn ask(client: &UpstreamClient, entra: &Entra) -> Result<Grant, String> {
+/// Asks for one token.
+pub async fn ask(client: &UpstreamClient, entra: &Entra) -> Result<Grant, String> {
     let assertion = match &entra.identity {
         Identity::Workload { token_file, .. } => Some(assertion(token_file.clone()).await?),
         Identity::Machine { .. } | Identity::App { .. } | Identity::ClientSecret { .. } => None,

@@ -6,6 +6,7 @@ mod commands;
 mod hostile;
 mod layers;
 mod mistakes;
+mod online;
 mod shipped;
 mod watching;
 
