@@ -1,5 +1,6 @@
 //! Every path of the data plane is behind the same door, whatever stands at it.
 
+use aoai_gateway::azure::endpoint::{ApiVersion, Kind};
 use aoai_gateway::domain::demand::{Family, Operation};
 use serde_json::json;
 
@@ -76,7 +77,12 @@ const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocke
 #[test]
 fn without_a_good_key_every_path_says_the_same() {
     let azure = FakeAzure::start(Script::always(answered()));
-    let gateway = TestGateway::before(azure.address());
+    let gateway = TestGateway::with(|estate| {
+        estate.azure("east", azure.address());
+        // Without one there are no moderations, for whomever.
+        let judge = estate.azure("judge", azure.address());
+        (judge.kind, judge.api_version) = (Kind::OpenAi, ApiVersion::V1);
+    });
     let (revoked_id, revoked) = gateway.new_key(json!({}));
     gateway.admin("DELETE", &format!("/keys/{revoked_id}"), "").expect(204);
     let (_, expired) = gateway.new_key(json!({ "expires_at": "2020-01-01T00:00:00Z" }));
