@@ -15,6 +15,9 @@ pub struct CheckArgs {
     /// How to print what is found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// As `--format json`
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
     /// Also look whether the database can be reached, and ask each deployment: Azure bills the few tokens
     #[arg(long)]
     pub online: bool,
@@ -29,7 +32,8 @@ pub enum Format {
 /// Exit code 2 when the settings would be refused.
 pub fn run(args: CheckArgs, source: &Source) -> ExitCode {
     let reach = if args.online { Reach::Everything } else { Reach::Files };
-    let report = report_as_far_as(reach, source, args.format);
+    let format = if args.json { Format::Json } else { args.format };
+    let report = report_as_far_as(reach, source, format);
     // A reader that closed the pipe has seen enough.
     let _ = writeln!(std::io::stdout(), "{}", report.text);
     ExitCode::from(report.exit_code)
@@ -80,13 +84,18 @@ fn report_as_far_as(reach: Reach, source: &Source, format: Format) -> Report {
             lines.extend(answered.map(|count| format!("deployments that answer: {count}")));
             lines.join("\n")
         }
-        Format::Json => serde_json::json!({
-            "ok": errors == 0,
-            "errors": errors,
-            "warnings": problems.len() - errors,
-            "problems": problems,
-        })
-        .to_string(),
+        Format::Json => {
+            let mut report = serde_json::json!({
+                "ok": errors == 0,
+                "errors": errors,
+                "warnings": problems.len() - errors,
+                "problems": problems,
+            });
+            if let Some(count) = answered {
+                report["answering_deployments"] = count.into();
+            }
+            report.to_string()
+        }
     };
     Report { text, exit_code: if errors == 0 { 0 } else { 2 } }
 }

@@ -24,13 +24,16 @@ pub struct ShowArgs {
     /// Say beside each value where it comes from
     #[arg(long)]
     pub origin: bool,
+    /// Print JSON: key, value and origin of each
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Exit code 2 when the settings are refused.
 pub fn run(args: ConfigArgs, source: &Source) -> ExitCode {
     let ConfigCommand::Show(args) = args.command;
     let origins = if args.origin { Origins::Shown } else { Origins::Hidden };
-    match listing(source, origins) {
+    match if args.json { listing_json(source) } else { listing(source, origins) } {
         Ok(text) => {
             // A reader that closed the pipe has seen enough.
             let _ = writeln!(std::io::stdout(), "{text}");
@@ -65,4 +68,14 @@ pub fn listing(source: &Source, origins: Origins) -> Result<String, settings::Se
         Origins::Shown => format!("{line:width$}  # {origin}"),
     });
     Ok(shown.collect::<Vec<_>>().join("\n"))
+}
+
+/// The same for programs, always with the origins.
+pub fn listing_json(source: &Source) -> Result<String, settings::SettingsErrors> {
+    let loaded = settings::load(source)?;
+    let entries = settings::entries(&loaded.settings).into_iter().map(|entry| {
+        let origin = entry.origin(&loaded.origins).map_or("default".to_owned(), ToString::to_string);
+        serde_json::json!({ "key": entry.key, "value": entry.json(), "origin": origin })
+    });
+    Ok(format!("{:#}", serde_json::Value::from_iter(entries)))
 }

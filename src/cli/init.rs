@@ -140,7 +140,7 @@ fn checked(name: &str, endpoint: &str) -> Result<Endpoint, Stop> {
     std::fs::write(folder.path().join("region.toml"), text).map_err(|error| failed(folder.path(), &error))?;
     let source = Source { variables: Variables::given([("KEY", "key")]), ..Source::new(folder.path()) };
     let loaded = settings::load(&source).map_err(|errors| {
-        let told: Vec<String> = errors.mistakes().into_iter().map(|(_, told)| told).collect();
+        let told: Vec<String> = errors.mistakes().into_iter().map(|mistake| mistake.told).collect();
         (print::USAGE, told.join("\n"))
     })?;
     let resource = loaded.settings.resources.into_values().next();

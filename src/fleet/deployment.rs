@@ -14,12 +14,15 @@ use super::resource::{Paced, Settled};
 use super::tally::Tally;
 use super::vitals::SharedVitals;
 use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
+use crate::azure::headers::LONGEST_COOLDOWN;
 use crate::balance::affinity;
 use crate::balance::batch::InUse;
+use crate::balance::health::Report;
 use crate::balance::quota::Start;
 use crate::domain::class::Class;
 use crate::domain::demand::Demand;
 use crate::domain::ids::{DeploymentName, ModelName, Region, ResourceName};
+use crate::domain::outcome::{Outcome, ThrottleCause};
 use crate::domain::regions::RegionCode;
 use crate::domain::sku::Sku;
 use crate::domain::time::Timestamp;
@@ -122,6 +125,20 @@ impl Deployment {
             && demand.skus.allow(self.sku)
             && demand.whose == self.credential.whose()
             && demand.may_go_to(&self.resource)
+    }
+
+    /// It has asked another gateway for a pause, so much of which is left: kept as if it had asked here.
+    pub fn paused_elsewhere(&self, left: Duration, now: Timestamp) {
+        let left = left.min(LONGEST_COOLDOWN);
+        self.gauges.close_until(now.after(left));
+        let outcome = Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after: Some(left) };
+        let report = Report { outcome, began: now, now };
+        self.gauges.bad_news_sent();
+        // A retired resource's actor is gone; nothing is left to be told.
+        if let Err(error) = self.owner.settled.try_send(Settled { deployment: self.id, report, speed: None }) {
+            self.gauges.bad_news_heard();
+            tracing::debug!(resource = %self.resource, %error, "a deployment's owner did not take what others told of it");
+        }
     }
 
     pub fn has_room(&self) -> bool {

@@ -17,6 +17,9 @@ use crate::openai::multipart::FormError;
 use crate::openai::request::PeekError;
 use crate::proxy::exchange::Unserved;
 
+/// When another try may end otherwise though nobody can say when: a request in flight may have left something over.
+const SOON: Duration = Duration::from_secs(1);
+
 /// A refusal as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -298,8 +301,7 @@ impl From<LedgerFull> for ApiError {
     fn from(_: LedgerFull) -> Self {
         let message = "The gateway cannot write its ledger right now and takes no request that it could not account for. \
                        Try again shortly.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Server, "accounting_unavailable", message)
-            .after(Duration::from_secs(1))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Server, "accounting_unavailable", message).after(SOON)
     }
 }
 
@@ -336,7 +338,8 @@ impl From<Unserved> for ApiError {
             Unserved::InvalidResponse => server(
                 "upstream_invalid_response",
                 "Every deployment that was tried sent something that is no answer. Try again; if it goes on, tell your admin.".into(),
-            ),
+            )
+            .after(SOON),
             Unserved::UnknownModel => {
                 let message = "The model that this request asked for has just left the settings. GET /v1/models lists what \
                                there is now.";

@@ -22,7 +22,7 @@ use crate::proxy::leaving::Drains;
 use crate::proxy::unseen::Accounted;
 use crate::router::decisions::Decisions;
 use crate::router::{RouterHandle, WaitingRoom};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Mistake, Settings};
 use crate::storage::{StorageError, Store, secret_key};
 use crate::upstream::client::UpstreamClient;
 
@@ -40,6 +40,8 @@ pub struct House {
     pub events: Events,
     pub condition: Condition,
     pub started: WallTime,
+    /// What some values stay at until the next start, whatever a reload says.
+    pub began_with: Arc<Settings>,
     /// In force; replaced by a reload.
     pub settings: RwLock<Arc<Settings>>,
     pub ledger: Books,
@@ -66,13 +68,8 @@ pub struct House {
 /// What became of a wish to reload the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    InForce {
-        changes: Vec<String>,
-    },
-    /// Key and mistake of each.
-    Refused {
-        problems: Vec<(String, String)>,
-    },
+    InForce { changes: Vec<String> },
+    Refused { problems: Vec<Mistake> },
 }
 
 impl House {

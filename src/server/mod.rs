@@ -10,6 +10,7 @@ mod drains;
 mod folding;
 mod follow_up;
 mod parts;
+mod pauses;
 mod quotas;
 mod reload;
 mod replicas;
@@ -67,6 +68,7 @@ pub struct Gateway {
     quota_watch: Option<quotas::QuotaWatch>,
     clock: clock::ClockWatch,
     announcements: announcements::Announcements,
+    pauses: Option<pauses::Pauses>,
     follow_up: follow_up::FollowUp,
     listeners: Vec<Listener>,
     generated_admin_key: Option<String>,
@@ -181,6 +183,7 @@ impl Gateway {
             events: Events::default(),
             condition: Condition::default(),
             started: time::wall_now(),
+            began_with: settings.clone(),
             settings: std::sync::RwLock::new(settings.clone()),
             ledger: books.clone(),
             waiting: Arc::default(),
@@ -211,6 +214,7 @@ impl Gateway {
         let reconciler = quotas::Reconciler::start(house.clone());
         let quota_watch = quotas::QuotaWatch::start(&house);
         let announcements = announcements::Announcements::start(house.clone());
+        let pauses = pauses::Pauses::start(house.clone());
         let follow_up = follow_up::FollowUp::start(parts.worker(Surface::All));
         Ok(Self {
             house,
@@ -225,6 +229,7 @@ impl Gateway {
             quota_watch,
             clock,
             announcements,
+            pauses,
             follow_up,
             listeners,
             generated_admin_key,
@@ -296,7 +301,7 @@ impl Gateway {
         }
         drop((self.reconciler, self.quota_watch));
         drop(self.clock);
-        drop(self.announcements);
+        drop((self.announcements, self.pauses));
         drop(self.follow_up);
         // A worker that was not empty in time says that it stops before it drops its requests, and each of those then
         // files its settlement.

@@ -14,8 +14,6 @@ pub struct Difference {
     /// As `resource/deployment`.
     pub deployments: Changes,
     pub models: Changes,
-    /// Keys of values that only a restart puts in force.
-    pub needs_restart: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -31,7 +29,6 @@ impl Difference {
             resources: Changes::between(&old.resources, &new.resources),
             deployments: Changes::between(&deployments(old), &deployments(new)),
             models: Changes::between(&models(old), &models(new)),
-            needs_restart: restarts(old, new),
         }
     }
 }
@@ -65,7 +62,8 @@ fn models(settings: &Settings) -> BTreeMap<String, Model> {
     models
 }
 
-fn restarts(old: &Settings, new: &Settings) -> Vec<String> {
+/// Keys of values that are to be others and will be only after a restart.
+pub fn restarts(old: &Settings, new: &Settings) -> Vec<String> {
     let before = entries(old);
     let changed = entries(new).into_iter().filter(|entry| needs_restart(&entry.key) && !before.contains(entry));
     changed.map(|entry| entry.key).collect()
@@ -95,8 +93,8 @@ mod tests {
         new.routing.attempts += 1;
         let difference = Difference::between(&old, &new);
         let models = Changes { added: names(&["new"]), changed: names(&["priced"]), removed: names(&["gone"]) };
-        let expected = Difference { models, needs_restart: names(&["server.workers"]), ..Difference::default() };
-        assert_eq!(difference, expected);
+        assert_eq!(difference, Difference { models, ..Difference::default() });
+        assert_eq!(restarts(&old, &new), names(&["server.workers"]));
         assert_eq!(Difference::between(&new, &new), Difference::default());
     }
 }

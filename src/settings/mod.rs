@@ -38,13 +38,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use diff::{Entry, diff, entries, needs_restart};
-pub use difference::{Changes, Difference};
+pub use difference::{Changes, Difference, restarts};
 pub use files::ContentHash;
 pub use foreign::{Foreign, ForeignValue, Foreigner, Surroundings};
 pub use identity::read_assertion;
 pub use layers::Origin;
 pub use model::Settings;
-pub use problem::{Place, Problem, SettingsErrors, Severity, Snippet, tally};
+pub use problem::{Mistake, Place, Problem, SettingsErrors, Severity, Snippet, tally};
 pub use schema::schema;
 pub use variables::Variables;
 pub use watch::{Watcher, watch, watch_since};

@@ -213,14 +213,27 @@ pub struct SettingsErrors {
     pub content_hash: ContentHash,
 }
 
+/// A mistake for an answer to whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    pub key: String,
+    /// What is wrong, with its place and what to do.
+    pub told: String,
+    pub file: Option<String>,
+    pub line: Option<usize>,
+}
+
 impl SettingsErrors {
-    /// Key of each mistake, and what is wrong with its place and tip: for an answer to whoever asked.
-    pub fn mistakes(&self) -> Vec<(String, String)> {
+    pub fn mistakes(&self) -> Vec<Mistake> {
         let errors = self.problems.iter().filter(|problem| problem.severity == Severity::Error);
         let told = errors.map(|problem| {
             let line = problem.in_one_line();
-            let told = problem.tip.as_ref().map_or(line.clone(), |tip| format!("{line}; {tip}"));
-            (problem.key.clone(), told)
+            Mistake {
+                key: problem.key.clone(),
+                told: problem.tip.as_ref().map_or(line.clone(), |tip| format!("{line}; {tip}")),
+                file: problem.file().map(|file| file.display().to_string()),
+                line: problem.line(),
+            }
         });
         told.collect()
     }

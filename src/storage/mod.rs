@@ -32,6 +32,7 @@ mod newest;
 pub mod objects;
 pub mod oneapi_file;
 pub mod page;
+pub mod pauses;
 pub mod pins;
 mod place;
 mod prices;

@@ -264,6 +264,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    pauses (endpoint, deployment) {
+        endpoint -> Text,
+        deployment -> Text,
+        ends_at -> BigInt,
+    }
+}
+
+diesel::table! {
     replicas (id) {
         id -> Binary,
         seen_at -> BigInt,

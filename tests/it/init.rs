@@ -86,6 +86,8 @@ fn a_check_online_asks_each_deployment_and_leaves_nothing_behind() {
     assert_eq!(online.status.code(), Some(2), "{told}");
     assert!(told.contains(r#"resources.east.deployments."no-such-name"` (404): It has no deployment"#), "{told}");
     assert!(told.contains("1 error") && told.contains("deployments that answer: 1"), "{told}");
+    let told = all(&check(folder.path(), &["--online", "--json"]));
+    assert!(told.contains(r#""answering_deployments":1"#) && told.contains(r#""ok":false"#), "{told}");
 
     std::fs::write(folder.path().join("settings/east.key"), "another-key").unwrap();
     let online = check(folder.path(), &["--online"]);

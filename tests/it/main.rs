@@ -30,6 +30,7 @@ pub mod moderations;
 mod objects;
 mod operating;
 mod ops;
+mod promises;
 mod provisioned;
 mod quota;
 mod realtime;

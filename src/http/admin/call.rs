@@ -116,6 +116,18 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// `Accept: text/csv` asks as `format=csv` does, where there is a choice and the query says nothing of it.
+    pub(super) fn accepting(mut self, accept: Option<&HeaderValue>, allowed: &[&str]) -> Self {
+        let first = accept.and_then(|accept| accept.to_str().ok()?.split([',', ';']).next());
+        if allowed.contains(&"format")
+            && self.get("format").is_none()
+            && first.is_some_and(|first| first.trim().eq_ignore_ascii_case("text/csv"))
+        {
+            self.0.push(("format".to_owned(), "csv".to_owned()));
+        }
+        self
+    }
+
     /// Refuses what would be ignored silently.
     pub(super) fn only(&self, allowed: &[&str]) -> Result<(), Problem> {
         match self.0.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {

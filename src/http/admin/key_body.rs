@@ -40,8 +40,11 @@ pub fn new_key(body: &[u8], settings: &Settings) -> Result<(New, Vec<String>), U
 
 /// What a key becomes by a merge patch.
 pub fn changed_key(key: &KeyRow, body: &[u8], settings: &Settings) -> Result<(KeySpec, Vec<String>), Unreadable> {
-    let patch = object(body)?;
+    let mut patch = object(body)?;
     let mut reader = Reader::default();
+    if patch.remove("quota").is_some() {
+        reader.wrong("/quota", "a quota is replaced as a whole, at its own place: PUT /admin/v1/keys/{id}/quota");
+    }
     reader.only(&patch, "", &CHANGEABLE);
     let mut merged = described(key);
     // Regions that the settings know no more are nobody's mistake as long as nobody names them.
@@ -250,6 +253,8 @@ mod tests {
         assert_eq!(pointers, ["/nmae", "/name", "/user", "/models/0", "/class", "/limits/rmp", "/limits/rpm"]);
         assert!(errors[0].detail.contains("did you mean `name`?"));
         assert!(matches!(patched(&key(), r#"{"name":null}"#), Err(Unreadable::Members(_))));
+        let Err(Unreadable::Members(errors)) = patched(&key(), r#"{"quota":null}"#) else { panic!("it was taken") };
+        assert!(errors.len() == 1 && errors[0].detail.contains("PUT"), "{errors:?}");
         assert!(matches!(patched(&key(), r#"{"secret":"12345678"}"#), Err(Unreadable::Members(_))));
         for body in ["", "[]", "{"] {
             assert!(matches!(patched(&key(), body), Err(Unreadable::Body(_))), "{body}");

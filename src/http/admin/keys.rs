@@ -14,6 +14,7 @@ use super::share::share;
 use super::versions::{self, Seen};
 use super::{key_body, quotas};
 use crate::domain::ids::{KeyId, UserId};
+use crate::domain::time;
 use crate::storage::StorageError;
 use crate::storage::key_changes::{Changed, KeyFilter, KeyState, Rotated};
 use crate::storage::keys::{KeyRow, Revoked};
@@ -59,7 +60,9 @@ pub(super) async fn list(call: &Call<'_>) -> Result<HttpResponse, Problem> {
 }
 
 pub(super) async fn show(call: &Call<'_>) -> Result<HttpResponse, Problem> {
-    Ok(versions::shown(&existing(call, parse_id(call.id)?).await?))
+    let key = existing(call, parse_id(call.id)?).await?;
+    // What is used of the quota changes with every request, and is no other state of the key.
+    Ok(versions::tagged(HttpResponse::Ok().json(with_quota(&key, call)?), &key))
 }
 
 /// The row stays, because requests go on naming the key. It is refused from the answer on.
@@ -78,6 +81,7 @@ pub(super) async fn revoke(call: &Call<'_>) -> Result<HttpResponse, Problem> {
 /// 201 with the secret, which is shown this once.
 pub(super) async fn create(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     let ((spec, secret, quota), warnings) = key_body::new_key(&call.body, &call.house().settings())?;
+    only_a_callers(&secret, call)?;
     let (store, by, made) = (call.house().store.clone(), call.by(), secret.clone());
     let created = actix_web::web::block(move || store.make_key(spec, made, quota, &by)).await;
     let key = created.map_err(|_| Problem::shutting_down())?.map_err(secret_taken)?.ok_or_else(no_such_user)?;
@@ -100,7 +104,7 @@ pub(super) async fn change(call: &Call<'_>) -> Result<HttpResponse, Problem> {
         match blocking(move || store.change_key(&key, &spec, &by)).await? {
             Changed::Done(key) => {
                 call.house().reload_callers().await?;
-                let mut answer = serde_json::to_value(&*key).map_err(|_| Problem::shutting_down())?;
+                let mut answer = with_quota(&key, call)?;
                 warn(&mut answer, warnings);
                 return Ok(versions::tagged(HttpResponse::Ok().json(answer), &*key));
             }
@@ -127,6 +131,7 @@ pub(super) async fn rotate(call: &Call<'_>) -> Result<HttpResponse, Problem> {
     };
     let secret = key_body::secret(&mut reader, &members)?;
     let (secret, warnings) = reader.done(secret)?;
+    only_a_callers(&secret, call)?;
     let (store, by, new) = (call.house().store.clone(), call.by(), secret.clone());
     let rotated = actix_web::web::block(move || store.rotate_key(id, &new, grace, &by)).await;
     match rotated.map_err(|_| Problem::shutting_down())?.map_err(secret_taken)? {
@@ -144,13 +149,29 @@ async fn existing(call: &Call<'_>, id: KeyId) -> Result<KeyRow, Problem> {
     blocking(move || store.key(id)).await?.ok_or_else(|| no_such_key(id))
 }
 
-fn with_secret(key: &KeyRow, secret: &KeySecret, warnings: Vec<String>, call: &Call<'_>) -> Result<Value, Problem> {
+fn with_quota(key: &KeyRow, call: &Call<'_>) -> Result<Value, Problem> {
     let mut answer = serde_json::to_value(key).map_err(|_| Problem::shutting_down())?;
-    answer["secret"] = json!(secret.text);
     answer["quota"] = json!(quotas::view_of(call.house(), quotas::Owner::Key(key.id)));
+    Ok(answer)
+}
+
+fn with_secret(key: &KeyRow, secret: &KeySecret, warnings: Vec<String>, call: &Call<'_>) -> Result<Value, Problem> {
+    let mut answer = with_quota(key, call)?;
+    answer["secret"] = json!(secret.text);
     answer["share"] = share(&secret.text, call.request);
     warn(&mut answer, warnings);
     Ok(answer)
+}
+
+/// A secret that opens the admin plane is no caller's.
+fn only_a_callers(secret: &KeySecret, call: &Call<'_>) -> Result<(), Problem> {
+    match call.house().admins.find(&secret.text, time::wall_now()) {
+        None => Ok(()),
+        Some(_) => Err(Problem::invalid(vec![FieldError {
+            pointer: "/secret".to_owned(),
+            detail: "this is an admin key, which no caller may have; choose another, or leave `secret` out".to_owned(),
+        }])),
+    }
 }
 
 fn warn(answer: &mut Value, warnings: Vec<String>) {

@@ -31,6 +31,7 @@ mod versions;
 use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::dev::Payload;
+use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::admins::Administrator;
@@ -57,7 +58,12 @@ pub async fn serve(
 ) -> HttpResponse {
     match answer(request, payload, worker, path, label).await {
         Ok(response) => call::linked(response, request),
-        Err(problem) => problem.response(request.path(), label.as_str()),
+        Err(problem) => {
+            if problem.is_of_the_database() {
+                worker.house.metrics.database_errors.inc();
+            }
+            problem.response(request.path(), label.as_str())
+        }
     }
 }
 
@@ -79,7 +85,7 @@ async fn answer(
     if !who.may(route.scope) {
         return Err(Problem::forbidden(route.scope));
     }
-    let query = Query::parse(request.query_string());
+    let query = Query::parse(request.query_string()).accepting(request.headers().get(ACCEPT), route.query);
     query.only(route.query)?;
     // Whoever sends it relies on it: it is not passed over in silence.
     if versions::Seen::of(request).is_given() && !route.versioned {

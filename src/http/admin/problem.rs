@@ -9,6 +9,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde_json::{Value, json};
 
 use crate::domain::scope::Scope;
+use crate::settings::Mistake;
 use crate::storage::StorageError;
 
 #[derive(Debug)]
@@ -16,8 +17,10 @@ pub(super) struct Problem {
     status: StatusCode,
     title: &'static str,
     detail: String,
-    errors: Vec<FieldError>,
+    /// As they are answered.
+    errors: Vec<Value>,
     beside: Beside,
+    of_the_database: bool,
 }
 
 /// What some statuses say in a header.
@@ -47,7 +50,13 @@ impl fmt::Display for FieldError {
 
 impl Problem {
     fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), errors: Vec::new(), beside: Beside::Nothing }
+        let (errors, beside, of_the_database) = (Vec::new(), Beside::Nothing, false);
+        Self { status, title, detail: detail.into(), errors, beside, of_the_database }
+    }
+
+    /// For whoever counts its errors.
+    pub(super) fn is_of_the_database(&self) -> bool {
+        self.of_the_database
     }
 
     pub(super) fn unauthenticated() -> Self {
@@ -111,8 +120,9 @@ impl Problem {
     }
 
     /// Settings that were refused: every mistake with its place.
-    pub(super) fn settings(problems: Vec<(String, String)>) -> Self {
-        let errors = problems.into_iter().map(|(key, detail)| FieldError { pointer: key, detail }).collect();
+    pub(super) fn settings(mistakes: Vec<Mistake>) -> Self {
+        let error = |Mistake { key, told, file, line }| json!({ "pointer": key, "detail": told, "key": key, "file": file, "line": line });
+        let errors = mistakes.into_iter().map(error).collect();
         let title = "Settings refused";
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, title, "the previous settings stay in force") }
     }
@@ -123,6 +133,8 @@ impl Problem {
             1 => "1 field is wrong".to_owned(),
             count => format!("{count} fields are wrong"),
         };
+        let error = |FieldError { pointer, detail }| json!({ "pointer": pointer, "detail": detail });
+        let errors = errors.into_iter().map(error).collect();
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid request", detail) }
     }
 
@@ -136,8 +148,6 @@ impl Problem {
     }
 
     pub(super) fn response(self, instance: &str, request_id: &str) -> HttpResponse {
-        let errors: Vec<Value> =
-            self.errors.into_iter().map(|error| json!({ "pointer": error.pointer, "detail": error.detail })).collect();
         let mut body = json!({
             "type": "about:blank",
             "title": self.title,
@@ -146,8 +156,8 @@ impl Problem {
             "instance": instance,
             "request_id": request_id,
         });
-        if !errors.is_empty() {
-            body["errors"] = Value::from(errors);
+        if !self.errors.is_empty() {
+            body["errors"] = Value::from(self.errors);
         }
         let mut response = HttpResponseBuilder::new(self.status);
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
@@ -173,11 +183,8 @@ impl Problem {
 impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         tracing::error!(%error, "the admin plane could not use the database");
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Unavailable",
-            "the database cannot be used right now; the log says why",
-        )
+        let detail = "the database cannot be used right now; the log says why";
+        Self { of_the_database: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail) }
     }
 }
 
@@ -185,7 +192,24 @@ impl From<StorageError> for Problem {
 pub fn did_you_mean(name: &str, allowed: &[&str]) -> String {
     let close = allowed.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
     match close {
-        Some(close) if strsim::jaro_winkler(name, close) > 0.8 => format!("did you mean `{close}`?"),
+        // Two letters of a short name that changed places look like another name to the first measure.
+        Some(close) if strsim::jaro_winkler(name, close) > 0.8 || strsim::osa_distance(name, close) == 1 => {
+            format!("did you mean `{close}`?")
+        }
         _ => format!("expected one of: {}", allowed.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_hand_is_known_and_another_word_is_not() {
+        let limits = ["rpm", "tpm", "concurrency"];
+        for (slip, meant) in [("rmp", "rpm"), ("tpn", "tpm"), ("rp", "rpm"), ("concurency", "concurrency")] {
+            assert_eq!(did_you_mean(slip, &limits), format!("did you mean `{meant}`?"), "{slip}");
+        }
+        assert_eq!(did_you_mean("colour", &limits), "expected one of: rpm, tpm, concurrency");
     }
 }

@@ -95,10 +95,12 @@ pub static ROUTES: &[AdminRoute] = &[
     post("/keys", KeysWrite, "Makes a key; its secret is in this answer only", run!(call => keys::create(&call)))
         .takes("NewKey")
         .gives(Gives::Created("KeyWithSecret")),
-    get("/keys/{id}", Read, "Shows a key", run!(call => keys::show(&call))).gives(Gives::One("Key")).versioned(),
+    get("/keys/{id}", Read, "Shows a key and how its quota stands", run!(call => keys::show(&call)))
+        .gives(Gives::One("KeyWithQuota"))
+        .versioned(),
     patch("/keys/{id}", KeysWrite, "Changes what is named, by JSON merge patch", run!(call => keys::change(&call)))
         .takes("KeyPatch")
-        .gives(Gives::One("Key"))
+        .gives(Gives::One("KeyWithQuota"))
         .versioned(),
     delete("/keys/{id}", KeysWrite, "Revokes a key; it stays in the books", run!(call => keys::revoke(&call))),
     post(

@@ -107,6 +107,14 @@ pub struct Share {
 }
 
 #[derive(Serialize, ToSchema)]
+pub struct KeyWithQuota {
+    #[serde(flatten)]
+    pub key: KeyRow,
+    pub quota: QuotaView,
+    pub warnings: Option<Vec<String>>,
+}
+
+#[derive(Serialize, ToSchema)]
 pub struct KeyWithSecret {
     #[serde(flatten)]
     pub key: KeyRow,
@@ -195,6 +203,8 @@ pub struct Settings {
 pub struct Reload {
     /// A line each.
     pub changes: Vec<String>,
+    /// Keys of values that the next start puts in force, and nothing before it.
+    pub needs_restart: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -227,6 +237,11 @@ pub struct WrongMember {
     /// RFC 6901, or `?name` for a parameter of the query string.
     pub pointer: String,
     pub detail: String,
+    /// Of a mistake in the settings: the dotted key.
+    pub key: Option<String>,
+    /// Of a mistake in the settings: where it stands, if that is a file.
+    pub file: Option<String>,
+    pub line: Option<usize>,
 }
 
 type Named = (String, RefOr<Schema>);
@@ -239,6 +254,7 @@ pub(in crate::http) fn all() -> Vec<Named> {
     }
     let mut all = Vec::new();
     add::<KeyRow>(&mut all);
+    add::<KeyWithQuota>(&mut all);
     add::<KeyWithSecret>(&mut all);
     add::<NewKey>(&mut all);
     add::<KeyPatch>(&mut all);

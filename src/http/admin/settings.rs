@@ -39,7 +39,10 @@ pub(super) async fn reload(call: &Call<'_>) -> Result<HttpResponse, Problem> {
         Some(Reloaded::InForce { changes }) => {
             let (store, by, after) = (call.house().store.clone(), call.by(), json!({ "changes": changes }));
             blocking(move || store.note_change(&by, "settings.reload", "settings", after)).await?;
-            Ok(HttpResponse::Ok().json(json!({ "changes": changes })))
+            // The watcher may have been quicker: then nothing changes here, and still something waits for a restart.
+            let house = call.house();
+            let needs_restart = settings::restarts(&house.began_with, &house.settings());
+            Ok(HttpResponse::Ok().json(json!({ "changes": changes, "needs_restart": needs_restart })))
         }
         Some(Reloaded::Refused { problems }) => Err(Problem::settings(problems)),
         None => Err(nothing_to_load()),
@@ -57,13 +60,13 @@ pub(super) async fn check(house: &House, body: &[u8]) -> Result<HttpResponse, Pr
     let loaded = actix_web::web::block(move || settings::load(&source)).await.map_err(|_| Problem::shutting_down())?;
     let loaded = loaded.map_err(|errors| Problem::settings(errors.mistakes()))?;
     let in_force = house.settings();
-    let Difference { resources, deployments, models, needs_restart } = Difference::between(&in_force, &loaded.settings);
+    let Difference { resources, deployments, models } = Difference::between(&in_force, &loaded.settings);
     Ok(HttpResponse::Ok().json(json!({
         "changes": settings::diff(&in_force, &loaded.settings),
         "resources": resources,
         "deployments": deployments,
         "models": models,
-        "needs_restart": needs_restart,
+        "needs_restart": settings::restarts(&house.began_with, &loaded.settings),
         "warnings": loaded.warnings.iter().map(settings::Problem::in_one_line).collect::<Vec<_>>(),
     })))
 }

@@ -38,7 +38,8 @@ pub fn table(usage: &[Value], bucket: Bucket, group_by: GroupBy) -> (Vec<&'stati
 fn cell(name: &str, value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::Number(number) if name == "cost_usd" => format!("{:.6}", number.as_f64().unwrap_or_default()),
+        // To the picodollar, and never as a power of ten: sums of a column are those of the answer in JSON.
+        Value::Number(number) if name == "cost_usd" => number.as_f64().unwrap_or_default().to_string(),
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
@@ -78,10 +79,10 @@ mod tests {
     #[test]
     fn the_columns_are_those_asked_for() {
         let group_by = GroupBy { user: true, ..GroupBy::default() };
-        let sums = json!({ "start": "T", "user": "user_1", "user_name": "A,B", "requests": 3, "cost_usd": 0.25 });
+        let sums = json!({ "start": "T", "user": "user_1", "user_name": "A,B", "requests": 3, "cost_usd": 2.5e-8 });
         let (headings, rows) = table(&[sums], Bucket::Day, group_by);
         assert_eq!(headings[..4], ["start", "user", "user_name", "requests"]);
         let text = csv(&headings, &rows);
-        assert!(text.ends_with("\r\nT,user_1,\"A,B\",3,,,,,0.250000,,,,,,\r\n"), "{text}");
+        assert!(text.ends_with("\r\nT,user_1,\"A,B\",3,,,,,0.000000025,,,,,,\r\n"), "{text}");
     }
 }

@@ -1,18 +1,13 @@
 //! What a caller whose own limit or quota refused a request is told: which one, how it stands, and what to do next.
 
-use std::time::Duration;
-
 use actix_web::http::StatusCode;
 
-use super::{ApiError, seconds};
+use super::{ApiError, SOON, seconds};
 use crate::balance::budget::{Short, Unit, Why};
 use crate::domain::money::Cost;
 use crate::domain::time::WallTime;
 use crate::limits::{Limited, QuotaShort, Whose};
 use crate::openai::error::ErrorKind;
-
-/// When a request in flight may have ended and left something over.
-const SOON: Duration = Duration::from_secs(1);
 
 impl From<Limited> for ApiError {
     fn from(limited: Limited) -> Self {

@@ -58,6 +58,46 @@ fn an_export_has_every_request_once_and_says_what_the_list_says() {
     gateway.admin("GET", "/requests?format=xml", "").expect(422);
 }
 
+/// Whoever adds up the column has the sum of the answer in JSON, however little each line costs.
+#[test]
+fn usage_as_csv_adds_up_to_what_it_is_in_json() {
+    let azure = FakeAzure::start(Script::always(answered()));
+    let gateway = TestGateway::with(|estate| {
+        estate.azure("east", azure.address());
+        let model = estate.0.models.entry(crate::support::gateway::MODEL.into()).or_default();
+        // 12 tokens in and 5 out are less than a millionth of a dollar.
+        model.price = aoai_gateway::domain::money::Price::of(7_001, 7_001, 11_003);
+    });
+    for n in 0..3 {
+        let (_, secret) = gateway.new_key(json!({ "name": format!("key {n}") }));
+        let lines = format!("authorization: Bearer {secret}\r\n");
+        gateway.client().send(post("/v1/chat/completions", &lines, QUESTION.as_bytes())).answer().expect(200);
+    }
+    gateway.settle();
+    let in_json = gateway.admin("GET", "/usage", "").expect(200).json()["data"][0]["cost_usd"].as_f64().unwrap();
+    assert!(in_json > 0.0 && in_json < 1e-6, "{in_json}");
+    let csv = gateway.admin("GET", "/usage?group_by=key&format=csv", "").expect(200);
+    let rows: Vec<Vec<&str>> = csv.text().split_terminator("\r\n").map(|line| line.split(',').collect()).collect();
+    let at = rows[0].iter().position(|name| *name == "cost_usd").unwrap();
+    let costs: Vec<f64> = rows[1..].iter().map(|row| row[at].parse().unwrap()).collect();
+    assert_eq!(costs.len(), 3);
+    assert!((costs.iter().sum::<f64>() - in_json).abs() < 1e-15, "{costs:?} and {in_json}");
+    assert!(!csv.text().contains("e-"), "no spreadsheet's own idea of a number: {}", csv.text());
+
+    // Whoever prefers a table may say so as HTTP has it.
+    let accepting = |kind: &str, path: &str| {
+        super::ask(&gateway, super::ADMIN_KEY, "GET", path, &format!("accept: {kind}\r\n"), "").expect(200)
+    };
+    assert_eq!(accepting("text/csv, */*;q=0.1", "/usage?group_by=key").text(), csv.text());
+    for (kind, path) in
+        [("application/json, text/csv", "/usage"), ("text/csv", "/usage?format=json"), ("*/*", "/usage")]
+    {
+        assert_eq!(accepting(kind, path).header("content-type"), Some("application/json"), "{kind} {path}");
+    }
+    assert_eq!(accepting("text/csv", "/requests").text().lines().count(), 4);
+    assert_eq!(accepting("text/csv", "/keys").header("content-type"), Some("application/json"), "of these is none");
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }

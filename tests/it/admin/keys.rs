@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{NOBODY, admin, all, gateway, models, text};
-use crate::support::gateway::{TestGateway, eventually};
+use crate::support::answers::{QUESTION, answered};
+use crate::support::client::post;
+use crate::support::fake_azure::{FakeAzure, Script};
+use crate::support::gateway::{ADMIN_KEY, TestGateway, eventually};
 
 fn names(gateway: &TestGateway, filter: &str) -> Vec<String> {
     let mut names: Vec<_> = all(gateway, &format!("/keys?{filter}")).iter().map(|key| text(&key["name"])).collect();
@@ -195,4 +198,47 @@ fn changes_are_in_the_audit_with_who_and_what() {
     let tomorrow = jiff::Timestamp::now() + Duration::from_secs(86_400);
     assert_eq!(all(&gateway, &format!("/audit?from={tomorrow}")).len(), 0);
     assert_eq!(all(&gateway, &format!("/audit?to={tomorrow}&target={id}")).len(), 4);
+}
+
+/// What is made with a quota is shown with it; its use is no change that `If-Match` would notice.
+#[test]
+fn a_key_is_shown_with_its_quota_which_has_a_place_of_its_own() {
+    let azure = FakeAzure::start(Script::always(answered()));
+    let gateway = TestGateway::before(azure.address());
+    let (id, secret) = gateway.new_key(json!({ "quota": { "period": "month", "tokens": 1_000 } }));
+    let path = format!("/keys/{id}");
+    let before = gateway.admin("GET", &path, "").expect(200);
+    assert_eq!(before.json()["quota"]["remaining_tokens"], 1_000);
+    let line = format!("authorization: Bearer {secret}\r\n");
+    gateway.client().send(post("/v1/chat/completions", &line, QUESTION.as_bytes())).answer().expect(200);
+    gateway.settle();
+    let after = gateway.admin("GET", &path, "").expect(200);
+    assert_eq!(after.json()["quota"], gateway.admin("GET", &format!("{path}/quota"), "").expect(200).json());
+    assert_eq!(after.json()["quota"]["used_tokens"], 17);
+    assert_eq!(after.header("etag"), before.header("etag"));
+
+    let problem = admin(&gateway, "PATCH", &path, json!({ "quota": { "tokens": 5 } })).expect(422).json();
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 1, "{problem}");
+    assert_eq!(problem["errors"][0]["pointer"], "/quota");
+    assert!(text(&problem["errors"][0]["detail"]).contains("PUT /admin/v1/keys/{id}/quota"), "{problem}");
+    let renamed = admin(&gateway, "PATCH", &path, json!({ "name": "renamed" })).expect(200).json();
+    assert_eq!(renamed["quota"]["used_tokens"], 17);
+}
+
+/// Its owner would be an admin.
+#[test]
+fn an_admin_key_is_no_callers() {
+    let gateway = gateway();
+    let (id, _) = gateway.new_key(json!({}));
+    let (_, reader) = super::credential(&gateway, "read");
+    for taken in [ADMIN_KEY, &reader] {
+        for (path, body) in [
+            ("/keys".to_owned(), json!({ "name": "x", "secret": taken })),
+            (format!("/keys/{id}/rotate"), json!({ "secret": taken })),
+        ] {
+            let problem = admin(&gateway, "POST", &path, body).expect(422);
+            assert_eq!(problem.json()["errors"][0]["pointer"], "/secret");
+            assert!(!problem.text().contains(taken), "{}", problem.text());
+        }
+    }
 }

@@ -138,7 +138,8 @@ fn one_throttled_and_one_broken_is_a_429_and_only_broken_ones_a_503() {
 fn only_nonsense_is_a_502() {
     let azures = start(&[Reply::json(302, ""), Reply::end(Cut::Fin), Reply::raw("garbage\r\n\r\n").then_end(Cut::Fin)]);
     let gateway = in_tiers(&azures);
-    refused(gateway.chat(QUESTION), 502, "upstream_invalid_response");
+    let answer = refused(gateway.chat(QUESTION), 502, "upstream_invalid_response");
+    assert_eq!((answer.header("x-should-retry"), wait_ms(&answer)), (Some("true"), 1_000));
     gateway.settle();
     assert_eq!(gateway.row().attempts.len(), 3);
 }

@@ -2,7 +2,7 @@
 
 use aoai_gateway::settings::Source;
 use aoai_gateway::simulator::Knobs;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::answers::answered;
 use crate::support::client::{Answer, post};
@@ -35,6 +35,18 @@ fn mistakes_are_named_with_their_places() {
     let misspelt = told("routing.atempts");
     assert!(misspelt.contains("05-wrong.toml:2:") && misspelt.contains("attempts"), "{misspelt}");
     assert!(told("server.workers").contains("05-wrong.toml:4:"));
+    // A program need not read sentences for the place.
+    let places = |answer: &Value| -> Vec<(String, String, u64)> {
+        let errors = answer["errors"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        errors.map(|error| (text(&error["key"]), text(&error["file"]), error["line"].as_u64().unwrap())).collect()
+    };
+    let file = estate.settings().join("05-wrong.toml").display().to_string();
+    let expected = vec![("routing.atempts".into(), file.clone(), 2), ("server.workers".into(), file, 4)];
+    assert_eq!(places(&refused), expected);
+    let line = format!("authorization: Bearer {}\r\n", process::ADMIN_KEY);
+    let reload = || gateway.client().send(post("/admin/v1/settings/reload", &line, b"")).answer();
+    assert_eq!(places(&reload().expect(422).json()), expected, "a reload says the same");
     gateway.admin("/readyz").expect(200);
     let body = check(&gateway, "{\"settings\":{}}").expect(400);
     assert!(body.text().contains("takes no body"), "{}", body.text());
@@ -90,6 +102,28 @@ fn what_waits_on_disk_is_told_by_kind() {
     assert!(!told.to_string().contains(AZURE_KEY));
     assert!(gateway.house.settings().resources.contains_key("goes"), "nothing has changed");
     gateway.admin("GET", "/resources/comes", "").expect(404);
+}
+
+/// Whoever edits and then asks may find that the watcher was quicker; what waits for a restart is said all the same.
+#[test]
+fn what_waits_for_a_restart_is_said_as_long_as_it_waits() {
+    let estate = Estate::of(&["eastus2"], &Knobs::default(), "");
+    let mut gateway = estate.start();
+    let line = format!("authorization: Bearer {}\r\n", process::ADMIN_KEY);
+    let reload = |gateway: &Gateway| {
+        gateway.client().send(post("/admin/v1/settings/reload", &line, b"")).answer().expect(200).json()
+    };
+    assert_eq!(reload(&gateway), json!({ "changes": [], "needs_restart": [] }));
+    estate.write("05-server.toml", "[server]\nworkers = 3\n");
+    gateway.says(|line| line["message"] == "settings in force");
+    for _ in 0..2 {
+        assert_eq!(reload(&gateway)["needs_restart"], json!(["server.workers"]));
+        assert_eq!(check(&gateway, "").expect(200).json()["needs_restart"], json!(["server.workers"]));
+    }
+    std::fs::remove_file(estate.settings().join("05-server.toml")).unwrap();
+    let after = reload(&gateway);
+    assert_eq!(after["needs_restart"], json!([]), "it is as it was at the start: {after}");
+    gateway.stop();
 }
 
 #[test]

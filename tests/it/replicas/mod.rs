@@ -8,6 +8,7 @@ mod cut;
 mod days;
 mod lending;
 mod limits;
+mod pauses;
 mod projection;
 mod reading;
 mod retention;

@@ -17,7 +17,7 @@ use crate::support::postgres;
 const OWN_TO_SQLITE: [&str; 3] = ["unprojected", "chains", "underway"];
 /// The journal's chain, in its table of requests.
 const COLUMNS_OF_THE_CHAIN: [&str; 2] = ["chained", "chain"];
-const OWN_TO_POSTGRES: [&str; 5] = ["applied", "quota_alarms", "quota_leases", "quota_lent", "replicas"];
+const OWN_TO_POSTGRES: [&str; 6] = ["applied", "pauses", "quota_alarms", "quota_leases", "quota_lent", "replicas"];
 
 fn steps(database: &str) -> Vec<String> {
     let folder = std::fs::read_dir(format!("{}/migrations/{database}", env!("CARGO_MANIFEST_DIR"))).unwrap();

@@ -40,6 +40,29 @@ fn check_speaks_json() {
 }
 
 #[test]
+fn what_is_read_can_be_had_as_json() {
+    let files = directory(&[("10-a.toml", REGION)]);
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_aoai-gateway"));
+        command.args(arguments).arg("--settings").arg(files.path()).env("KEY", "a-secret-of-the-tests");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(run(&["check", "--json"]), run(&["check", "--format", "json"]));
+    let shown = run(&["config", "show", "--json"]);
+    let entry = |key: &str| {
+        let found = shown.as_array().unwrap().iter().find(|entry| entry["key"] == key);
+        found.unwrap_or_else(|| panic!("{key}: {shown}")).clone()
+    };
+    assert_eq!((&entry("server.workers")["value"], &entry("server.workers")["origin"]), (&0.into(), &"default".into()));
+    assert_eq!(entry("resources.eastus2.weight")["value"], 100);
+    let origin = entry("resources.eastus2.deployments.mini.model")["origin"].clone();
+    assert!(origin.as_str().unwrap().ends_with("10-a.toml:7"), "{origin}");
+    assert!(!shown.to_string().contains("a-secret"), "{shown}");
+}
+
+#[test]
 fn check_says_what_is_probably_not_wanted() {
     let good = directory(&[("10-a.toml", REGION)]);
     let found = report(&source(good.path()), Format::Text);
