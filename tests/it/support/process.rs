@@ -156,10 +156,6 @@ impl Estate {
         self.simulator(name).control()
     }
 
-    pub fn url(&self, name: &str) -> String {
-        self.simulator(name).url()
-    }
-
     fn simulator(&self, name: &str) -> &Simulator {
         self.simulators.iter().find(|(known, _)| known == name).map(|(_, simulator)| simulator).unwrap()
     }
