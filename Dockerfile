@@ -7,7 +7,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends libpq-dev pkg-c
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 RUN mkdir -p src tests/it benches \
-    && echo 'fn main() {}' | tee src/main.rs benches/ledger.rs benches/millions.rs benches/pick.rs > tests/it/main.rs \
+    && echo 'fn main() {}' | tee src/main.rs benches/ledger.rs benches/millions.rs benches/pick.rs benches/shared.rs > tests/it/main.rs \
     && touch src/lib.rs \
     && cargo build --profile dist --locked --no-default-features \
     && rm -r src target/dist/.fingerprint/aoai-gateway-*
