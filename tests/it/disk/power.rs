@@ -15,6 +15,7 @@ use futures_util::future::join_all;
 use super::replay::{self, Disk, Event};
 use super::{on, shim};
 use crate::ledger::{PRICE, intent, settlement, start};
+use crate::support::gateway::eventually;
 
 const DATABASE: &str = "POWER_TEST_DATABASE";
 const MODE: &str = "POWER_TEST_MODE";
@@ -55,6 +56,8 @@ async fn live(recorder: Recorder, task: u32) {
 fn record(folder: &Path, mode: &str) -> (Disk, Vec<Event>) {
     let (database, trace) = (folder.join("gateway.db"), folder.join("trace"));
     drop(Store::open(&database, Durability::Process).unwrap());
+    // A connection may still be on its way into the pool: the last to close moves the log into the database.
+    eventually(|| if database.with_extension("db-wal").exists() { Err("the log is there".to_owned()) } else { Ok(()) });
     let before = Disk::with(std::fs::read(&database).unwrap());
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "disk::power::power_child", "--nocapture", "--test-threads=1"]);
