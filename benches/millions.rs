@@ -20,7 +20,7 @@ use aoai_gateway::storage::Store;
 use aoai_gateway::storage::folding::Step;
 use aoai_gateway::storage::ledger::LedgerEntry;
 use load::questions::{MONTH, median_of_five, questions, told};
-use load::{Gateway, Window};
+use load::{Gateway, Window, number};
 use samples::Samples;
 
 mod load;
@@ -33,14 +33,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 const WANTED_START: Duration = Duration::from_secs(2);
 
 fn main() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number in the environment"))
-    };
-    let samples = Samples {
-        keys: number("KEYS", 20),
-        models: &["gpt-4o-mini", "gpt-4.1"],
-        resources: &["eastus2", "swedencentral", "westus3"],
-    };
+    let samples = load::samples(number("KEYS", 20));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = std::env::var_os("LEDGER").map_or(folder.path().join("gateway.db"), Into::into);
     if !path.exists() {

@@ -20,8 +20,8 @@ use aoai_gateway::storage::folding::Step;
 use aoai_gateway::storage::ledger::LedgerEntry;
 use aoai_gateway::storage::{Projection, Store};
 use diesel::connection::SimpleConnection;
-use load::Gateway;
 use load::questions::{MONTH, median_of_five, questions, told};
+use load::{Gateway, number};
 use samples::Samples;
 
 #[expect(dead_code, reason = "nothing is loaded here")]
@@ -36,14 +36,7 @@ const GROUP: u64 = 1_000;
 const AHEAD: u64 = 10;
 
 fn main() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number in the environment"))
-    };
-    let samples = Samples {
-        keys: number("KEYS", 20),
-        models: &["gpt-4o-mini", "gpt-4.1"],
-        resources: &["eastus2", "swedencentral", "westus3"],
-    };
+    let samples = load::samples(number("KEYS", 20));
     let (given, mut own) = (std::env::var("DATABASE_URL").ok(), None);
     let url = given.unwrap_or_else(|| own.insert(postgres::Server::start()).database());
     let folder = tempfile::tempdir().expect("a temporary folder");

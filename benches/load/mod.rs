@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use aoai_gateway::simulator::{self, Knobs, SimulatedDeployment, SimulatedResource, Simulator};
 use serde_json::{Value, json};
 
+use crate::samples::Samples;
+
 pub mod questions;
 
 const ADMIN_KEY: &str = "an-admin-key-for-benchmarks-0123456789";
@@ -18,6 +20,17 @@ const AZURE_KEY: &str = "key-of-the-simulated-region";
 /// Connections that the load is spread over.
 const CONNECTIONS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A number of the environment.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number in the environment"))
+}
+
+/// Two models in three regions, asked by so many keys.
+pub fn samples(keys: u64) -> Samples {
+    let (models, resources) = (&["gpt-4o-mini", "gpt-4.1"], &["eastus2", "swedencentral", "westus3"]);
+    Samples { keys, models, resources }
+}
 
 /// Ended when it is dropped.
 pub struct Gateway {

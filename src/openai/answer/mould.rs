@@ -54,8 +54,9 @@ impl Mould {
         }
         self.casts += 1;
         self.holes.extend(holes);
-        if self.holes.len() > MOST_HOLES {
+        if self.holes.is_empty() || self.holes.len() > MOST_HOLES {
             self.holes.clear();
+            return;
         }
         self.holes.sort_unstable_by_key(|hole| hole.inside.start);
         self.event.clear();

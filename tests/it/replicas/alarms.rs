@@ -56,6 +56,13 @@ fn tell(gateways: &[&TestGateway], expected: (u64, u64)) {
     });
 }
 
+/// Id and secret of a key whose quota is ten answers, and which has no other limit.
+fn key_for_ten(gateway: &TestGateway) -> (String, String) {
+    let limits = json!({ "rpm": "unlimited", "tpm": "unlimited", "concurrency": "unlimited" });
+    let quota = json!({ "period": "month", "tokens": 10 * EACH });
+    gateway.new_key(json!({ "quota": quota, "limits": limits }))
+}
+
 /// Every gateway has looked when all that was used is in the shared database.
 fn all_look(gateways: &[&TestGateway], rows: usize) {
     for gateway in gateways {
@@ -68,9 +75,7 @@ fn all_look(gateways: &[&TestGateway], rows: usize) {
 fn a_level_of_a_shared_quota_is_told_once_by_what_all_have_used() {
     let (url, azure) = (postgres::database(), FakeAzure::start(Script::always(answered())));
     let (one, two) = (replica(&url, azure.address()), replica(&url, azure.address()));
-    let limits = json!({ "rpm": "unlimited", "tpm": "unlimited", "concurrency": "unlimited" });
-    let quota = json!({ "period": "month", "tokens": 10 * EACH });
-    let (id, secret) = one.new_key(json!({ "quota": quota, "limits": limits }));
+    let (id, secret) = key_for_ten(&one);
     let mut alarms = [&one, &two].map(|gateway| gateway.house.callers.alarms().listen());
 
     served(&one, &secret, 4);
@@ -116,9 +121,7 @@ fn a_level_of_a_shared_quota_is_told_once_by_what_all_have_used() {
 fn a_level_that_is_reached_while_rows_are_held_up_is_told_once_they_are_there() {
     let (url, azure) = (postgres::database(), FakeAzure::start(Script::always(answered())));
     let (one, two) = (replica(&url, azure.address()), replica(&url, azure.address()));
-    let limits = json!({ "rpm": "unlimited", "tpm": "unlimited", "concurrency": "unlimited" });
-    let quota = json!({ "period": "month", "tokens": 10 * EACH });
-    let (_, secret) = one.new_key(json!({ "quota": quota, "limits": limits }));
+    let (_, secret) = key_for_ten(&one);
     served(&one, &secret, 4);
     super::projected(&one, 4);
     let mut holder = postgres::connect(&url);
