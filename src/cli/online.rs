@@ -49,7 +49,12 @@ pub fn look(settings: &Settings) -> Looked {
 
 impl Looked {
     fn judge(&mut self, resource: &str, answer: &Value) {
-        for result in answer["deployments"].as_array().into_iter().flatten() {
+        let Some(results) = answer["deployments"].as_array() else {
+            let (key, cause) = (format!("resources.{resource}"), cell(&answer["detail"]));
+            let message = format!("`{key}` could not be asked: {cause}");
+            return self.problems.push(Problem::error(key, Place::Nowhere, message));
+        };
+        for result in results {
             if result["ok"] == true {
                 self.answered += 1;
                 continue;
@@ -104,4 +109,27 @@ fn ask(settings: &Settings, resources: &[String]) -> Result<Vec<(String, Value)>
     drop(stop);
     let _ = gateway.join();
     asked
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::settings::Severity;
+
+    #[test]
+    fn what_was_not_asked_is_a_mistake_and_a_full_quota_is_none() {
+        let mut looked = Looked::default();
+        looked.judge("east", &json!({ "detail": "it is gone" }));
+        let full = json!({ "deployment": "mini", "ok": false, "status": 429, "meaning": "It is full." });
+        looked.judge("west", &json!({ "deployments": [full, { "ok": true }] }));
+        let told: Vec<_> = looked.problems.iter().map(|problem| (problem.severity, problem.in_one_line())).collect();
+        assert!(
+            matches!(&told[..], [(Severity::Error, east), (Severity::Warning, west)]
+            if east.contains("it is gone") && west.contains("(429)")),
+            "{told:?}"
+        );
+        assert_eq!(looked.answered, 1);
+    }
 }
