@@ -19,7 +19,7 @@ use super::queue::{QueuePin, QueueRequest};
 use super::rollups::Rollups;
 use super::rows::{AdvanceRequest, CloseOpen, FileAttempt, FileClosed, OpenRequest};
 use super::underway::{FileUnderway, RemoveUnderway};
-use super::{StorageError, Store};
+use super::{StorageError, Store, transaction};
 use crate::domain::ids::RequestId;
 use crate::tripwire::kill_points::{self, Point};
 
@@ -58,7 +58,7 @@ impl Journal {
         let group = Group::of(batches);
         let (mut chain, content, open, is_shared) = (self.chain, &mut self.content, &self.open, self.is_shared);
         let folded = &self.folded;
-        self.connection.immediate_transaction(|connection| {
+        transaction::immediate(&mut self.connection, |connection| {
             for intent in &group.opened {
                 OpenRequest::new(intent).execute(connection)?;
             }
@@ -149,7 +149,7 @@ impl Journal {
     /// The orderly end: the log is emptied where nobody else reads it.
     pub fn close(mut self) -> Result<(), StorageError> {
         let chain = &mut self.chain;
-        self.connection.immediate_transaction(|connection| chain.note(connection))?;
+        transaction::immediate(&mut self.connection, |connection| chain.note(connection))?;
         kill_points::reached(Point::Checkpoint);
         self.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").map_err(StorageError::from)
     }

@@ -54,6 +54,7 @@ mod spent;
 mod statement;
 mod store;
 mod text;
+mod transaction;
 pub mod underway;
 pub mod usage;
 pub mod users;
