@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub use alarms::{Alarms, QuotaAlarm};
-pub use gate::{Admission, Estimate, Permit};
+pub use gate::{Admission, Estimate, Permit, Prompt};
 pub use lasting::Usable;
 pub use meter::Figures;
 pub use quota::{Quota, Tending};

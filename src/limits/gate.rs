@@ -51,6 +51,14 @@ impl Estimate {
     }
 }
 
+/// A prompt whose tokens are not known yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Prompt<'a> {
+    pub model: &'a ModelName,
+    pub body: &'a Bytes,
+    pub holds_files: bool,
+}
+
 /// The right to be sent upstream and to have books.
 #[derive(Debug)]
 pub struct Admission {
@@ -71,11 +79,11 @@ impl Permit {
         Self { caller, places, figures }
     }
 
-    /// Takes what a request with this body may cost, or says what it does not fit.
-    pub async fn reserve(self, estimate: Estimate, model: &ModelName, body: &Bytes) -> Result<Admission, Limited> {
+    /// Takes what a request with this prompt may cost, or says what it does not fit.
+    pub async fn reserve(self, estimate: Estimate, prompt: Prompt<'_>) -> Result<Admission, Limited> {
         let (caller, mut admission) = self.open(&estimate);
         if caller.counts_tokens() {
-            let first = match bound::by_bytes(body) {
+            let first = match bound::by_bytes(prompt.body, prompt.holds_files) {
                 Some(most) => Some(admission.borrow_and_take(&caller, &estimate, Size::OfBytes(most)).await),
                 None => None,
             };
@@ -83,7 +91,7 @@ impl Permit {
                 Some(Ok(())) => {}
                 Some(Err(refused)) if refused.is_final => return Err(refused.why),
                 Some(Err(_)) | None => {
-                    let size = Size::OfContents(contents(model, body).await);
+                    let size = Size::OfContents(contents(prompt).await);
                     admission.borrow_and_take(&caller, &estimate, size).await.map_err(|refused| refused.why)?;
                 }
             }
@@ -129,9 +137,9 @@ impl Permit {
 }
 
 /// Looked at elsewhere: other requests of this thread do not wait for it.
-async fn contents(model: &ModelName, body: &Bytes) -> Bound {
-    let rough = crate::openai::tokens::rough_input(body);
-    let (model, body) = (model.clone(), body.clone());
+async fn contents(prompt: Prompt<'_>) -> Bound {
+    let rough = crate::openai::tokens::rough_input(prompt.body);
+    let (model, body) = (prompt.model.clone(), prompt.body.clone());
     let counted = actix_web::web::block(move || bound::by_contents(model.as_str(), &body)).await;
     // The blocking pool is gone: the process is ending.
     counted.unwrap_or(Bound { most: rough, least: rough })

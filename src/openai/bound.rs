@@ -3,7 +3,6 @@
 //! First by its bytes alone, which costs next to nothing and is often twice the truth; only where that does not fit is the
 //! prompt looked at. Neither is ever billed.
 
-use memchr::memmem;
 use serde_json::Value;
 
 use super::tokens;
@@ -13,7 +12,7 @@ const IMAGE: u32 = 1_500;
 /// Characters of encoded sound, and of an encoded document, that are one token at most.
 const SOUND_PER_TOKEN: usize = 1_000;
 const FILE_PER_TOKEN: usize = 8;
-/// Texts that are looked at for encoded files: nobody writes this much into a plain message by hand.
+/// Shorter requests are counted by their bytes, whatever they hold: that takes too little of a limit to matter.
 const MAY_HOLD_FILES: usize = 16 * 1024;
 /// A text as long as this in a part that is no text is a file's.
 const LONG: usize = 256;
@@ -31,11 +30,11 @@ pub struct Bound {
 }
 
 /// By its bytes; none where it holds encoded files, of which bytes say nothing.
-pub fn by_bytes(body: &[u8]) -> Option<u32> {
-    if body.len() >= MAY_HOLD_FILES && (holds(body, b";base64,") || holds(body, b"\"input_audio\"")) {
+pub fn by_bytes(body: &[u8], holds_files: bool) -> Option<u32> {
+    if holds_files && body.len() >= MAY_HOLD_FILES {
         return None;
     }
-    let wide = wide_bytes(body);
+    let wide = if body.is_ascii() { 0 } else { wide_bytes(body) };
     // Two letters to a token are fewer than any language that is written with them has.
     Some(clip((body.len() - wide).div_ceil(2) + wide))
 }
@@ -46,8 +45,12 @@ fn wide_bytes(text: &[u8]) -> usize {
     text.chunks(usize::from(u8::MAX)).map(|block| usize::from(in_block(block))).sum()
 }
 
-fn holds(body: &[u8], text: &[u8]) -> bool {
-    memmem::find(body, text).is_some()
+/// Whether a member of this name, whose value is the inside of this string, is an encoded picture, sound or document: one
+/// in a `data:` URL (RFC 2397), or one of those that the API has a name for. Escapes are not decoded: who hides a file is
+/// counted by its bytes.
+pub fn is_file(name: &[u8], value: &[u8]) -> bool {
+    let is_url = || value.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"));
+    value.len() >= LONG && (matches!(name, b"data" | b"file_data") || is_url())
 }
 
 /// By its contents: the vocabulary's count beside a rule of thumb. Takes long for long texts: off the workers' threads.
@@ -126,10 +129,16 @@ fn clip(tokens: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openai::request;
     use serde_json::json;
 
     fn chat(content: Value) -> Vec<u8> {
         json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": content }] }).to_string().into_bytes()
+    }
+
+    fn bytes(content: Value) -> Option<u32> {
+        let body = chat(content);
+        by_bytes(&body, request::peek(&body).unwrap().holds_files)
     }
 
     fn contents(content: Value) -> Bound {
@@ -144,7 +153,7 @@ mod tests {
         for text in ["hi", prose.as_str(), chinese.as_str(), code.as_str(), "9172635 8172 0091"] {
             let body = chat(json!(text));
             let (bound, truth) = (by_contents("gpt-4o-mini", &body), tokens::count_input("gpt-4o-mini", &body));
-            assert!(by_bytes(&body).unwrap() >= bound.most, "{text}");
+            assert!(by_bytes(&body, false).unwrap() >= bound.most, "{text}");
             assert!(bound.least <= truth && truth <= bound.most, "{text}: {truth} {bound:?}");
         }
     }
@@ -164,15 +173,26 @@ mod tests {
     fn encoded_files_are_not_counted_by_their_letters() {
         let data = "A".repeat(400_000);
         let image = json!([{ "type": "image_url", "image_url": { "url": format!("data:image/png;base64,{data}") } }]);
-        assert_eq!(by_bytes(&chat(image.clone())), None);
+        assert_eq!(bytes(image.clone()), None);
         assert!((1_500..1_700).contains(&contents(image).most));
         let sound = json!([{ "type": "input_audio", "input_audio": { "data": data, "format": "wav" } }]);
-        assert_eq!(by_bytes(&chat(sound.clone())), None);
+        assert_eq!(bytes(sound.clone()), None);
         assert!((400..500).contains(&contents(sound).most));
         let linked = json!([{ "type": "image_url", "image_url": { "url": "https://contoso.com/cat.png" } }]);
         assert!((1_500..1_700).contains(&contents(linked).most));
         let file = json!([{ "type": "file", "file": { "file_data": format!("data:application/pdf;base64,{data}") } }]);
+        assert_eq!(bytes(file.clone()), None);
         assert!((50_000..54_000).contains(&contents(file).most));
+    }
+
+    #[test]
+    fn what_only_speaks_of_files_is_counted_by_its_bytes() {
+        let prose = "an image may be written as data:image/png;base64, and what follows ".repeat(300);
+        for text in [prose.clone(), format!("{{\"input_audio\": {{\"data\": \"{prose}\"}}}}")] {
+            assert!(bytes(json!(text)).is_some());
+            assert!(bytes(json!([{ "type": "text", "text": text }])).is_some());
+        }
+        assert!(bytes(json!([{ "type": "text", "text": prose }, { "data": "short" }])).is_some());
     }
 
     #[test]

@@ -4,14 +4,16 @@
 //! client's own. A member that is read may appear only once: two readers that disagree about duplicates would let a
 //! request be checked as one model and served as another.
 
+mod found;
+
 use std::ops::Range;
 
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
+use self::found::Found;
 use super::json::{self, JsonError};
 use super::kept::{self, Referred};
-use super::objects::references;
 use super::prefix::{self, Prefix};
 use super::tokens;
 
@@ -32,6 +34,8 @@ pub struct Peek {
     pub prefix: Option<Prefix>,
     /// Whether some member, however deep, may name an object that the upstream keeps.
     pub may_name_objects: bool,
+    /// Whether some member, however deep, holds a picture, a sound or a document.
+    pub holds_files: bool,
     spans: Spans,
 }
 
@@ -128,7 +132,7 @@ pub const OFF_THREAD_BYTES: usize = 256 * 1024;
 /// stand still: see [`OFF_THREAD_BYTES`].
 pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     let found = Found::scan(body, READ, ACTED_ON)?;
-    let (elements, may_name_objects) = (found.elements, found.may_name_objects);
+    let (elements, nested) = (found.elements, found.nested);
     let [
         model,
         stream,
@@ -152,7 +156,7 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
     let count = |span: Option<Range<usize>>| span.and_then(integer).map_or(1, clamp).max(1);
     peek.choices = count(choices).max(count(best_of));
     peek.prefix = prefix_of(body, &names, messages.or(prompt).or(input), elements);
-    peek.may_name_objects = may_name_objects;
+    (peek.may_name_objects, peek.holds_files) = (nested.may_name_objects, nested.hold_files);
     Ok(peek)
 }
 
@@ -160,13 +164,13 @@ pub fn peek(body: &[u8]) -> Result<Peek, PeekError> {
 /// comes with the answer's end.
 pub fn peek_response(body: &[u8]) -> Result<Peek, PeekError> {
     let found = Found::scan(body, READ_OF_RESPONSES, ACTED_ON_OF_RESPONSES)?;
-    let (elements, may_name_objects) = (found.elements, found.may_name_objects);
+    let (elements, nested) = (found.elements, found.nested);
     let [model, stream, max_output_tokens, store, previous, conversation, background, input, names @ ..] = found.values;
     let mut peek = common(body, found.empty, model, stream)?;
     let given = |value: Option<Range<usize>>| value.filter(|value| !is_null(body, value));
     peek.max_tokens = max_output_tokens.and_then(|span| json::integer_at(body, &span)).map(clamp);
     peek.prefix = prefix_of(body, &names, input.clone(), elements);
-    peek.may_name_objects = may_name_objects;
+    (peek.may_name_objects, peek.holds_files) = (nested.may_name_objects, nested.hold_files);
     peek.state = State {
         store: given(store).map_or(Ok(true), |value| truth(body, &value, "store"))?,
         previous: given(previous).map(|value| text(body, &value, "previous_response_id")).transpose()?,
@@ -249,43 +253,6 @@ fn peek_stream_options(body: &[u8], value: Range<usize>, peek: &mut Peek) -> Res
     }
     peek.spans.stream_options = Some(value);
     Ok(())
-}
-
-/// Where the values of some members are.
-struct Found<const N: usize> {
-    values: [Option<Range<usize>>; N],
-    /// Of the latest value that is an array of several elements.
-    elements: [usize; 2],
-    /// The object has no member at all.
-    empty: bool,
-    may_name_objects: bool,
-}
-
-impl<const N: usize> Found<N> {
-    /// Keeps only what is looked for, however many members there are. The first of the names may stand there once.
-    fn scan(text: &[u8], names: [&'static str; N], once: usize) -> Result<Self, PeekError> {
-        let mut found = Self { values: [const { None }; N], elements: [0; 2], empty: true, may_name_objects: false };
-        let mut may_name_objects = false;
-        let mut duplicate = None;
-        let member = |member: json::Member| {
-            found.empty = false;
-            // Each letter may be spelt with six; what is longer is none of the names, and is not decoded.
-            if member.key.len() > LONGEST_NAME * 6 {
-                return;
-            }
-            let key = json::key_text(text, &member);
-            let Some(index) = names.iter().position(|name| *name == key) else { return };
-            if member.elements[0] != 0 {
-                found.elements = member.elements;
-            }
-            if found.values[index].replace(member.value).is_some() && index < once {
-                duplicate.get_or_insert(names[index]);
-            }
-        };
-        json::each_telling(text, member, |_, key, _| may_name_objects |= references::may_be_name(key))?;
-        found.may_name_objects = may_name_objects;
-        duplicate.map_or(Ok(found), |name| Err(PeekError::Duplicate(name)))
-    }
 }
 
 fn text(body: &[u8], value: &Range<usize>, name: &'static str) -> Result<String, PeekError> {
