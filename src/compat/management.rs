@@ -102,7 +102,7 @@ async fn read(request: &HttpRequest, mut payload: Payload, worker: &Worker) -> R
     let settings = worker.house.settings();
     let (idle, total) = (settings.server.body_idle_timeout, settings.server.body_timeout);
     let limits = BodyLimits { bytes: BODY_LIMIT, idle, total };
-    let body = body::read(request.headers(), &mut payload, limits).await;
+    let body = body::read(request, &mut payload, limits).await;
     let body = body.map_err(|error| Said::line(400, &error.to_string()))?;
     if body.is_empty() {
         return Err(Said::line(400, "EOF"));

@@ -6,9 +6,11 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HeaderMap, UPGRADE};
@@ -16,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 
 use super::alarm::Alarm;
+use super::phase::Watch;
 use crate::domain::time;
 use crate::openai::multipart::FormError;
 use crate::proxy::upload::Cut;
@@ -30,6 +33,21 @@ pub struct BodyLimits {
     pub idle: Duration,
     /// From the first look at the body to its end.
     pub total: Duration,
+}
+
+/// How much of a body has come with its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// All of it: actix hands it on within the same turn.
+    Whole,
+    Unknown,
+}
+
+impl Arrival {
+    pub fn of(request: &HttpRequest) -> Self {
+        let is_whole = request.conn_data::<Rc<Watch>>().is_some_and(|watch| watch.has_whole_body());
+        if is_whole { Self::Whole } else { Self::Unknown }
+    }
 }
 
 /// Texts are for the client.
@@ -78,9 +96,18 @@ impl From<Cut> for BodyError {
 }
 
 /// Takes the payload by reference so that what is left of it is dropped with the request, after the answer.
-pub async fn read(headers: &HeaderMap, payload: &mut Payload, limits: BodyLimits) -> Result<Bytes, BodyError> {
+pub async fn read(request: &HttpRequest, payload: &mut Payload, limits: BodyLimits) -> Result<Bytes, BodyError> {
+    gather(request.headers(), payload, limits, Arrival::of(request)).await
+}
+
+async fn gather(
+    headers: &HeaderMap,
+    payload: &mut Payload,
+    limits: BodyLimits,
+    arrival: Arrival,
+) -> Result<Bytes, BodyError> {
     let announced = admit(headers, limits.bytes)?;
-    let mut clock = Clock::start(limits);
+    let mut clock = Clock::start(limits, arrival);
     let Some(first) = next(payload, &mut clock).await? else {
         return Ok(Bytes::new());
     };
@@ -140,14 +167,13 @@ struct Clock {
     began: time::Timestamp,
     /// When the last chunk came.
     moved: time::Timestamp,
-    /// Whether a body that was not there has been looked for once.
-    has_looked: bool,
+    arrival: Arrival,
 }
 
 impl Clock {
-    fn start(limits: BodyLimits) -> Self {
+    fn start(limits: BodyLimits, arrival: Arrival) -> Self {
         let now = time::now();
-        Self { alarm: Alarm::default(), limits, began: now, moved: now, has_looked: false }
+        Self { alarm: Alarm::default(), limits, began: now, moved: now, arrival }
     }
 
     fn deadline(&self) -> time::Timestamp {
@@ -155,16 +181,15 @@ impl Clock {
     }
 }
 
-/// A chunk that is there already takes no timer, and neither does one that actix has read together with the head: it hands
-/// that on when this task has been polled once.
+/// A chunk that is there already takes no timer, and neither does one that has come together with the head: actix hands that
+/// on when this task has been polled once.
 async fn next(payload: &mut Payload, clock: &mut Clock) -> Result<Option<Bytes>, BodyError> {
     let mut waited = false;
     let item = poll_fn(|cx| {
         if let Poll::Ready(item) = Pin::new(&mut *payload).poll_next(cx) {
             return Poll::Ready(Ok(item));
         }
-        if !std::mem::replace(&mut clock.has_looked, true) {
-            cx.waker().wake_by_ref();
+        if std::mem::replace(&mut clock.arrival, Arrival::Unknown) == Arrival::Whole {
             return Poll::Pending;
         }
         waited = true;
@@ -195,6 +220,10 @@ mod tests {
 
     const LIMITS: BodyLimits =
         BodyLimits { bytes: 1000, idle: Duration::from_millis(50), total: Duration::from_millis(200) };
+
+    async fn read(headers: &HeaderMap, payload: &mut Payload, limits: BodyLimits) -> Result<Bytes, BodyError> {
+        gather(headers, payload, limits, Arrival::Unknown).await
+    }
 
     fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()

@@ -51,7 +51,7 @@ pub async fn serve(
     let (cargo, named) = match target.operation {
         Operation::Speech | Operation::ImageGenerations | Operation::Moderations => {
             let limits = inference::body_limits(&table);
-            let body = body::read(request.headers(), &mut payload, limits).await?;
+            let body = body::read(request, &mut payload, limits).await?;
             let peek = Box::new(inference::peek(target.operation, &body).await?);
             let named = peek.model.clone();
             (Cargo::Json { body, peek }, named)

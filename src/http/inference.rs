@@ -26,7 +26,7 @@ use crate::domain::secret::Secret;
 use crate::domain::sku::Skus;
 use crate::domain::time::{self, Timestamp};
 use crate::fleet::routes::{Route, RouteTable};
-use crate::limits::{Caller, Estimate, Limited, Permit};
+use crate::limits::{Caller, Estimate, Limited, Permit, Prompt};
 use crate::openai::objects::references;
 use crate::openai::request::{self, Peek};
 use crate::openai::shape::Shape;
@@ -57,7 +57,7 @@ pub async fn serve(
     let permit = admit(worker, told, &caller)?;
     kill_points::reached(Point::CallerAdmitted);
     let asked_version = asked_version(request, target.dialect)?;
-    let body = body::read(request.headers(), &mut payload, body_limits(&table)).await?;
+    let body = body::read(request, &mut payload, body_limits(&table)).await?;
     let question = Question {
         worker,
         table: &table,
@@ -136,7 +136,8 @@ pub(super) async fn answer(question: Question<'_>, permit: Permit, told: &mut To
         cap: demand.cap,
         price: dearest(table, &route, &demand.fallback),
     };
-    let admission = permit.reserve(estimate, &route.model, &body).await;
+    let prompt = Prompt { model: &route.model, body: &body, holds_files: peek.holds_files };
+    let admission = permit.reserve(estimate, prompt).await;
     let admission = admission.map_err(|limited| refuse(worker, limited))?;
     told.tokens = admission.tokens.or(told.tokens);
     let entry = worker.recorder.admit(Intent {

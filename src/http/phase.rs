@@ -102,6 +102,15 @@ impl Watch {
         self.framing.set(Framing::of(headers));
     }
 
+    /// Whether all of the current request's body is there already. One that comes in chunks may look whole and not be so.
+    pub fn has_whole_body(&self) -> bool {
+        match (self.framing.get(), self.after_head.get()) {
+            (Framing::Length(length), Some(count)) => count >= length,
+            (Framing::None, _) => true,
+            (Framing::Length(_), None) | (Framing::Chunked, _) => false,
+        }
+    }
+
     /// Told by the service when an answer's last byte was handed to actix, or the answer was given up.
     pub fn request_ended(&self) {
         // No unfinished head ends with an empty line, and a chunked body ends with one.
@@ -208,8 +217,8 @@ mod tests {
     const LENGTH_2: &str = "content-length: 2\r\n";
     const CHUNKED: &str = "transfer-encoding: chunked\r\n";
 
-    /// After a request that came in these pieces (of a head with this line), and the answer to it.
-    fn answered(line: &str, pieces: &[&str]) -> Watch {
+    /// A request that came in these pieces, of a head with this line.
+    fn begun(line: &str, pieces: &[&str]) -> Watch {
         let watch = Watch::new(Timestamp::ZERO);
         for piece in pieces {
             watch.received(piece.replace("LINE", line).as_bytes());
@@ -219,6 +228,12 @@ mod tests {
             headers.insert(name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
         }
         watch.request_began(&headers);
+        watch
+    }
+
+    /// After the answer to it.
+    fn answered(line: &str, pieces: &[&str]) -> Watch {
+        let watch = begun(line, pieces);
         watch.request_ended();
         watch
     }
@@ -238,6 +253,21 @@ mod tests {
             (CHUNKED, &["POST / HTTP/1.1\r\nLINE\r\n2\r\n{}\r\n0\r\n", "\r", "\n"]),
         ] {
             assert!(rests(&answered(line, pieces)), "{line:?} {pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_whole_when_as_much_of_it_is_there_as_was_announced() {
+        for (line, pieces, is_whole) in [
+            ("", &["GET / HTTP/1.1\r\n\r\n"][..], true),
+            (LENGTH_2, &["POST / HTTP/1.1\r\nLINE\r\n"], false),
+            (LENGTH_2, &["POST / HTTP/1.1\r\nLINE\r\n{"], false),
+            (LENGTH_2, &["POST / HTTP/1.1\r\nLINE\r\n{", "}"], true),
+            (LENGTH_2, &["POST / HTTP/1.1\r\nLINE\r", "\n{}"], false),
+            (CHUNKED, &["POST / HTTP/1.1\r\nLINE\r\n4\r\n\r\n\r\n"], false),
+        ] {
+            let watch = begun(line, pieces);
+            assert_eq!(watch.has_whole_body(), is_whole, "{pieces:?}");
         }
     }
 

@@ -135,7 +135,7 @@ async fn answer(
     let asked_version = inference::asked_version(request, *dialect)?;
     let query = passed_on(request.query_string());
     // A cancellation may have one; it says nothing.
-    body::read(request.headers(), &mut payload, inference::body_limits(&table)).await?;
+    body::read(request, &mut payload, inference::body_limits(&table)).await?;
     let found = find(worker, &caller, std::slice::from_ref(id)).await?;
     let pin = found.into_iter().flatten().next().ok_or_else(|| ApiError::response_not_found(id))?;
     check_resource(&table, &pin)?;

@@ -134,5 +134,5 @@ async fn read_body(request: &HttpRequest, payload: &mut Payload, worker: &Worker
         idle: settings.server.body_idle_timeout,
         total: settings.server.body_timeout,
     };
-    body::read(request.headers(), payload, limits).await.map_err(|error| Problem::bad_request(error.to_string()))
+    body::read(request, payload, limits).await.map_err(|error| Problem::bad_request(error.to_string()))
 }

@@ -71,7 +71,7 @@ pub(super) async fn serve(
     let asked_version = inference::asked_version(request, dialect)?;
     let call = Call { request, worker, table, caller, label, dialect, asked_version, started };
     if let Action::List(kind) = action {
-        body::read(request.headers(), &mut payload, inference::body_limits(&call.table)).await?;
+        body::read(request, &mut payload, inference::body_limits(&call.table)).await?;
         return lists::serve(&call, &place, kind, permit, told).await;
     }
     if place.works_unseen(action) && call.caller.grant.models.is_some() {
@@ -129,7 +129,7 @@ impl Call<'_> {
             let limits = body::BodyLimits { bytes: self.table.settings.server.upload_limit, ..limits };
             return Ok(Cargo::Form(upload::begin(headers, payload, limits, watched)?));
         }
-        let body = body::read(headers, payload, limits).await?;
+        let body = body::read(self.request, payload, limits).await?;
         if body.is_empty() || *self.request.method() != Method::POST {
             return Ok(Cargo::Nothing);
         }

@@ -136,7 +136,7 @@ async fn echo(
     bodies: web::Data<Bodies>,
     notes: web::Data<Notes>,
 ) -> HttpResponse {
-    match body::read(request.headers(), &mut payload.into_inner(), bodies.0).await {
+    match body::read(&request, &mut payload.into_inner(), bodies.0).await {
         Ok(body) => HttpResponse::Ok().body(body),
         Err(error) => {
             let status = match error {
