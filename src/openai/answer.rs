@@ -54,6 +54,7 @@ pub(super) struct Seen {
     pub(super) model: Option<Range<usize>>,
     choices: Option<Range<usize>>,
     has_several_choices: bool,
+    has_delta: bool,
     null_usage: Option<Range<usize>>,
 }
 
@@ -72,6 +73,7 @@ impl Seen {
             model: moved(&self.model),
             choices: moved(&self.choices),
             has_several_choices: self.has_several_choices,
+            has_delta: self.has_delta,
             null_usage: moved(&self.null_usage),
         }
     }
@@ -129,7 +131,7 @@ impl StreamWatch {
         if data.trim_ascii() == b"[DONE]" {
             return Event::Done;
         }
-        let (mut failed, mut has_choices, mut usage_at) = (None, false, None);
+        let (mut failed, mut has_choices, mut has_delta, mut usage_at) = (None, false, false, None);
         let (mut null_usage, mut seen) = (NullUsage::default(), Seen::default());
         let (mut texts, mut padding) = (SmallVec::<[Range<usize>; 2]>::new(), None);
         let scanned = json::each_telling(
@@ -152,10 +154,11 @@ impl StreamWatch {
                     _ => {}
                 }
             },
-            |outer, key, value| {
-                if let Some(value) = value.filter(|_| outer == b"choices" && TEXT_MEMBERS.contains(&key)) {
-                    texts.push(value);
-                }
+            |outer, key, value| match value {
+                _ if outer != b"choices" => {}
+                None => has_delta |= key == b"delta",
+                Some(value) if TEXT_MEMBERS.contains(&key) => texts.push(value),
+                Some(_) => {}
             },
         );
         texts.iter().for_each(|text| self.keep(&data[text.clone()]));
@@ -165,7 +168,7 @@ impl StreamWatch {
         if let Some(error) = failed {
             return self.gave_up(&data, &error);
         }
-        seen.null_usage = null_usage.span;
+        (seen.null_usage, seen.has_delta) = (null_usage.span, has_delta);
         self.seen = seen.at(at);
         let event_usage = usage_at.and_then(|value| usage::read(&data, &value));
         // Usage may come more than once; the last report stands.
@@ -213,9 +216,9 @@ impl StreamWatch {
         self.seen.choices.clone()
     }
 
-    /// Whether there is more than one of them.
-    pub fn has_several_choices(&self) -> bool {
-        self.seen.has_several_choices
+    /// Whether each of them surely has a delta; several choices, which are rare, are to be looked at one by one.
+    pub fn has_all_deltas(&self) -> bool {
+        self.seen.has_delta && !self.seen.has_several_choices
     }
 
     /// Whether choices are to have deltas.

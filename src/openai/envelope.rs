@@ -47,7 +47,7 @@ fn completed(body: &[u8], error: &Range<usize>, kind: &str, status: u16) -> Opti
             _ => "null".to_owned(),
         };
         match found {
-            Some(found) => edits.push(Edit { span: found.value.clone(), with: instead.into() }),
+            Some(found) => edits.push(Edit { span: found.value.clone(), with: instead.into_bytes().into() }),
             None => missing.push_str(&format!("\"{name}\":{instead},")),
         }
     }
@@ -56,7 +56,7 @@ fn completed(body: &[u8], error: &Range<usize>, kind: &str, status: u16) -> Opti
     }
     if !missing.is_empty() {
         let start = error.start + 1;
-        edits.push(Edit { span: start..start, with: missing.into() });
+        edits.push(Edit { span: start..start, with: missing.into_bytes().into() });
     }
     (!edits.is_empty()).then(|| edits.made(body))
 }

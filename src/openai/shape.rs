@@ -4,11 +4,10 @@
 //! deployment; clients of OpenAI fall over all three. Only the spans in question change. Nothing is parsed here again:
 //! [`StreamWatch`] has noted where they stand.
 
+use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use bytes::Bytes;
-use memchr::memmem::Finder;
 
 use super::answer::{Event, StreamWatch};
 use super::edits::{Edit, Edits};
@@ -41,8 +40,15 @@ pub struct Shaper {
 }
 
 impl Shaper {
-    /// What is to be changed in the event that `watch` has just read; one that nobody is to see is cut whole.
-    pub fn edits(&self, event: &[u8], read: &Event, watch: &StreamWatch) -> Edits {
+    /// What is to be changed in the event that `watch` has just read; one that nobody is to see is cut whole. `watch` hears of
+    /// it, for events that are alike: it is one shaper's.
+    pub fn edits(&self, event: &[u8], read: &Event, watch: &mut StreamWatch) -> Edits<'_> {
+        let edits = self.find(event, read, watch);
+        watch.is_sent(&edits);
+        edits
+    }
+
+    fn find(&self, event: &[u8], read: &Event, watch: &StreamWatch) -> Edits<'_> {
         let mut edits = Edits::default();
         if self.hide == HideUsage::Yes {
             match read {
@@ -68,7 +74,7 @@ impl Shaper {
             }
             Event::Content => {
                 if let Some(choices) = watch.choices().filter(|_| watch.is_chat())
-                    && Deltas::of(event, &choices, watch) != Deltas::All
+                    && !watch.has_all_deltas()
                 {
                     return without_gaps(event, &choices, edits, self.named(event, watch, model));
                 }
@@ -89,16 +95,16 @@ impl Shaper {
         match (&self.shape, model_at) {
             (Shape::OpenAi { model }, Some(span)) if body[span.clone()] != **model => {
                 let mut edits = Edits::default();
-                edits.push(Edit { span, with: model.clone() });
+                edits.push(Edit { span, with: Cow::Borrowed(model) });
                 edits.made(&body)
             }
             (Shape::OpenAi { .. } | Shape::Azure, _) => body,
         }
     }
 
-    fn named(&self, event: &[u8], watch: &StreamWatch, model: &Bytes) -> Option<Edit> {
+    fn named<'a>(&self, event: &[u8], watch: &StreamWatch, model: &'a Bytes) -> Option<Edit<'a>> {
         let span = watch.model().filter(|span| event[span.clone()] != **model)?;
-        Some(Edit { span, with: model.clone() })
+        Some(Edit { span, with: Cow::Borrowed(model) })
     }
 }
 
@@ -120,25 +126,8 @@ impl Shape {
     }
 }
 
-/// Which choices of a chunk have a delta.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Deltas {
-    All,
-    Perhaps,
-}
-
-impl Deltas {
-    /// A quoted word of JSON stands nowhere inside a string, for there its quotes would be escaped. Several choices, which
-    /// are rare, are looked at one by one.
-    fn of(event: &[u8], choices: &Range<usize>, watch: &StreamWatch) -> Self {
-        static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"delta\""));
-        let is_alone = !watch.has_several_choices();
-        if is_alone && DELTA.find(&event[choices.clone()]).is_some() { Self::All } else { Self::Perhaps }
-    }
-}
-
 /// Of a chunk whose choices may lack their deltas: without it, if there is nothing in it for a client of OpenAI.
-fn without_gaps(event: &[u8], choices: &Range<usize>, mut edits: Edits, named: Option<Edit>) -> Edits {
+fn without_gaps<'a>(event: &[u8], choices: &Range<usize>, mut edits: Edits<'a>, named: Option<Edit<'a>>) -> Edits<'a> {
     let (mut gaps, mut says_something) = (Vec::new(), false);
     for choice in json::elements_at(event, choices) {
         let members = json::members_at(event, &choice);
@@ -161,7 +150,7 @@ fn without_gaps(event: &[u8], choices: &Range<usize>, mut edits: Edits, named: O
     for (start, is_null) in gaps {
         // A null is odd, and no client has asked for it.
         if !is_null {
-            edits.push(Edit { span: start..start, with: Bytes::from_static(b"\"delta\":{},") });
+            edits.push(Edit { span: start..start, with: Cow::Borrowed(b"\"delta\":{},") });
         }
     }
     if let Some(named) = named {
@@ -171,14 +160,14 @@ fn without_gaps(event: &[u8], choices: &Range<usize>, mut edits: Edits, named: O
 }
 
 /// An error event, in OpenAI's envelope.
-fn put_right(event: &[u8], status: u16, edits: &mut Edits) {
+fn put_right(event: &[u8], status: u16, edits: &mut Edits<'_>) {
     let Some(sse::Data::Line(span)) = sse::data(event) else { return };
     let data = &event[span.clone()];
     // Events of the Responses API have a shape of their own.
     let is_typed =
         json::members(data).is_ok_and(|members| members.iter().any(|member| &data[member.key.clone()] == b"type"));
     if !is_typed && let Some(with) = envelope::normalised(data, status) {
-        edits.push(Edit { span, with });
+        edits.push(Edit { span, with: with.to_vec().into() });
     }
 }
 
@@ -191,9 +180,9 @@ mod tests {
         let shaper = Shaper { shape: Shape::OpenAi { model: Bytes::from_static(b"\"gpt-4o\"") }, hide };
         let mut watch = StreamWatch::of(operation);
         let read = watch.read(event.as_bytes());
-        let edits = shaper.edits(event.as_bytes(), &read, &watch);
+        let edits = shaper.edits(event.as_bytes(), &read, &mut watch);
         let azure = Shaper { shape: Shape::Azure, hide: HideUsage::No };
-        assert!(azure.edits(event.as_bytes(), &read, &watch).is_empty(), "Azure's own dialect");
+        assert!(azure.edits(event.as_bytes(), &read, &mut watch).is_empty(), "Azure's own dialect");
         String::from_utf8(edits.made(event.as_bytes()).to_vec()).unwrap()
     }
 

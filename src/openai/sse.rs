@@ -47,6 +47,11 @@ impl Splitter {
         Ok((whole.slice(..end), spans))
     }
 
+    /// Whether the next chunk begins with an event.
+    pub fn is_between_events(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// What is left when the stream has ended: an event without its blank line, or nothing.
     pub fn finish(&mut self) -> Bytes {
         self.pending.split().freeze()

@@ -277,7 +277,7 @@ async fn open_stream(
                 Event::Content => begun = true,
                 Event::Usage(_) | Event::Other => {}
             }
-            shaper.edits(event, &read, &watch).write(event, &mut head);
+            shaper.edits(event, &read, &mut watch).write(event, &mut head);
             if done {
                 break;
             }

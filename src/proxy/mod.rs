@@ -28,6 +28,7 @@ pub mod pipe;
 mod prepare;
 mod read_on;
 pub mod relay;
+mod room;
 pub mod spill;
 mod tries;
 pub mod typewriter;

@@ -42,7 +42,7 @@ impl Pace {
         }
         self.reported = true;
         let tokens = watch.rough_output_tokens().saturating_sub(first);
-        if tokens > 0 && !writer.was_full() {
+        if tokens > 0 && !writer.was_behind() {
             lease.pace(now.since(began) / tokens);
         }
     }
@@ -51,6 +51,6 @@ impl Pace {
     pub fn per_token(&self, now: Timestamp, watch: &StreamWatch, writer: &Writer) -> Option<Duration> {
         let (began, first) = self.began?;
         let tokens = watch.rough_output_tokens().saturating_sub(first);
-        (tokens >= ENOUGH_TOKENS && !writer.was_full()).then(|| now.since(began) / tokens)
+        (tokens >= ENOUGH_TOKENS && !writer.was_behind()).then(|| now.since(began) / tokens)
     }
 }

@@ -17,19 +17,28 @@ use bytes::Bytes;
 use futures_core::future::LocalBoxFuture;
 use tokio::sync::watch;
 
-/// What a relay may have waiting: its upstream may be quicker than the client.
-const ROOM: usize = 256 * 1024;
+/// So much in a row without waiting for the upstream is what has piled up there while the client was slow.
+const BACKLOG: usize = 256 * 1024;
 
 #[derive(Debug, Default)]
 struct Shared {
-    queue: VecDeque<Bytes>,
-    queued: usize,
+    queue: Queue,
     end: Option<End>,
     reader_gone: bool,
     cut: bool,
+    /// Bytes that came since the relay last waited for its upstream.
+    in_a_row: usize,
     /// The client was slower than the upstream, if only once.
-    was_full: bool,
+    was_behind: bool,
     relay: Option<Waker>,
+}
+
+/// What waits for the client: mostly one chunk, which needs no memory of its own.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Empty: nothing waits.
+    first: Bytes,
+    others: VecDeque<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +123,20 @@ impl Writer {
             return;
         }
         let mut shared = self.0.borrow_mut();
-        shared.queued += bytes.len();
-        shared.queue.push_back(bytes);
+        shared.in_a_row += bytes.len();
+        if shared.in_a_row >= BACKLOG {
+            shared.was_behind = true;
+        }
+        shared.queue.push(bytes);
     }
 
-    /// Ready when the queue has room, or the relay must stop. A full queue is emptied by the reader before it polls
-    /// the relay again.
+    /// Whether the client has taken all there was.
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().queue.is_empty()
+    }
+
+    /// Ready when the client has taken all there was, or the relay must stop. Until then the upstream is not asked for more:
+    /// the reader hands on what there is, and polls the relay again when it is asked.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let mut shared = self.0.borrow_mut();
         if shared.reader_gone {
@@ -131,11 +148,12 @@ impl Writer {
         if !shared.relay.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             shared.relay = Some(cx.waker().clone());
         }
-        if shared.queued < ROOM {
-            return Poll::Ready(Ok(()));
-        }
-        shared.was_full = true;
-        Poll::Pending
+        if shared.queue.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// The upstream has nothing now.
+    pub fn waits_for_upstream(&self) {
+        self.0.borrow_mut().in_a_row = 0;
     }
 
     /// Ready when the gateway's grace is over, for a relay that goes on without a client.
@@ -148,9 +166,9 @@ impl Writer {
         Poll::Pending
     }
 
-    /// Whether the relay has ever waited for its client: then its pace says nothing about the upstream.
-    pub fn was_full(&self) -> bool {
-        self.0.borrow().was_full
+    /// Whether the client was ever slower than the upstream: then the relay's pace says nothing about that.
+    pub fn was_behind(&self) -> bool {
+        self.0.borrow().was_behind
     }
 
     /// The answer is whole.
@@ -170,7 +188,7 @@ impl Drop for Reader {
         {
             let mut shared = self.shared.borrow_mut();
             shared.reader_gone = true;
-            shared.queue.clear();
+            shared.queue = Queue::default();
         }
         if let Some(relay) = self.relay.take() {
             actix_web::rt::spawn(relay);
@@ -195,8 +213,7 @@ impl MessageBody for Reader {
         loop {
             let end = {
                 let mut shared = reader.shared.borrow_mut();
-                if let Some(bytes) = shared.queue.pop_front() {
-                    shared.queued -= bytes.len();
+                if let Some(bytes) = shared.queue.pop() {
                     return Poll::Ready(Some(Ok(bytes)));
                 }
                 shared.end
@@ -213,6 +230,28 @@ impl MessageBody for Reader {
                 }
             }
         }
+    }
+}
+
+impl Queue {
+    fn push(&mut self, bytes: Bytes) {
+        if self.is_empty() {
+            self.first = bytes;
+        } else {
+            self.others.push_back(bytes);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        if self.is_empty() {
+            return None;
+        }
+        let next = self.others.pop_front().unwrap_or_default();
+        Some(std::mem::replace(&mut self.first, next))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_empty()
     }
 }
 
@@ -270,21 +309,35 @@ mod tests {
         }
     }
 
-    #[actix_rt::test]
-    async fn a_full_pipe_waits_for_its_reader() {
+    /// Of a relay that waits for its upstream before each chunk but the first `at_once`.
+    async fn reads_of(at_once: usize, chunks: usize) -> (usize, bool) {
+        let reads = Rc::new(Cell::new(0));
+        let counted = reads.clone();
         let mut reader = read(|writer| async move {
-            for _ in 0..3 {
+            for chunk in 0..chunks {
                 poll_fn(|cx| writer.poll_room(cx)).await.unwrap();
-                writer.push(Bytes::from(vec![0; ROOM / 2]));
+                if chunk >= at_once {
+                    writer.waits_for_upstream();
+                }
+                counted.set(counted.get() + 1);
+                writer.push(Bytes::from(vec![0; BACKLOG / 4]));
             }
             pending().await
         });
-        for _ in 0..3 {
-            assert!(reader.shared.borrow().queued <= ROOM);
+        for taken in 1..=chunks {
             next(&mut reader).await.unwrap().unwrap();
+            assert_eq!(reads.get(), taken, "the upstream is asked when the client asks");
         }
-        assert!(reader.shared.borrow().was_full);
         assert!(next(&mut reader).now_or_never().is_none());
+        let was_behind = reader.shared.borrow().was_behind;
+        (reads.get(), was_behind)
+    }
+
+    #[actix_rt::test]
+    async fn a_client_that_is_slower_than_the_upstream_is_known() {
+        assert_eq!(reads_of(0, 8).await, (8, false));
+        assert_eq!(reads_of(3, 8).await, (8, false));
+        assert_eq!(reads_of(4, 8).await, (8, true));
     }
 
     #[actix_rt::test]

@@ -19,6 +19,7 @@ use super::estimate;
 use super::pace::Pace;
 use super::pipe::{self, Reader, Stop, Writer};
 use super::read_on::{self, Read};
+use super::room::Room;
 use crate::balance::gray::Speed;
 use crate::domain::outcome::{Fault, Outcome};
 use crate::domain::time;
@@ -28,6 +29,7 @@ use crate::openai::answer::{self, Event, StreamWatch};
 use crate::openai::error::{ErrorBody, ErrorKind};
 use crate::openai::responses::Failure;
 use crate::openai::shape::Shaper;
+use crate::openai::sse::{EventTooLong, Splitter};
 use crate::openai::tokens;
 use crate::storage::ledger::RequestState;
 use crate::tripwire::kill_points::{self, Point};
@@ -74,7 +76,6 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
     let EventStream { mut body, mut splitter, mut watch, shaper, head, done } = stream;
     let mut recorded = time::now();
     let mut pace = Pace::begin(&watch);
-    let mut room = BytesMut::new();
     // Kept until the books are closed: that is what a shutdown waits for.
     let drain;
     let ending = if done {
@@ -100,10 +101,9 @@ async fn relay_events(start: Start, stream: EventStream, writer: Writer) {
                     break if done { Ending::Done(rest) } else { Ending::Broken(Outcome::Faulted(Fault::Truncated)) };
                 }
             };
-            let Ok((bytes, spans)) = splitter.push(chunk) else {
+            let Ok((sent, ended)) = pass(chunk, &mut splitter, &mut watch, &shaper, &writer) else {
                 break Ending::Broken(Outcome::Faulted(Fault::InvalidResponse));
             };
-            let (sent, ended) = sift(bytes, &spans, &mut watch, &shaper, &mut room);
             match ended {
                 Some(Sifted::Done) => break Ending::Done(sent),
                 Some(Sifted::Error) => {
@@ -254,13 +254,19 @@ pub(super) fn keep_tail(tail: &mut BytesMut, chunk: &[u8]) {
     }
 }
 
-/// The next chunk, once the client has room for it; or the reason to stop.
+/// The next chunk, once the client has the one before; or the reason to stop.
 pub(super) async fn next(
     body: &mut UpstreamBody,
     writer: &Writer,
 ) -> Result<Option<Result<Bytes, UpstreamError>>, Stop> {
     poll_fn(|cx| match writer.poll_room(cx) {
-        Poll::Ready(Ok(())) => Pin::new(&mut *body).poll_next(cx).map(Ok),
+        Poll::Ready(Ok(())) => {
+            let chunk = Pin::new(&mut *body).poll_next(cx);
+            if chunk.is_pending() {
+                writer.waits_for_upstream();
+            }
+            chunk.map(Ok)
+        }
         Poll::Ready(Err(stop)) => Poll::Ready(Err(stop)),
         Poll::Pending => Poll::Pending,
     })
@@ -272,37 +278,86 @@ pub(super) enum Sifted {
     Error,
 }
 
-/// Goes through whole events up to the stream's last word; gives what is to be sent of them, and that word. What comes
-/// after it is nobody's business, however it was cut into chunks. `room` is where changed events are written: the same
-/// memory again and again, once the client has the chunk before.
-pub(super) fn sift(
+/// What is to be sent of the next chunk, up to the stream's last word, and that word. What comes after it is nobody's
+/// business, however it was cut into chunks.
+pub(super) fn pass(
+    chunk: Bytes,
+    splitter: &mut Splitter,
+    watch: &mut StreamWatch,
+    shaper: &Shaper,
+    writer: &Writer,
+) -> Result<(Bytes, Option<Sifted>), EventTooLong> {
+    let (sent, rest) = if splitter.is_between_events() {
+        let room = Room::of(writer, chunk.len());
+        pass_alike(chunk, watch, room)
+    } else {
+        (Bytes::new(), chunk)
+    };
+    if rest.is_empty() {
+        return Ok((sent, None));
+    }
+    writer.push(sent);
+    let (bytes, spans) = splitter.push(rest)?;
+    let room = Room::of(writer, bytes.len());
+    Ok(sift(bytes, &spans, watch, shaper, room))
+}
+
+/// What is to be sent of the events that are like those before, and what comes after them.
+fn pass_alike(chunk: Bytes, watch: &mut StreamWatch, room: Room) -> (Bytes, Bytes) {
+    let mut changed: Option<BytesMut> = None;
+    let mut at = 0;
+    while let Some((length, edits)) = watch.read_alike(&chunk[at..]) {
+        if !edits.is_empty() && changed.is_none() {
+            changed = Some(room.enter(&chunk[..at], chunk.len()));
+        }
+        if let Some(changed) = &mut changed {
+            edits.write(&chunk[at..at + length], changed);
+        }
+        at += length;
+    }
+    match changed {
+        Some(changed) if at == chunk.len() => (room.leave(changed), Bytes::new()),
+        Some(changed) => (room.leave(changed), chunk.slice(at..)),
+        None if at == 0 => (Bytes::new(), chunk),
+        None if at == chunk.len() => (chunk, Bytes::new()),
+        None => (chunk.slice(..at), chunk.slice(at..)),
+    }
+}
+
+/// Goes through whole events up to the last word.
+fn sift(
     bytes: Bytes,
     spans: &[std::ops::Range<usize>],
     watch: &mut StreamWatch,
     shaper: &Shaper,
-    room: &mut BytesMut,
+    room: Room,
 ) -> (Bytes, Option<Sifted>) {
-    let mut is_changed = false;
+    let mut changed: Option<BytesMut> = None;
+    let (mut ended, mut end) = (None, bytes.len());
     for span in spans {
         let event = &bytes[span.clone()];
         let read = watch.read(event);
         let edits = shaper.edits(event, &read, watch);
-        if !edits.is_empty() && !is_changed {
-            is_changed = true;
-            room.reserve(2 * bytes.len());
-            room.extend_from_slice(&bytes[..span.start]);
+        if !edits.is_empty() && changed.is_none() {
+            changed = Some(room.enter(&bytes[..span.start], bytes.len()));
         }
-        if is_changed {
-            edits.write(event, room);
+        if let Some(changed) = &mut changed {
+            edits.write(event, changed);
         }
-        let ended = match read {
-            Event::Done | Event::Failed(_) => Sifted::Done,
-            Event::Error => Sifted::Error,
+        ended = match read {
+            Event::Done | Event::Failed(_) => Some(Sifted::Done),
+            Event::Error => Some(Sifted::Error),
             Event::Content | Event::Usage(_) | Event::Other => continue,
         };
-        return (if is_changed { room.split().freeze() } else { bytes.slice(..span.end) }, Some(ended));
+        end = span.end;
+        break;
     }
-    (if is_changed { room.split().freeze() } else { bytes }, None)
+    let sent = match changed {
+        Some(changed) => room.leave(changed),
+        None if end == bytes.len() => bytes,
+        None => bytes.slice(..end),
+    };
+    (sent, ended)
 }
 
 /// Azure's figures, or an estimate where the stream ended before them.

@@ -54,6 +54,10 @@ impl Chunks {
             if self.at == At::End {
                 break;
             }
+            if let Some(length) = self.plain(&bytes[position..]) {
+                position += length;
+                continue;
+            }
             if self.at == At::Data {
                 let rest = (bytes.len() - position) as u64;
                 let step = self.size.min(rest);
@@ -71,6 +75,20 @@ impl Chunks {
             position += 1;
         }
         (position, Ok(()))
+    }
+
+    /// The length of a chunk at the beginning of `bytes` that is all there, and has a size of a few digits and nothing
+    /// beside: nearly every chunk of a stream.
+    fn plain(&self, bytes: &[u8]) -> Option<usize> {
+        const MOST_DIGITS: usize = 6;
+        if self.at != At::Size || self.digits > 0 {
+            return None;
+        }
+        let digits = bytes.iter().take(MOST_DIGITS).take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let size = bytes[..digits].iter().fold(0, |size, digit| size * 16 + usize::from(hex_value(*digit)));
+        let data = digits + 2;
+        let is_plain = size > 0 && bytes.get(digits..data) == Some(b"\r\n");
+        (is_plain && bytes.get(data + size..data + size + 2) == Some(b"\r\n")).then_some(data + size + 2)
     }
 
     fn step(&mut self, byte: u8) -> Result<At, Violation> {

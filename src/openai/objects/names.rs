@@ -23,14 +23,15 @@ pub fn event(event: Bytes, renamed: impl Fn(&str) -> Option<Bytes>) -> Bytes {
 }
 
 /// `offset`: where the text stands in what is edited.
-fn edits(text: &[u8], offset: usize, renamed: &impl Fn(&str) -> Option<Bytes>) -> Edits {
+fn edits(text: &[u8], offset: usize, renamed: &impl Fn(&str) -> Option<Bytes>) -> Edits<'static> {
     let mut edits = Edits::default();
     let mut look = |members: &[json::Member]| {
         let named = members.iter().filter(|member| &text[member.key.clone()] == b"model");
         for member in named {
             let with = json::string_at(text, &member.value).and_then(|model| renamed(&model));
             if let Some(with) = with {
-                edits.push(Edit { span: offset + member.value.start..offset + member.value.end, with });
+                let span = offset + member.value.start..offset + member.value.end;
+                edits.push(Edit { span, with: with.to_vec().into() });
             }
         }
     };

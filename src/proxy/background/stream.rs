@@ -3,7 +3,7 @@
 //! Unlike the relay of other streams it decides nothing about what the response costs: it goes on when its client leaves
 //! or its connection breaks. When its last word comes, what it cost is booked before that word is passed on.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::Telling;
 use super::teller::{Ended, used};
@@ -51,7 +51,6 @@ async fn run(passing: Passing, stream: EventStream, writer: Writer) {
         Over::Said(head.freeze())
     } else {
         writer.push(head.freeze());
-        let mut room = BytesMut::new();
         loop {
             let chunk = match relay::next(&mut body, &writer).await {
                 Err(Stop::Gone) => break Over::Left,
@@ -70,10 +69,9 @@ async fn run(passing: Passing, stream: EventStream, writer: Writer) {
                     };
                 }
             };
-            let Ok((bytes, spans)) = splitter.push(chunk) else {
+            let Ok((sent, ended)) = relay::pass(chunk, &mut splitter, &mut watch, &shaper, &writer) else {
                 break Over::Broken(Outcome::Faulted(Fault::InvalidResponse));
             };
-            let (sent, ended) = relay::sift(bytes, &spans, &mut watch, &shaper, &mut room);
             match ended {
                 Some(Sifted::Done) => break Over::Said(sent),
                 Some(Sifted::Error) => {
