@@ -1,14 +1,18 @@
 //! What is read of an answer: usage, how far a stream has come, whether it ended as it should.
 
 mod mould;
+mod moulds;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use memchr::memmem;
 use smallvec::SmallVec;
 
-use self::mould::{Hole, Mould};
+use self::mould::{Hole, Kind};
+use self::moulds::Moulds;
 use super::kept::Made;
 use super::responses::{self, Failure};
 use super::sse::{self, Data};
@@ -45,7 +49,9 @@ pub struct StreamWatch {
     uncounted: usize,
     /// Of the event that was read last.
     pub(super) seen: Seen,
-    mould: Mould,
+    /// It has become a mould, the latest.
+    was_cast: bool,
+    moulds: Rc<RefCell<Moulds>>,
 }
 
 /// Where the members of an event stand that a client may have to be given otherwise.
@@ -112,7 +118,9 @@ impl StreamWatch {
 
     /// Reads one event.
     pub fn read(&mut self, event: &[u8]) -> Event {
-        if let Some(fit) = self.mould.fit(event) {
+        self.was_cast = false;
+        let fit = self.moulds.borrow_mut().fit(event);
+        if let Some(fit) = fit {
             fit.texts.into_iter().for_each(|text| self.keep(&event[text]));
             self.seen = fit.seen;
             return Event::Content;
@@ -133,7 +141,8 @@ impl StreamWatch {
         }
         let (mut failed, mut has_choices, mut has_delta, mut usage_at) = (None, false, false, None);
         let (mut null_usage, mut seen) = (NullUsage::default(), Seen::default());
-        let (mut texts, mut padding) = (SmallVec::<[Range<usize>; 2]>::new(), None);
+        let mut texts = SmallVec::<[Range<usize>; 2]>::new();
+        let mut others = SmallVec::<[Hole; 3]>::new();
         let scanned = json::each_telling(
             &data,
             |member| {
@@ -147,8 +156,12 @@ impl StreamWatch {
                         seen.choices = Some(member.value);
                     }
                     b"model" => seen.model = Some(member.value),
-                    b"obfuscation" if value.starts_with(b"\"") => {
-                        padding = Some(member.value.start + 1..member.value.end - 1);
+                    b"id" | b"obfuscation" if value.starts_with(b"\"") => {
+                        let inside = member.value.start + 1..member.value.end - 1;
+                        others.push(Hole { inside, kind: Kind::OtherString });
+                    }
+                    b"created" if value[0].is_ascii_digit() => {
+                        others.push(Hole { inside: member.value, kind: Kind::Number });
                     }
                     b"usage" if value.starts_with(b"{") => usage_at = Some(member.value),
                     _ => {}
@@ -176,9 +189,9 @@ impl StreamWatch {
         match (has_choices, event_usage) {
             (true, usage) => {
                 if let Some(at) = at.filter(|_| usage.is_none()) {
-                    let texts = texts.into_iter().map(|inside| Hole { inside, is_text: true });
-                    let padding = padding.map(|inside| Hole { inside, is_text: false });
-                    self.mould.cast(event, texts.chain(padding).map(|hole| hole.moved(at)), &self.seen);
+                    let texts = texts.into_iter().map(|inside| Hole { inside, kind: Kind::Text });
+                    let holes = texts.chain(others).map(|hole| hole.moved(at));
+                    self.was_cast = self.moulds.borrow_mut().cast(event, holes, &self.seen);
                 }
                 Event::Content
             }

@@ -311,7 +311,7 @@ fn skip_escape(text: &[u8], at: usize) -> Result<usize, JsonError> {
     }
 }
 
-fn skip_number(text: &[u8], at: usize) -> Result<usize, JsonError> {
+pub fn skip_number(text: &[u8], at: usize) -> Result<usize, JsonError> {
     let digits = |from: usize| {
         from + text.get(from..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count()
     };

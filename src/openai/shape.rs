@@ -33,7 +33,7 @@ pub enum Shape {
 }
 
 /// What happens to one answer on its way through.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shaper {
     pub shape: Shape,
     pub hide: HideUsage,

@@ -244,7 +244,7 @@ async fn open_stream(
     order: &Order,
     shaper: Shaper,
 ) -> Result<Rest, Broken> {
-    let (mut splitter, mut watch) = (Splitter::default(), StreamWatch::of(order.operation));
+    let (mut splitter, mut watch) = (Splitter::default(), StreamWatch::of(order.operation).shared_by(&shaper));
     let mut head = BytesMut::new();
     loop {
         let Some(chunk) = body.next().await else {

@@ -306,13 +306,14 @@ pub(super) fn pass(
 fn pass_alike(chunk: Bytes, watch: &mut StreamWatch, room: Room) -> (Bytes, Bytes) {
     let mut changed: Option<BytesMut> = None;
     let mut at = 0;
-    while let Some((length, edits)) = watch.read_alike(&chunk[at..]) {
+    while let Some(length) = watch.read_alike(&chunk[at..], |event, edits| {
         if !edits.is_empty() && changed.is_none() {
             changed = Some(room.enter(&chunk[..at], chunk.len()));
         }
         if let Some(changed) = &mut changed {
-            edits.write(&chunk[at..at + length], changed);
+            edits.write(event, changed);
         }
+    }) {
         at += length;
     }
     match changed {

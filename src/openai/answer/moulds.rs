@@ -1,0 +1,267 @@
+//! The moulds that a thread knows.
+//!
+//! Streams that are given to their clients in the same way share them: there are a few for all streams of a deployment, and
+//! they stay in the processor's caches, where each stream's own would be read anew for every chunk.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::mould::{Fit, Hole, Mould};
+use super::{Seen, Speaks, StreamWatch};
+use crate::openai::edits::Edits;
+use crate::openai::shape::{Shape, Shaper};
+
+/// More casts than events that fitted: these events differ elsewhere, too, and it is not tried for ever.
+const MOST_CASTS: u8 = 32;
+/// Kinds of events: with a role, with text, with calls of tools, the last one; of a few versions of a model.
+const MOST_MOULDS: usize = 8;
+/// Ways of giving streams to clients that a thread remembers.
+const MOST_SHARED: usize = 16;
+
+/// The latest that was used comes last.
+#[derive(Debug, Default)]
+pub(super) struct Moulds {
+    moulds: Vec<Mould>,
+    /// Casts, less the events that fitted.
+    casts: u8,
+}
+
+thread_local! {
+    static SHARED: RefCell<VecDeque<(Speaks, Shaper, Rc<RefCell<Moulds>>)>> = const { RefCell::new(VecDeque::new()) };
+}
+
+impl Moulds {
+    /// Of an event in which that was seen; tells whether there is one now.
+    pub(super) fn cast(&mut self, event: &[u8], holes: impl Iterator<Item = Hole>, seen: &Seen) -> bool {
+        if self.casts == MOST_CASTS {
+            return false;
+        }
+        self.casts += 1;
+        let Some(mould) = Mould::cast(event, holes, seen) else { return false };
+        if self.moulds.len() == MOST_MOULDS {
+            self.moulds.remove(0);
+        }
+        self.moulds.push(mould);
+        true
+    }
+
+    pub(super) fn fit(&mut self, event: &[u8]) -> Option<Fit> {
+        let fits = |mould: &Mould| mould.find(event).filter(|(_, length)| *length == event.len());
+        let (index, found) =
+            self.moulds.iter().enumerate().rev().find_map(|(index, mould)| Some((index, fits(mould)?.0)))?;
+        Some(self.used(index).fit(&found))
+    }
+
+    fn used(&mut self, index: usize) -> &Mould {
+        self.casts = self.casts.saturating_sub(1);
+        // Two kinds that take turns, as those of two models do, stay where they are.
+        if index + 2 < self.moulds.len() {
+            self.moulds[index..].rotate_left(1);
+            return &self.moulds[self.moulds.len() - 1];
+        }
+        &self.moulds[index]
+    }
+}
+
+impl StreamWatch {
+    /// What is alike is sent alike: from now on its events are compared with those of all streams of this thread that are
+    /// given to their clients by an equal shaper.
+    #[must_use]
+    pub fn shared_by(mut self, shaper: &Shaper) -> Self {
+        self.moulds = SHARED.with_borrow_mut(|shared| {
+            let known = shared.iter().find(|(speaks, other, _)| *speaks == self.speaks && other == shaper);
+            if let Some((_, _, moulds)) = known {
+                return moulds.clone();
+            }
+            let moulds = Rc::<RefCell<Moulds>>::default();
+            if shared.len() == MOST_SHARED {
+                shared.pop_front();
+            }
+            shared.push_back((self.speaks, shaper.apart(), moulds.clone()));
+            moulds
+        });
+        self
+    }
+
+    /// Reads the event at the beginning of `bytes` if it is like one before, and hands over what is to be changed in it; gives
+    /// its length. `None`: it is to be read, if it is one.
+    pub fn read_alike(&mut self, bytes: &[u8], change: impl FnOnce(&[u8], &Edits<'_>)) -> Option<usize> {
+        let moulds = self.moulds.clone();
+        let mut moulds = moulds.borrow_mut();
+        let found = moulds.moulds.iter().enumerate().rev().find_map(|(index, mould)| Some((index, mould.find(bytes)?)));
+        let (index, (found, length)) = found?;
+        change(&bytes[..length], &moulds.moulds[index].edits(&found)?);
+        moulds.used(index).texts(&found).for_each(|text| self.keep(&bytes[text]));
+        Some(length)
+    }
+
+    /// Told what is to be changed in the event that was read last.
+    pub(in crate::openai) fn is_sent(&mut self, edits: &Edits<'_>) {
+        if std::mem::take(&mut self.was_cast)
+            && let Some(mould) = self.moulds.borrow_mut().moulds.last_mut()
+        {
+            mould.is_sent(edits);
+        }
+    }
+}
+
+impl Shaper {
+    /// A copy that does not hold on to the request that it was made from.
+    fn apart(&self) -> Self {
+        let shape = match &self.shape {
+            Shape::Azure => Shape::Azure,
+            Shape::OpenAi { model } => Shape::OpenAi { model: Bytes::copy_from_slice(model) },
+        };
+        Self { shape, hide: self.hide }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use bytes::Bytes;
+
+    use crate::openai::answer::StreamWatch;
+    use crate::openai::shape::{HideUsage, Shape, Shaper};
+
+    fn chunk(text: &str, more: &str) -> String {
+        format!(
+            "data: {{\"choices\":[{{\"content_filter_results\":{{}},\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null,\
+             \"index\":0}}],\"id\":\"a\",\"model\":\"gpt-4o-2024-08-06\"{more},\"usage\":null}}\n\n"
+        )
+    }
+
+    /// Reads the events one after the other, and each by itself: what is seen must be the same.
+    fn compare(events: &[String]) -> usize {
+        let (mut one_by_one, mut fitting) = (Vec::new(), 0);
+        let mut watch = StreamWatch::default();
+        for event in events {
+            let event = event.as_bytes();
+            let casts = watch.moulds.borrow().casts;
+            fitting += usize::from(watch.moulds.borrow_mut().fit(event).is_some());
+            watch.moulds.borrow_mut().casts = casts;
+            let mut alone = StreamWatch::default();
+            assert_eq!(watch.read(event), alone.read(event), "{}", String::from_utf8_lossy(event));
+            assert_eq!(watch.seen, alone.seen, "{}", String::from_utf8_lossy(event));
+            one_by_one.extend_from_slice(&alone.text);
+        }
+        assert_eq!(watch.text, one_by_one);
+        let alike = send(events);
+        assert!(alike <= fitting);
+        fitting
+    }
+
+    /// What a client is given of the events, the quick way and the long one; gives how many went the quick one.
+    fn send(events: &[String]) -> usize {
+        let shaper = Shaper { shape: Shape::OpenAi { model: Bytes::from_static(b"\"gpt-4o\"") }, hide: HideUsage::Yes };
+        let (mut watch, mut alike) = (StreamWatch::default(), 0);
+        for event in events {
+            let mut alone = StreamWatch::default();
+            let read = alone.read(event.as_bytes());
+            let expected = shaper.edits(event.as_bytes(), &read, &mut alone).made(event.as_bytes());
+            let followed = format!("{event}data: more\n\n");
+            let mut made = None;
+            let length = watch.read_alike(followed.as_bytes(), |alike, edits| made = Some(edits.made(alike)));
+            assert!(length.is_none_or(|length| length == event.len()), "{event}");
+            alike += usize::from(length.is_some());
+            let made = made.unwrap_or_else(|| {
+                let read = watch.read(event.as_bytes());
+                shaper.edits(event.as_bytes(), &read, &mut watch).made(event.as_bytes())
+            });
+            assert_eq!(made, expected, "{event}");
+            let text = String::from_utf8_lossy(&alone.text).into_owned();
+            assert!(String::from_utf8_lossy(&watch.text).ends_with(&text), "{event}");
+        }
+        alike
+    }
+
+    #[test]
+    fn what_is_alike_is_sent_alike_without_another_look() {
+        let mut events: Vec<_> = ["Hello", " there", "", "\\n"].iter().map(|text| chunk(text, "")).collect();
+        assert_eq!(send(&events), 3);
+        events.push(chunk("stop", "").replace("null,\"index", "\"stop\",\"index"));
+        events.push(chunk("no more", "").replace("null,\"index", "\"stop\",\"index"));
+        assert_eq!(send(&events), 4, "of another kind, once it was read");
+        let returning: Vec<_> = events.iter().map(|event| event.replace("\n\n", "\r\r")).collect();
+        assert_eq!(send(&returning), 0);
+    }
+
+    #[test]
+    fn events_that_differ_in_their_text_are_not_read_again() {
+        let padded = |text: &str, padding: &str| chunk(text, &format!(",\"obfuscation\":\"{padding}\""));
+        let events =
+            [chunk("Hello", ""), chunk(" there", ""), chunk("", ""), chunk("\\n\\u00e9\\\"", ""), chunk("é", "")];
+        assert_eq!(compare(&events), events.len() - 1);
+        let events = [padded("Hello", "xyz"), padded(" the", "abcdef"), padded("", "")];
+        assert_eq!(compare(&events), events.len() - 1);
+    }
+
+    #[test]
+    fn another_stream_of_the_same_kind_is_alike_and_nothing_said_is_kept() {
+        let of = |id: &str, created: u64, text: &str| {
+            format!(
+                "data: {{\"id\":\"{id}\",\"model\":\"gpt-4o-2024-08-06\",\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}],\
+                 \"created\":{created},\"usage\":null}}\n\n"
+            )
+        };
+        let events = [of("chatcmpl-1", 9, "a secret"), of("chatcmpl-22", 10, "no"), of("", 1_763_715_000, "")];
+        assert_eq!((compare(&events), send(&events)), (2, 2));
+        let shaper = Shaper { shape: Shape::Azure, hide: HideUsage::No };
+        let watch = || StreamWatch::default().shared_by(&shaper);
+        let (mut one, mut other) = (watch(), watch());
+        let read = one.read(events[0].as_bytes());
+        shaper.edits(events[0].as_bytes(), &read, &mut one);
+        assert_eq!(other.read_alike(events[1].as_bytes(), |_, edits| assert!(edits.is_empty())), Some(events[1].len()));
+        assert_eq!(other.text(), ("no".to_owned(), 0));
+        let kept = format!("{:?}", one.moulds);
+        let shows = |text: &str| kept.contains(format!("{:?}", text.as_bytes()).trim_matches(['[', ']']));
+        assert!(shows("content") && !shows("secret"), "{kept}");
+        let hiding = Shaper { hide: HideUsage::Yes, ..shaper.clone() };
+        let mut another = StreamWatch::default().shared_by(&hiding);
+        assert_eq!(another.read_alike(events[1].as_bytes(), |_, _| {}), None, "given in another way");
+    }
+
+    #[test]
+    fn what_differs_elsewhere_is_read() {
+        let first = chunk("Hello", "");
+        for other in [
+            first.replace("null,\"index", "\"stop\",\"index"),
+            first.replace("}]", "},{\"delta\":{\"content\":\"x\"},\"index\":1}]"),
+            first.replace("\"content\":\"Hello\"", "\"content\":null"),
+            first.replace("Hello", "a\nb"),
+            first.replace("Hello", "a\\x"),
+            first.replace("Hello\"", "Hello"),
+            first.replace("\"usage\":null", "\"usage\":{\"prompt_tokens\":1}"),
+            first.replace("\"id\":\"a\"", "\"error\":{\"code\":\"x\"}"),
+            first.replace("\n\n", "\r\n\r\n"),
+            "data: [DONE]\n\n".to_owned(),
+            first[..first.len() / 2].to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(compare(&[first.clone(), other.clone()]), 0, "{other}");
+        }
+        let differing: Vec<_> = (0..100).map(|n| chunk("x", &format!(",\"n\":{n}"))).collect();
+        assert_eq!(compare(&differing), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_is_read_as_its_events_are(
+            parts in prop::collection::vec(("[a-z \"\\\\n\u{e9}\u{7}]{0,6}", 0_usize..4, "[a-z]{0,5}"), 1..12)
+        ) {
+            let events: Vec<_> = parts
+                .iter()
+                .map(|(text, kind, padding)| match kind {
+                    0 | 1 => chunk(text, ""),
+                    2 => chunk(text, &format!(",\"obfuscation\":\"{padding}\"")),
+                    _ => chunk(text, "").replace("\"index\"", &format!("\"text\":\"{padding}\",\"index\"")),
+                })
+                .collect();
+            compare(&events);
+        }
+    }
+}
