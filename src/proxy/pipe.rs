@@ -1,11 +1,12 @@
 //! What actix polls as an answer's body: a relay, and the bytes it has for the client.
 //!
 //! The relay runs inside the reader: whoever wants bytes moves it on, so a chunk costs no wake-up and no task of its
-//! own. It outlives the reader. When the client leaves, actix drops the reader, and the relay goes on as a task that
-//! learns of it at once; so it does when the answer is whole and it has its own affairs to finish. A relay that ends
-//! without [`Writer::finish`] aborts the connection, so that no cut answer looks whole.
+//! own. What the relay writes while it is polled is handed over on the thread's [`TRAY`]: one place in memory for all
+//! streams, which the processor has at hand. The relay outlives the reader. When the client leaves, actix drops the reader,
+//! and the relay goes on as a task that learns of it at once; so it does when the answer is whole and it has its own affairs
+//! to finish. A relay that ends without [`Writer::finish`] aborts the connection, so that no cut answer looks whole.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -20,25 +21,30 @@ use tokio::sync::watch;
 /// So much in a row without waiting for the upstream is what has piled up there while the client was slow.
 const BACKLOG: usize = 256 * 1024;
 
-#[derive(Debug, Default)]
-struct Shared {
-    queue: Queue,
-    end: Option<End>,
-    reader_gone: bool,
-    cut: bool,
+/// The relay's end.
+#[derive(Debug)]
+pub struct Writer {
+    wakes: Rc<Wakes>,
+    /// The one that `wakes` has.
+    waker: RefCell<Option<Waker>>,
+    /// Of [`CUTS`], when it began.
+    cuts: u32,
     /// Bytes that came since the relay last waited for its upstream.
-    in_a_row: usize,
+    in_a_row: Cell<usize>,
     /// The client was slower than the upstream, if only once.
-    was_behind: bool,
-    relay: Option<Waker>,
+    was_behind: Cell<bool>,
 }
 
-/// What waits for the client: mostly one chunk, which needs no memory of its own.
-#[derive(Debug, Default)]
-struct Queue {
-    /// Empty: nothing waits.
-    first: Bytes,
-    others: VecDeque<Bytes>,
+/// Whom a shutdown wakes.
+type Wakes = RefCell<Option<Waker>>;
+
+/// The client's end.
+pub struct Reader {
+    /// Until it has ended.
+    relay: Option<LocalBoxFuture<'static, ()>>,
+    /// What was written beyond the first chunk of a turn, which is rare.
+    waiting: VecDeque<Bytes>,
+    end: Option<End>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +53,15 @@ enum End {
     Aborted,
 }
 
-/// The relay's end.
-#[derive(Debug)]
-pub struct Writer(Rc<RefCell<Shared>>);
-
-/// The client's end.
-pub struct Reader {
-    shared: Rc<RefCell<Shared>>,
-    /// Until it has ended.
-    relay: Option<LocalBoxFuture<'static, ()>>,
+/// What a relay hands to its reader.
+#[derive(Debug, Default)]
+struct Tray {
+    /// A relay that nobody reads any more writes for nobody.
+    is_read: bool,
+    /// Empty: there is nothing.
+    first: Bytes,
+    others: VecDeque<Bytes>,
+    is_whole: bool,
 }
 
 /// Why the relay must stop.
@@ -68,23 +74,35 @@ pub enum Stop {
 }
 
 thread_local! {
-    /// The pipes of this thread, so that a shutdown can reach them.
-    static OPEN: RefCell<Vec<Weak<RefCell<Shared>>>> = const { RefCell::new(Vec::new()) };
+    /// Of the relay that is being polled.
+    static TRAY: RefCell<Tray> = const {
+        RefCell::new(Tray { is_read: false, first: Bytes::new(), others: VecDeque::new(), is_whole: false })
+    };
+    /// The relays of this thread, so that a shutdown can reach them.
+    static OPEN: RefCell<Vec<Weak<Wakes>>> = const { RefCell::new(Vec::new()) };
+    /// How often all were stopped.
+    static CUTS: Cell<u32> = const { Cell::new(0) };
     /// For what goes on without a pipe.
     static CUT: watch::Sender<bool> = watch::Sender::new(false);
 }
 
 /// The reader of what `relay` writes.
 pub fn read<R: Future<Output = ()> + 'static>(relay: impl FnOnce(Writer) -> R) -> Reader {
-    let shared = Rc::new(RefCell::new(Shared::default()));
+    let wakes = Rc::<Wakes>::default();
     OPEN.with_borrow_mut(|open| {
         if open.len() == open.capacity() {
-            open.retain(|pipe| pipe.strong_count() > 0);
+            open.retain(|relay| relay.strong_count() > 0);
         }
-        open.push(Rc::downgrade(&shared));
+        open.push(Rc::downgrade(&wakes));
     });
-    let relay = relay(Writer(shared.clone()));
-    Reader { shared, relay: Some(Box::pin(relay)) }
+    let relay = relay(Writer {
+        wakes,
+        waker: RefCell::default(),
+        cuts: CUTS.get(),
+        in_a_row: Cell::default(),
+        was_behind: Cell::default(),
+    });
+    Reader { relay: Some(Box::pin(relay)), waiting: VecDeque::new(), end: None }
 }
 
 /// Resolves when this thread's relays are stopped.
@@ -97,18 +115,11 @@ pub async fn until_cut() {
 /// Stops every relay of this thread.
 pub fn cut_all() {
     CUT.with(|cut| cut.send_replace(true));
-    OPEN.with_borrow_mut(|open| {
-        for shared in open.drain(..).filter_map(|pipe| pipe.upgrade()) {
-            let relay = {
-                let mut shared = shared.borrow_mut();
-                shared.cut = true;
-                shared.relay.take()
-            };
-            if let Some(relay) = relay {
-                relay.wake();
-            }
-        }
-    });
+    CUTS.set(CUTS.get().wrapping_add(1));
+    let open = OPEN.take();
+    for relay in open.into_iter().filter_map(|wakes| wakes.upgrade()?.take()) {
+        relay.wake();
+    }
 }
 
 /// Reads it to its end, for what its relay does on the way.
@@ -117,79 +128,116 @@ pub async fn read_out(mut reader: Reader) {
 }
 
 impl Writer {
-    /// Queues bytes at once; wait for [`Writer::poll_room`] before the next.
+    /// Hands bytes over at once; wait for [`Writer::poll_room`] before the next.
     pub fn push(&self, bytes: Bytes) {
         if bytes.is_empty() {
             return;
         }
-        let mut shared = self.0.borrow_mut();
-        shared.in_a_row += bytes.len();
-        if shared.in_a_row >= BACKLOG {
-            shared.was_behind = true;
+        self.in_a_row.set(self.in_a_row.get() + bytes.len());
+        if self.in_a_row.get() >= BACKLOG {
+            self.was_behind.set(true);
         }
-        shared.queue.push(bytes);
+        TRAY.with_borrow_mut(|tray| {
+            if !tray.is_read {
+                // Dropped: its client has left.
+            } else if tray.first.is_empty() {
+                tray.first = bytes;
+            } else {
+                tray.others.push_back(bytes);
+            }
+        });
     }
 
     /// Whether the client has taken all there was.
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().queue.is_empty()
+        TRAY.with_borrow(|tray| tray.first.is_empty())
     }
 
     /// Ready when the client has taken all there was, or the relay must stop. Until then the upstream is not asked for more:
     /// the reader hands on what there is, and polls the relay again when it is asked.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        let mut shared = self.0.borrow_mut();
-        if shared.reader_gone {
+        let (is_read, is_empty) = TRAY.with_borrow(|tray| (tray.is_read, tray.first.is_empty()));
+        if !is_read {
             return Poll::Ready(Err(Stop::Gone));
         }
-        if shared.cut {
+        if self.poll_cut(cx).is_ready() {
             return Poll::Ready(Err(Stop::ShuttingDown));
         }
-        if !shared.relay.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            shared.relay = Some(cx.waker().clone());
-        }
-        if shared.queue.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    /// The upstream has nothing now.
-    pub fn waits_for_upstream(&self) {
-        self.0.borrow_mut().in_a_row = 0;
+        if is_empty { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     /// Ready when the gateway's grace is over, for a relay that goes on without a client.
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut shared = self.0.borrow_mut();
-        if shared.cut {
+        if CUTS.get() != self.cuts {
             return Poll::Ready(());
         }
-        shared.relay = Some(cx.waker().clone());
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.wakes.replace(Some(cx.waker().clone()));
+            *waker = Some(cx.waker().clone());
+        }
         Poll::Pending
+    }
+
+    /// The upstream has nothing now.
+    pub fn waits_for_upstream(&self) {
+        self.in_a_row.set(0);
     }
 
     /// Whether the client was ever slower than the upstream: then the relay's pace says nothing about that.
     pub fn was_behind(&self) -> bool {
-        self.0.borrow().was_behind
+        self.was_behind.get()
     }
 
     /// The answer is whole.
     pub fn finish(&self) {
-        self.0.borrow_mut().end = Some(End::Whole);
+        TRAY.with_borrow_mut(|tray| tray.is_whole = tray.is_read);
     }
 }
 
-impl Drop for Writer {
+impl Reader {
+    /// Moves the relay on; gives the first of what it has for the client.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
+        let relay = self.relay.as_mut()?;
+        let turn = Turn::begin();
+        let is_over = relay.as_mut().poll(cx).is_ready();
+        let Tray { first, others, is_whole, .. } = turn.end();
+        if is_over {
+            self.relay = None;
+        }
+        if is_whole || is_over {
+            self.end.get_or_insert(if is_whole { End::Whole } else { End::Aborted });
+        }
+        if !others.is_empty() {
+            self.waiting = others;
+        }
+        (!first.is_empty()).then_some(first)
+    }
+}
+
+/// A tray of its own for one poll: a relay may read another one.
+struct Turn {
+    outer: Tray,
+}
+
+impl Turn {
+    fn begin() -> Self {
+        Self { outer: TRAY.replace(Tray { is_read: true, ..Tray::default() }) }
+    }
+
+    fn end(self) -> Tray {
+        TRAY.take()
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.borrow_mut().end.get_or_insert(End::Aborted);
+        TRAY.set(std::mem::take(&mut self.outer));
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        {
-            let mut shared = self.shared.borrow_mut();
-            shared.reader_gone = true;
-            shared.queue = Queue::default();
-        }
         if let Some(relay) = self.relay.take() {
             actix_web::rt::spawn(relay);
         }
@@ -210,54 +258,19 @@ impl MessageBody for Reader {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         let reader = self.get_mut();
-        loop {
-            let end = {
-                let mut shared = reader.shared.borrow_mut();
-                if let Some(bytes) = shared.queue.pop() {
-                    return Poll::Ready(Some(Ok(bytes)));
-                }
-                shared.end
-            };
-            match (end, &mut reader.relay) {
-                (Some(End::Whole), _) => return Poll::Ready(None),
-                (Some(End::Aborted), _) | (None, None) => return Poll::Ready(Some(Err(Cut))),
-                (None, Some(relay)) => {
-                    if relay.as_mut().poll(cx).is_ready() {
-                        reader.relay = None;
-                    } else if reader.shared.borrow().is_silent() {
-                        return Poll::Pending;
-                    }
-                }
-            }
+        if let Some(bytes) = reader.waiting.pop_front() {
+            return Poll::Ready(Some(Ok(bytes)));
         }
-    }
-}
-
-impl Queue {
-    fn push(&mut self, bytes: Bytes) {
-        if self.is_empty() {
-            self.first = bytes;
-        } else {
-            self.others.push_back(bytes);
+        if reader.end.is_none()
+            && let Some(bytes) = reader.turn(cx)
+        {
+            return Poll::Ready(Some(Ok(bytes)));
         }
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        if self.is_empty() {
-            return None;
+        match reader.end {
+            Some(End::Whole) => Poll::Ready(None),
+            Some(End::Aborted) => Poll::Ready(Some(Err(Cut))),
+            None => Poll::Pending,
         }
-        let next = self.others.pop_front().unwrap_or_default();
-        Some(std::mem::replace(&mut self.first, next))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.first.is_empty()
-    }
-}
-
-impl Shared {
-    fn is_silent(&self) -> bool {
-        self.queue.is_empty() && self.end.is_none()
     }
 }
 
@@ -289,6 +302,29 @@ mod tests {
     }
 
     #[actix_rt::test]
+    async fn a_relay_may_read_another_and_its_own_words_stay_its_own() {
+        let inner = |text: &'static [u8]| {
+            read(move |writer| async move {
+                writer.push(Bytes::from_static(text));
+                writer.push(Bytes::from_static(text));
+                writer.finish();
+            })
+        };
+        let mut reader = read(|writer| async move {
+            writer.push(Bytes::from_static(b"own"));
+            let mut other = inner(b"other");
+            while let Some(Ok(bytes)) = next(&mut other).await {
+                writer.push(bytes);
+            }
+            writer.finish();
+        });
+        for expected in ["own", "other", "other"] {
+            assert_eq!(next(&mut reader).await.unwrap().unwrap(), expected);
+        }
+        assert!(next(&mut reader).await.is_none());
+    }
+
+    #[actix_rt::test]
     async fn what_a_relay_has_left_to_do_holds_up_nobody_and_is_done() {
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
         let done = Rc::new(Cell::new(false));
@@ -311,8 +347,8 @@ mod tests {
 
     /// Of a relay that waits for its upstream before each chunk but the first `at_once`.
     async fn reads_of(at_once: usize, chunks: usize) -> (usize, bool) {
-        let reads = Rc::new(Cell::new(0));
-        let counted = reads.clone();
+        let (reads, was_behind) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let (counted, noted) = (reads.clone(), was_behind.clone());
         let mut reader = read(|writer| async move {
             for chunk in 0..chunks {
                 poll_fn(|cx| writer.poll_room(cx)).await.unwrap();
@@ -321,6 +357,7 @@ mod tests {
                 }
                 counted.set(counted.get() + 1);
                 writer.push(Bytes::from(vec![0; BACKLOG / 4]));
+                noted.set(writer.was_behind());
             }
             pending().await
         });
@@ -329,8 +366,7 @@ mod tests {
             assert_eq!(reads.get(), taken, "the upstream is asked when the client asks");
         }
         assert!(next(&mut reader).now_or_never().is_none());
-        let was_behind = reader.shared.borrow().was_behind;
-        (reads.get(), was_behind)
+        (reads.get(), was_behind.get())
     }
 
     #[actix_rt::test]
