@@ -17,6 +17,7 @@ use crate::azure::endpoint::{ApiVersion, Endpoint, Kind};
 use crate::azure::headers::LONGEST_COOLDOWN;
 use crate::balance::affinity;
 use crate::balance::batch::InUse;
+use crate::balance::gray::Speed;
 use crate::balance::health::Report;
 use crate::balance::quota::Start;
 use crate::domain::class::Class;
@@ -132,12 +133,21 @@ impl Deployment {
         let left = left.min(LONGEST_COOLDOWN);
         self.gauges.close_until(now.after(left));
         let outcome = Outcome::Throttled { cause: ThrottleCause::Unknown, retry_after: Some(left) };
-        let report = Report { outcome, began: now, now };
-        self.gauges.bad_news_sent();
+        self.report(Report { outcome, began: now, now }, None);
+    }
+
+    /// Tells the owner how a request went; of what is bad, the gauges say until then that it is not known to it yet.
+    pub(super) fn report(&self, report: Report, speed: Option<Speed>) {
+        let is_bad = report.outcome.may_retry();
+        if is_bad {
+            self.gauges.bad_news_sent();
+        }
         // A retired resource's actor is gone; nothing is left to be told.
-        if let Err(error) = self.owner.settled.try_send(Settled { deployment: self.id, report, speed: None }) {
-            self.gauges.bad_news_heard();
-            tracing::debug!(resource = %self.resource, %error, "a deployment's owner did not take what others told of it");
+        if let Err(error) = self.owner.settled.try_send(Settled { deployment: self.id, report, speed }) {
+            if is_bad {
+                self.gauges.bad_news_heard();
+            }
+            tracing::debug!(resource = %self.resource, %error, "a deployment's owner did not take a report");
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::deployment::Deployment;
 use super::gauges::Taken;
-use super::resource::{Paced, Settled};
+use super::resource::Paced;
 use crate::azure::headers::Figures;
 use crate::balance::gray::Speed;
 use crate::balance::health::Report;
@@ -68,12 +68,7 @@ impl Lease {
         gauges.count_answer();
         gauges.end_probe(taken);
         if is_due {
-            let report = Report { outcome: Outcome::Served, began: self.began, now };
-            let settled = Settled { deployment: self.deployment.id, report, speed: Some(speed) };
-            // A retired resource's actor is gone; nothing is left to be told.
-            if let Err(error) = self.deployment.owner.settled.try_send(settled) {
-                tracing::debug!(resource = %self.deployment.resource, %error, "a deployment's owner did not take a report");
-            }
+            self.deployment.report(Report { outcome: Outcome::Served, began: self.began, now }, Some(speed));
         }
     }
 
@@ -119,18 +114,7 @@ impl Lease {
         if silent {
             return;
         }
-        let report = Report { outcome, began: self.began, now };
-        let settled = Settled { deployment: self.deployment.id, report, speed };
-        if outcome.may_retry() {
-            gauges.bad_news_sent();
-        }
-        // A retired resource's actor is gone; nothing is left to be told.
-        if let Err(error) = self.deployment.owner.settled.try_send(settled) {
-            if outcome.may_retry() {
-                gauges.bad_news_heard();
-            }
-            tracing::debug!(resource = %self.deployment.resource, %error, "a deployment's owner did not take a report");
-        }
+        self.deployment.report(Report { outcome, began: self.began, now }, speed);
     }
 }
 

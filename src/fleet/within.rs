@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deployment::Deployment;
-use super::resource::Settled;
 use crate::azure::headers::Figures;
 use crate::balance::health::{Report, State};
 use crate::balance::pause;
@@ -74,13 +73,7 @@ impl Within {
         let refused = Refused { cause, wait: pause, probes: 0 };
         let apart = deployment.quota.refused(&self.ticket, refused, now);
         deployment.gauges.close_until(now.after(pause + pause::extra(pause, 0, apart, fastrand::f64())));
-        let report = Report { outcome: Outcome::Throttled { cause, retry_after }, began: self.began, now };
-        deployment.gauges.bad_news_sent();
-        let settled = Settled { deployment: deployment.id, report, speed: None };
-        // A retired resource's actor is gone; nothing is left to be told.
-        if let Err(error) = deployment.owner.settled.try_send(settled) {
-            deployment.gauges.bad_news_heard();
-            tracing::debug!(resource = %deployment.resource, %error, "a deployment's owner did not take a report");
-        }
+        let outcome = Outcome::Throttled { cause, retry_after };
+        deployment.report(Report { outcome, began: self.began, now }, None);
     }
 }
