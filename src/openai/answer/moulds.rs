@@ -29,8 +29,15 @@ pub(super) struct Moulds {
     casts: u8,
 }
 
+/// Those of the streams of one API that are given to their clients by equal shapers.
+struct Shared {
+    speaks: Speaks,
+    shaper: Shaper,
+    moulds: Rc<RefCell<Moulds>>,
+}
+
 thread_local! {
-    static SHARED: RefCell<VecDeque<(Speaks, Shaper, Rc<RefCell<Moulds>>)>> = const { RefCell::new(VecDeque::new()) };
+    static SHARED: RefCell<VecDeque<Shared>> = const { RefCell::new(VecDeque::new()) };
 }
 
 impl Moulds {
@@ -72,15 +79,15 @@ impl StreamWatch {
     #[must_use]
     pub fn shared_by(mut self, shaper: &Shaper) -> Self {
         self.moulds = SHARED.with_borrow_mut(|shared| {
-            let known = shared.iter().find(|(speaks, other, _)| *speaks == self.speaks && other == shaper);
-            if let Some((_, _, moulds)) = known {
-                return moulds.clone();
+            let known = shared.iter().find(|known| known.speaks == self.speaks && known.shaper == *shaper);
+            if let Some(known) = known {
+                return known.moulds.clone();
             }
             let moulds = Rc::<RefCell<Moulds>>::default();
             if shared.len() == MOST_SHARED {
                 shared.pop_front();
             }
-            shared.push_back((self.speaks, shaper.apart(), moulds.clone()));
+            shared.push_back(Shared { speaks: self.speaks, shaper: shaper.apart(), moulds: moulds.clone() });
             moulds
         });
         self
