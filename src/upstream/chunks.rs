@@ -158,6 +158,33 @@ mod tests {
         (taken, result, chunks.is_whole())
     }
 
+    /// As many bytes are taken, and the same is found wrong, however they come.
+    #[test]
+    fn whole_packets_and_single_bytes_are_judged_alike() {
+        for text in [
+            "5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\n",
+            "000005\r\nhello\r\n0000005\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n5\r\nhel",
+            "5\r\nhello\r\n5;x\r\nhello\r\n",
+            "5\r\nhello\r\n5\r\nhello!\n",
+            "5\r\nhello\r\n5\nhello\r\n",
+            "5\r\nhello\r\ng\r\n",
+            "5\r\nhello\r\n\r\n",
+        ] {
+            let mut chunks = Chunks::new();
+            let mut taken = 0;
+            let mut result = Ok(());
+            for byte in text.as_bytes() {
+                let (count, judged) = chunks.advance(&[*byte]);
+                (taken, result) = (taken + count, judged);
+                if judged.is_err() || count == 0 {
+                    break;
+                }
+            }
+            assert_eq!(walk(text), (taken, result, chunks.is_whole()), "{text:?}");
+        }
+    }
+
     #[test]
     fn the_end_is_found_and_nothing_after_it_is_taken() {
         for body in ["0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "A;x=\"y\"\r\n0123456789\r\n00 \r\nt: 1\r\nu: 2\r\n\r\n"] {
