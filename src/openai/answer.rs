@@ -12,7 +12,7 @@ use memchr::memmem;
 use smallvec::SmallVec;
 
 use self::mould::{Hole, Kind};
-use self::moulds::Moulds;
+use self::moulds::{MOST_CASTS, Moulds};
 use super::kept::Made;
 use super::responses::{self, Failure};
 use super::sse::{self, Data};
@@ -51,6 +51,8 @@ pub struct StreamWatch {
     pub(super) seen: Seen,
     /// It has become a mould, the latest.
     was_cast: bool,
+    /// Casts, less the events that fitted.
+    casts: u8,
     moulds: Rc<RefCell<Moulds>>,
 }
 
@@ -121,6 +123,7 @@ impl StreamWatch {
         self.was_cast = false;
         let fit = self.moulds.borrow_mut().fit(event);
         if let Some(fit) = fit {
+            self.casts = self.casts.saturating_sub(1);
             fit.texts.into_iter().for_each(|text| self.keep(&event[text]));
             self.seen = fit.seen;
             return Event::Content;
@@ -188,9 +191,10 @@ impl StreamWatch {
         self.usage = event_usage.or(self.usage);
         match (has_choices, event_usage) {
             (true, usage) => {
-                if let Some(at) = at.filter(|_| usage.is_none()) {
+                if let Some(at) = at.filter(|_| usage.is_none() && self.casts < MOST_CASTS) {
                     let texts = texts.into_iter().map(|inside| Hole { inside, kind: Kind::Text });
                     let holes = texts.chain(others).map(|hole| hole.moved(at));
+                    self.casts += 1;
                     self.was_cast = self.moulds.borrow_mut().cast(event, holes, &self.seen);
                 }
                 Event::Content

@@ -9,13 +9,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::mould::{Fit, Hole, Mould};
+use super::mould::{Fit, Hole, Mould, Places};
 use super::{Seen, Speaks, StreamWatch};
 use crate::openai::edits::Edits;
 use crate::openai::shape::{Shape, Shaper};
 
-/// More casts than events that fitted: these events differ elsewhere, too, and it is not tried for ever.
-const MOST_CASTS: u8 = 32;
+/// More casts than events that fitted: a stream's events differ elsewhere, too, and it is not tried for ever; nor do they
+/// take the place of what other streams have in common.
+pub(super) const MOST_CASTS: u8 = 8;
 /// Kinds of events: with a role, with text, with calls of tools, the last one; of a few versions of a model.
 const MOST_MOULDS: usize = 8;
 /// Ways of giving streams to clients that a thread remembers.
@@ -25,8 +26,6 @@ const MOST_SHARED: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Moulds {
     moulds: Vec<Mould>,
-    /// Casts, less the events that fitted.
-    casts: u8,
 }
 
 /// Those of the streams of one API that are given to their clients by equal shapers.
@@ -43,10 +42,6 @@ thread_local! {
 impl Moulds {
     /// Of an event in which that was seen; tells whether there is one now.
     pub(super) fn cast(&mut self, event: &[u8], holes: impl Iterator<Item = Hole>, seen: &Seen) -> bool {
-        if self.casts == MOST_CASTS {
-            return false;
-        }
-        self.casts += 1;
         let Some(mould) = Mould::cast(event, holes, seen) else { return false };
         if self.moulds.len() == MOST_MOULDS {
             self.moulds.remove(0);
@@ -56,14 +51,19 @@ impl Moulds {
     }
 
     pub(super) fn fit(&mut self, event: &[u8]) -> Option<Fit> {
-        let fits = |mould: &Mould| mould.find(event).filter(|(_, length)| *length == event.len());
-        let (index, found) =
-            self.moulds.iter().enumerate().rev().find_map(|(index, mould)| Some((index, fits(mould)?.0)))?;
-        Some(self.used(index).fit(&found))
+        let (index, found, length) = self.find(event)?;
+        (length == event.len()).then(|| self.used(index).fit(&found))
+    }
+
+    /// Which one fits the beginning of `bytes`, where the values stand in it, and how long that event is.
+    fn find(&self, bytes: &[u8]) -> Option<(usize, Places, usize)> {
+        self.moulds.iter().enumerate().rev().find_map(|(index, mould)| {
+            let (found, length) = mould.find(bytes)?;
+            Some((index, found, length))
+        })
     }
 
     fn used(&mut self, index: usize) -> &Mould {
-        self.casts = self.casts.saturating_sub(1);
         // Two kinds that take turns, as those of two models do, stay where they are.
         if index + 2 < self.moulds.len() {
             self.moulds[index..].rotate_left(1);
@@ -98,9 +98,9 @@ impl StreamWatch {
     pub fn read_alike(&mut self, bytes: &[u8], change: impl FnOnce(&[u8], &Edits<'_>)) -> Option<usize> {
         let moulds = self.moulds.clone();
         let mut moulds = moulds.borrow_mut();
-        let found = moulds.moulds.iter().enumerate().rev().find_map(|(index, mould)| Some((index, mould.find(bytes)?)));
-        let (index, (found, length)) = found?;
+        let (index, found, length) = moulds.find(bytes)?;
         change(&bytes[..length], &moulds.moulds[index].edits(&found)?);
+        self.casts = self.casts.saturating_sub(1);
         moulds.used(index).texts(&found).for_each(|text| self.keep(&bytes[text]));
         Some(length)
     }
@@ -148,9 +148,7 @@ mod tests {
         let mut watch = StreamWatch::default();
         for event in events {
             let event = event.as_bytes();
-            let casts = watch.moulds.borrow().casts;
             fitting += usize::from(watch.moulds.borrow_mut().fit(event).is_some());
-            watch.moulds.borrow_mut().casts = casts;
             let mut alone = StreamWatch::default();
             assert_eq!(watch.read(event), alone.read(event), "{}", String::from_utf8_lossy(event));
             assert_eq!(watch.seen, alone.seen, "{}", String::from_utf8_lossy(event));
@@ -230,6 +228,22 @@ mod tests {
         let hiding = Shaper { hide: HideUsage::Yes, ..shaper.clone() };
         let mut another = StreamWatch::default().shared_by(&hiding);
         assert_eq!(another.read_alike(events[1].as_bytes(), |_, _| {}), None, "given in another way");
+    }
+
+    #[test]
+    fn a_stream_without_two_events_alike_keeps_nothing_from_the_others() {
+        let shaper = Shaper { shape: Shape::Azure, hide: HideUsage::No };
+        let send = |watch: &mut StreamWatch, event: &str| {
+            let read = watch.read(event.as_bytes());
+            shaper.edits(event.as_bytes(), &read, watch);
+        };
+        let mut odd = StreamWatch::default().shared_by(&shaper);
+        (0..100).for_each(|n| send(&mut odd, &chunk("x", &format!(",\"n\":{n}"))));
+        let mut usual = StreamWatch::default().shared_by(&shaper);
+        send(&mut usual, &chunk("Hello", ""));
+        assert!(usual.read_alike(chunk(" there", "").as_bytes(), |_, _| {}).is_some());
+        send(&mut odd, &chunk("x", ",\"n\":\"new\""));
+        assert_eq!(odd.read_alike(chunk("x", ",\"n\":\"new\"").as_bytes(), |_, _| {}), None, "it is tried no more");
     }
 
     #[test]
