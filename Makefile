@@ -34,6 +34,8 @@ check: $(DENY)
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
+	@# Also what other systems than this one would be built with: it is looked at without a network.
+	$(CARGO) fetch --locked
 	$(DENY) --offline check licenses bans sources
 	@# Decompression is what turns a few hundred bytes into a gigabyte: no crate may bring it in.
 	@if $(CARGO) tree --locked -e features | grep -E 'compress|brotli|zstd|flate'; then \
