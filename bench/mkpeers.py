@@ -14,7 +14,7 @@ def chat(port):
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--ours"), parser.add_argument("--url", default=chat(8080)), parser.add_argument("--key", default="sk-bench")
-parser.add_argument("--unbooked"), parser.add_argument("--unbooked-database")
+parser.add_argument("--unbooked")
 args = parser.parse_args()
 peers = [
     {"name": "direct", "url": chat(9001)},
@@ -24,7 +24,6 @@ peers = [
 if args.ours:
     peers.append({"name": "ours", "cmd": shlex.split(args.ours), "url": args.url, "key": args.key})
 if args.unbooked:
-    peers.append({"name": "no-books", "cmd": shlex.split(args.unbooked), "url": chat(8082), "key": args.key,
-                  "env": {"GATEWAY__DATABASE__URL": args.unbooked_database}})
+    peers.append({"name": "no-books", "cmd": shlex.split(args.unbooked), "url": chat(8082), "key": args.key})
 os.makedirs(f"{HERE}/out", exist_ok=True)
 json.dump(peers, open(f"{HERE}/peers.json", "w"), indent=1)

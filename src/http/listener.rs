@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
 use actix_http::{ConnectionType, HttpMessage, HttpService, KeepAlive, Request, Response, StatusCode};
+use actix_server::GracefulShutdownSignal;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, map_config};
 use actix_web::dev::{AppConfig, Server};
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
@@ -29,6 +30,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::connection::{Connection, Deadlines};
 use super::phase::Watch;
+use crate::proxy::bell::Bell;
 
 const HANDLER_PANICKED: &str = "{\"error\":{\"message\":\"The gateway failed to handle this request. Try it again; if it \
     fails again, look for 'request handler panicked' in the gateway's log.\",\"type\":\"server_error\",\"param\":null,\
@@ -94,7 +96,7 @@ where
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     let service = move || {
-        let stopping = stopping.clone();
+        let draining = rung_when(stopping.clone());
         let app = map_config(factory().into_factory().map_err(Into::into), |()| AppConfig::default());
         let http = HttpService::build()
             // The connection keeps these two deadlines, for every request and without a timer for each.
@@ -102,10 +104,7 @@ where
             .keep_alive(KeepAlive::Os)
             .client_disconnect_timeout(edge.disconnect_timeout)
             .h1_allow_half_closed(false)
-            .graceful_shutdown_signal(move || {
-                let stopping = stopping.clone();
-                async move { stopping.notified().await }
-            })
+            .graceful_shutdown_signal(move || draining.listen())
             .on_connect_ext(|connection: &Connection, data| {
                 data.insert(Rc::clone(connection.watch()));
             })
@@ -117,6 +116,17 @@ where
         .and_then(http)
     };
     Ok(builder.listen("http", listener, service)?.run())
+}
+
+/// On this worker: what its connections listen to.
+fn rung_when(stopping: GracefulShutdownSignal) -> Bell {
+    let bell = Bell::default();
+    let rings = bell.clone();
+    actix_web::rt::spawn(async move {
+        stopping.notified().await;
+        rings.ring();
+    });
+    bell
 }
 
 /// Tells the connection when the request begins and ends, and answers for a handler that panicked.

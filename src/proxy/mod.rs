@@ -13,6 +13,7 @@
 
 pub mod attempt;
 pub mod background;
+pub mod bell;
 pub mod books;
 pub mod errand;
 pub mod estimate;

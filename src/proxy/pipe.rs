@@ -10,13 +10,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 use futures_core::future::LocalBoxFuture;
 use tokio::sync::watch;
+
+use super::bell::{Bell, Listener};
 
 /// So much in a row without waiting for the upstream is what has piled up there while the client was slow.
 const BACKLOG: usize = 256 * 1024;
@@ -24,19 +25,12 @@ const BACKLOG: usize = 256 * 1024;
 /// The relay's end.
 #[derive(Debug)]
 pub struct Writer {
-    wakes: Rc<Wakes>,
-    /// The one that `wakes` has.
-    waker: RefCell<Option<Waker>>,
-    /// Of `CUTS`, when it began.
-    cuts: u32,
+    cut: RefCell<Listener>,
     /// Bytes that came since the relay last waited for its upstream.
     in_a_row: Cell<usize>,
     /// The client was slower than the upstream, if only once.
     was_behind: Cell<bool>,
 }
-
-/// Whom a shutdown wakes.
-type Wakes = RefCell<Option<Waker>>;
 
 /// The client's end.
 pub struct Reader {
@@ -58,10 +52,10 @@ enum End {
 struct Tray {
     /// A relay that nobody reads any more writes for nobody.
     is_read: bool,
+    is_whole: bool,
     /// Empty: there is nothing.
     first: Bytes,
     others: VecDeque<Bytes>,
-    is_whole: bool,
 }
 
 /// Why the relay must stop.
@@ -76,50 +70,32 @@ pub enum Stop {
 thread_local! {
     /// Of the relay that is being polled.
     static TRAY: RefCell<Tray> = const {
-        RefCell::new(Tray { is_read: false, first: Bytes::new(), others: VecDeque::new(), is_whole: false })
+        RefCell::new(Tray { is_read: false, is_whole: false, first: Bytes::new(), others: VecDeque::new() })
     };
-    /// The relays of this thread, so that a shutdown can reach them.
-    static OPEN: RefCell<Vec<Weak<Wakes>>> = const { RefCell::new(Vec::new()) };
-    /// How often all were stopped.
-    static CUTS: Cell<u32> = const { Cell::new(0) };
+    /// Rung for the relays of this thread when they are stopped.
+    static CUT: RefCell<Bell> = RefCell::default();
     /// For what goes on without a pipe.
-    static CUT: watch::Sender<bool> = watch::Sender::new(false);
+    static WAS_CUT: watch::Sender<bool> = watch::Sender::new(false);
 }
 
 /// The reader of what `relay` writes.
 pub fn read<R: Future<Output = ()> + 'static>(relay: impl FnOnce(Writer) -> R) -> Reader {
-    let wakes = Rc::<Wakes>::default();
-    OPEN.with_borrow_mut(|open| {
-        if open.len() == open.capacity() {
-            open.retain(|relay| relay.strong_count() > 0);
-        }
-        open.push(Rc::downgrade(&wakes));
-    });
-    let relay = relay(Writer {
-        wakes,
-        waker: RefCell::default(),
-        cuts: CUTS.get(),
-        in_a_row: Cell::default(),
-        was_behind: Cell::default(),
-    });
+    let cut = CUT.with_borrow(Bell::listen).into();
+    let relay = relay(Writer { cut, in_a_row: Cell::default(), was_behind: Cell::default() });
     Reader { relay: Some(Box::pin(relay)), waiting: VecDeque::new(), end: None }
 }
 
 /// Resolves when this thread's relays are stopped.
 pub async fn until_cut() {
-    let mut cut = CUT.with(watch::Sender::subscribe);
+    let mut cut = WAS_CUT.with(watch::Sender::subscribe);
     // The sender lives as long as the thread, so the wait ends only when it is true.
     let _ = cut.wait_for(|cut| *cut).await;
 }
 
 /// Stops every relay of this thread.
 pub fn cut_all() {
-    CUT.with(|cut| cut.send_replace(true));
-    CUTS.set(CUTS.get().wrapping_add(1));
-    let open = OPEN.take();
-    for relay in open.into_iter().filter_map(|wakes| wakes.upgrade()?.take()) {
-        relay.wake();
-    }
+    WAS_CUT.with(|cut| cut.send_replace(true));
+    CUT.take().ring();
 }
 
 /// Reads it to its end, for what its relay does on the way.
@@ -168,15 +144,7 @@ impl Writer {
 
     /// Ready when the gateway's grace is over, for a relay that goes on without a client.
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if CUTS.get() != self.cuts {
-            return Poll::Ready(());
-        }
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.wakes.replace(Some(cx.waker().clone()));
-            *waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
+        self.cut.borrow_mut().poll_rung(cx)
     }
 
     /// The upstream has nothing now.
@@ -201,38 +169,56 @@ impl Reader {
         let relay = self.relay.as_mut()?;
         let turn = Turn::begin();
         let is_over = relay.as_mut().poll(cx).is_ready();
-        let Tray { first, others, is_whole, .. } = turn.end();
+        let (first, is_whole) = turn.end(&mut self.waiting);
         if is_over {
             self.relay = None;
         }
         if is_whole || is_over {
             self.end.get_or_insert(if is_whole { End::Whole } else { End::Aborted });
         }
-        if !others.is_empty() {
-            self.waiting = others;
-        }
         (!first.is_empty()).then_some(first)
     }
 }
 
-/// A tray of its own for one poll: a relay may read another one.
+/// The tray belongs to one relay for one poll.
 struct Turn {
-    outer: Tray,
+    /// Of the relay that reads this one, which is rare.
+    outer: Option<Box<Tray>>,
+    /// Nothing was left on the tray.
+    has_ended: bool,
 }
 
 impl Turn {
     fn begin() -> Self {
-        Self { outer: TRAY.replace(Tray { is_read: true, ..Tray::default() }) }
+        TRAY.with_borrow_mut(|tray| {
+            let outer = tray.is_read.then(|| Box::new(std::mem::take(tray)));
+            tray.is_read = true;
+            Self { outer, has_ended: false }
+        })
     }
 
-    fn end(self) -> Tray {
-        TRAY.take()
+    /// The first of what was written, and whether the answer is whole; what else there is goes to `others`.
+    fn end(mut self, others: &mut VecDeque<Bytes>) -> (Bytes, bool) {
+        self.has_ended = true;
+        TRAY.with_borrow_mut(|tray| {
+            if !tray.others.is_empty() {
+                others.append(&mut tray.others);
+            }
+            (std::mem::take(&mut tray.first), std::mem::take(&mut tray.is_whole))
+        })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        TRAY.set(std::mem::take(&mut self.outer));
+        TRAY.with_borrow_mut(|tray| {
+            tray.is_read = false;
+            let outer = self.outer.take().map(|outer| *outer);
+            // A relay that panicked leaves nothing to the next one.
+            if outer.is_some() || !self.has_ended {
+                *tray = outer.unwrap_or_default();
+            }
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 //! Counts only the time spent waiting for the upstream, never the time the consumer takes. Holds back nothing: what
 //! the consumer does not ask for stays in the socket.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -14,32 +15,64 @@ use futures_core::Stream;
 use tokio::time::Sleep;
 
 use super::error::{Ending, Fault, UpstreamError};
+use super::guard::tap::Tap;
 use crate::domain::time::{self, Timestamp};
 
 /// The answer's bytes. Ends with `None` only when the answer was whole, so after an error it keeps returning that
 /// error; dropping it early closes the connection.
 pub struct UpstreamBody {
     state: State,
-    idle_timeout: Duration,
-    /// Came with the head's deadline; serves the silences of the body from the first one on.
-    timer: Pin<Box<Sleep>>,
     /// Since when the consumer has been waiting for more.
     silent_since: Option<Timestamp>,
     /// When the timer rings, and whom it wakes.
     rings_at: Timestamp,
     wakes: Option<Waker>,
+    /// Came with the head's deadline; serves the silences of the body from the first one on.
+    timer: Pin<Box<Sleep>>,
+    idle_timeout: Duration,
 }
 
 enum State {
-    Open(Payload),
+    Open(Source),
     Whole,
     Failed { error: UpstreamError, ending: Option<Ending> },
 }
 
+/// Where the bytes come from: awc, or its connection itself.
+struct Source {
+    payload: Payload,
+    tap: Option<Tap>,
+    is_tapped: bool,
+}
+
+impl Source {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        if !self.is_tapped {
+            match Pin::new(&mut self.payload).poll_next(cx) {
+                Poll::Pending => self.is_tapped = self.tap.as_ref().is_some_and(Tap::begin),
+                Poll::Ready(chunk) => return Poll::Ready(chunk.map(|chunk| chunk.map_err(|error| of_awc(&error)))),
+            }
+            // awc has just found nothing, and whoever waits is to be woken.
+            return Poll::Pending;
+        }
+        match self.tap.as_ref().map(|tap| tap.poll_data(cx)) {
+            Some(Poll::Pending) => Poll::Pending,
+            Some(Poll::Ready(Ok(Some(data)))) => Poll::Ready(Some(Ok(data))),
+            Some(Poll::Ready(Err(error))) => {
+                Poll::Ready(Some(Err(of_connection(&error).unwrap_or_else(|| unknown(&error)))))
+            }
+            Some(Poll::Ready(Ok(None))) | None => {
+                (self.tap, self.is_tapped) = (None, false);
+                self.poll_next(cx)
+            }
+        }
+    }
+}
+
 impl UpstreamBody {
-    pub(super) fn new(payload: Payload, idle_timeout: Duration, timer: Pin<Box<Sleep>>) -> Self {
+    pub(super) fn new(payload: Payload, tap: Option<Tap>, idle_timeout: Duration, timer: Pin<Box<Sleep>>) -> Self {
         Self {
-            state: State::Open(payload),
+            state: State::Open(Source { payload, tap, is_tapped: false }),
             idle_timeout,
             timer,
             silent_since: None,
@@ -94,12 +127,12 @@ impl Stream for UpstreamBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let body = self.get_mut();
-        let payload = match &mut body.state {
-            State::Open(payload) => payload,
+        let source = match &mut body.state {
+            State::Open(source) => source,
             State::Whole => return Poll::Ready(None),
             State::Failed { error, .. } => return Poll::Ready(Some(Err(error.clone()))),
         };
-        match Pin::new(payload).poll_next(cx) {
+        match source.poll_next(cx) {
             Poll::Ready(Some(Ok(chunk))) => {
                 body.silent_since = None;
                 Poll::Ready(Some(Ok(chunk)))
@@ -108,10 +141,7 @@ impl Stream for UpstreamBody {
                 body.state = State::Whole;
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => {
-                let (error, ending) = describe(&error);
-                body.fail(error, ending)
-            }
+            Poll::Ready(Some(Err((error, ending)))) => body.fail(error, ending),
             Poll::Pending => {
                 ready!(body.poll_silence(cx));
                 body.fail(UpstreamError::Idle, None)
@@ -120,15 +150,24 @@ impl Stream for UpstreamBody {
     }
 }
 
-fn describe(error: &PayloadError) -> (UpstreamError, Option<Ending>) {
-    let fault = if let PayloadError::Io(inner) | PayloadError::Incomplete(Some(inner)) = error {
-        Fault::find(inner)
-    } else {
-        None
+/// What a body failed with, and how its connection ended where that is why.
+type Failure = (UpstreamError, Option<Ending>);
+
+fn of_awc(error: &PayloadError) -> Failure {
+    let known = match error {
+        PayloadError::Io(inner) | PayloadError::Incomplete(Some(inner)) => of_connection(inner),
+        _ => None,
     };
-    match fault {
-        Some(fault @ Fault::InBody(ending)) => (fault.into(), Some(*ending)),
-        Some(fault) => (fault.into(), None),
-        None => (UpstreamError::Invalid(error.to_string()), None),
-    }
+    known.unwrap_or_else(|| unknown(error))
+}
+
+fn of_connection(error: &io::Error) -> Option<Failure> {
+    Fault::find(error).map(|fault| match fault {
+        Fault::InBody(ending) => (fault.into(), Some(*ending)),
+        Fault::Connect(_) | Fault::BeforeHead { .. } | Fault::Invalid(_) => (fault.into(), None),
+    })
+}
+
+fn unknown(error: &dyn std::error::Error) -> Failure {
+    (UpstreamError::Invalid(error.to_string()), None)
 }

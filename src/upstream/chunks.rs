@@ -2,6 +2,8 @@
 //!
 //! Stricter than awc's own decoder, so that awc never fails on what passes here. Chunk data is skipped, not looked at.
 
+use std::ops::Range;
+
 use super::framing::Violation;
 
 /// Bytes of one size line with its extensions, and of the trailer.
@@ -47,48 +49,63 @@ impl Chunks {
         self.at == At::End
     }
 
+    /// Whether the last chunk is over and the next has not begun.
+    pub(super) fn is_between(&self) -> bool {
+        self.at == At::Size && self.digits == 0
+    }
+
     /// How many of `bytes` belong to this body, up to its end or to the first bad byte.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> (usize, Result<(), Violation>) {
         let mut position = 0;
-        while let Some(byte) = bytes.get(position) {
+        loop {
+            match self.next_data(bytes, &mut position) {
+                Ok(Some(_)) => {}
+                Ok(None) => return (position, Ok(())),
+                Err(violation) => return (position, Err(violation)),
+            }
+        }
+    }
+
+    /// Where the next data stands among `bytes` from `position` on, which moves behind it. None: there is no more, and
+    /// `position` is the end of the body or of what there is of it.
+    pub(super) fn next_data(&mut self, bytes: &[u8], position: &mut usize) -> Result<Option<Range<usize>>, Violation> {
+        while let Some(byte) = bytes.get(*position) {
+            let from = *position;
             if self.at == At::End {
                 break;
             }
-            if let Some(length) = self.plain(&bytes[position..]) {
-                position += length;
-                continue;
+            if let Some(Range { start, end }) = self.plain(&bytes[from..]) {
+                *position = from + end + 2;
+                return Ok(Some(from + start..from + end));
             }
             if self.at == At::Data {
-                let rest = (bytes.len() - position) as u64;
+                let rest = (bytes.len() - from) as u64;
                 let step = self.size.min(rest);
                 self.size -= step;
-                position += usize::try_from(step).unwrap_or(bytes.len());
+                *position += usize::try_from(step).unwrap_or(bytes.len());
                 if self.size == 0 {
                     self.at = At::DataCr;
                 }
-                continue;
+                return Ok(Some(from..*position));
             }
-            match self.step(*byte) {
-                Ok(next) => self.at = next,
-                Err(violation) => return (position, Err(violation)),
-            }
-            position += 1;
+            self.at = self.step(*byte)?;
+            *position += 1;
         }
-        (position, Ok(()))
+        Ok(None)
     }
 
-    /// The length of a chunk at the beginning of `bytes` that is all there, and has a size of a few digits and nothing
-    /// beside: nearly every chunk of a stream.
-    fn plain(&self, bytes: &[u8]) -> Option<usize> {
+    /// Where the data stands of a chunk at the beginning of `bytes` that is all there, and has a size of a few digits and
+    /// nothing beside: nearly every chunk of a stream.
+    fn plain(&self, bytes: &[u8]) -> Option<Range<usize>> {
         const MOST_DIGITS: usize = 6;
-        if self.at != At::Size || self.digits > 0 {
+        if !self.is_between() {
             return None;
         }
         let digits = bytes.iter().take(MOST_DIGITS).take_while(|byte| byte.is_ascii_hexdigit()).count();
         let size = bytes[..digits].iter().fold(0, |size, digit| size * 16 + usize::from(hex_value(*digit)));
         let data = digits + 2;
         let is_plain = size > 0 && bytes.get(digits..data) == Some(b"\r\n");
-        (is_plain && bytes.get(data + size..data + size + 2) == Some(b"\r\n")).then_some(data + size + 2)
+        (is_plain && bytes.get(data + size..data + size + 2) == Some(b"\r\n")).then_some(data..data + size)
     }
 
     fn step(&mut self, byte: u8) -> Result<At, Violation> {
@@ -158,6 +175,22 @@ mod tests {
         (taken, result, chunks.is_whole())
     }
 
+    /// The data of what comes in these pieces, up to the first bad byte.
+    fn data<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+        let (mut chunks, mut data) = (Chunks::new(), Vec::new());
+        for piece in pieces {
+            let mut position = 0;
+            loop {
+                match chunks.next_data(piece, &mut position) {
+                    Ok(Some(found)) => data.extend_from_slice(&piece[found]),
+                    Ok(None) => break,
+                    Err(_) => return data,
+                }
+            }
+        }
+        data
+    }
+
     /// As many bytes are taken, and the same is found wrong, however they come.
     #[test]
     fn whole_packets_and_single_bytes_are_judged_alike() {
@@ -182,6 +215,8 @@ mod tests {
                 }
             }
             assert_eq!(walk(text), (taken, result, chunks.is_whole()), "{text:?}");
+            let bytes = text.as_bytes();
+            assert_eq!(data(std::iter::once(bytes)), data(bytes.chunks(1)), "{text:?}");
         }
     }
 

@@ -26,6 +26,7 @@ use tokio::time::Sleep;
 pub use super::body::UpstreamBody;
 pub use super::error::UpstreamError;
 use super::error::{Fault, Stale};
+use super::guard::tap::Tap;
 use super::lines::HeaderLines;
 use super::outgoing::{Outgoing, Pace, Pieces, Uploading};
 pub use super::outgoing::{SenderGone, Upload};
@@ -127,8 +128,8 @@ impl UpstreamClient {
         let mut reuse = Reuse::Allowed;
         loop {
             let sending = start(&frozen, body.clone());
-            let response = match exchange(&route, sending, connect_timeout, reuse, &mut timer, None).await {
-                Ok(response) => response,
+            let (response, tap) = match exchange(&route, sending, connect_timeout, reuse, &mut timer, None).await {
+                Ok(answer) => answer,
                 Err(Failure { stale: Stale::Perhaps, .. })
                     if reuse == Reuse::Allowed && time::now().since(started) < STALE_LIMIT =>
                 {
@@ -137,7 +138,7 @@ impl UpstreamClient {
                 }
                 Err(failure) => return Err(failure.error),
             };
-            return Ok(open(response, idle_timeout, timer));
+            return Ok(open(response, tap, idle_timeout, timer));
         }
     }
 
@@ -152,7 +153,7 @@ impl UpstreamClient {
         let sending = frozen.send_body(Uploading::new(upload, pace.clone()));
         let patience = Some((&*pace, head_timeout));
         match exchange(&route, sending, connect_timeout, Reuse::Refused, &mut timer, patience).await {
-            Ok(response) => Ok(open(response, idle_timeout, timer)),
+            Ok((response, tap)) => Ok(open(response, tap, idle_timeout, timer)),
             Err(failure) => Err(failure.error),
         }
     }
@@ -212,7 +213,7 @@ async fn exchange(
     reuse: Reuse,
     timer: &mut Pin<Box<Sleep>>,
     upload: Option<(&Pace, Duration)>,
-) -> Result<ClientResponse, Failure> {
+) -> Result<(ClientResponse, Option<Tap>), Failure> {
     let mut dialling = None;
     let outcome = poll_fn(|cx| {
         let polled = if dialling.is_some() {
@@ -222,8 +223,10 @@ async fn exchange(
             dialling = begun;
             polled
         };
+        // Of no other answer: a head is read in the poll that gives it.
+        let tap = route.take_tap();
         if let Poll::Ready(outcome) = polled {
-            return Poll::Ready(Some(outcome));
+            return Poll::Ready(Some(outcome.map(|response| (response, tap))));
         }
         loop {
             ready!(timer.as_mut().poll(cx));
@@ -234,7 +237,7 @@ async fn exchange(
         }
     });
     match outcome.await {
-        Some(Ok(response)) => Ok(response),
+        Some(Ok(answer)) => Ok(answer),
         Some(Err(error)) => Err(describe(route, &error)),
         None => {
             let connecting = dialling.is_some_and(|dialling| !dialling.is_open());
@@ -271,12 +274,17 @@ fn describe(route: &Route, error: &SendRequestError) -> Failure {
     Failure { error, stale }
 }
 
-fn open(response: ClientResponse, idle_timeout: Duration, timer: Pin<Box<Sleep>>) -> UpstreamResponse {
+fn open(
+    response: ClientResponse,
+    tap: Option<Tap>,
+    idle_timeout: Duration,
+    timer: Pin<Box<Sleep>>,
+) -> UpstreamResponse {
     let status = response.status();
     let mut headers = HeaderMap::new();
     let mut response = response.map_body(|head, payload| {
         headers = std::mem::take(&mut head.headers);
         payload
     });
-    UpstreamResponse { status, headers, body: UpstreamBody::new(response.take_payload(), idle_timeout, timer) }
+    UpstreamResponse { status, headers, body: UpstreamBody::new(response.take_payload(), tap, idle_timeout, timer) }
 }

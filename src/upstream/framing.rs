@@ -4,11 +4,16 @@
 //! refused, an answer that ends with the connection is re-framed as chunks, and bytes behind an answer are never
 //! passed on. Ordinary bytes are looked at where they lie and not copied. Knows no I/O, no clock and no awc.
 
+use bytes::{Buf, Bytes, BytesMut};
+
 use super::chunks::Chunks;
 use super::head::{self, BodyLength, HEAD_LIMIT, Head, Parsed};
 
 /// Interim heads before one answer; nobody honest sends more than two or three.
 const INTERIM_LIMIT: u32 = 8;
+
+/// The end of a chunked body.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Why bytes are no acceptable HTTP/1.1 response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,13 +165,54 @@ impl Framer {
         }
     }
 
+    pub(super) fn is_chunked(&self) -> bool {
+        matches!(self.state, State::Chunked(_))
+    }
+
+    /// Whether a chunk may begin next: from here on the rest of the body can be read without awc.
+    pub(super) fn is_between_chunks(&self) -> bool {
+        matches!(&self.state, State::Chunked(chunks) if chunks.is_between()) && self.ready().is_empty()
+    }
+
+    /// As `accept` inside a chunked body, for a reader that wants no frames: takes the next data out of `bytes`, which are
+    /// used up when there is none.
+    pub(super) fn unchunk(&mut self, bytes: &mut BytesMut) -> Option<Bytes> {
+        let State::Chunked(chunks) = &mut self.state else { return None };
+        let mut position = 0;
+        match chunks.next_data(bytes, &mut position) {
+            Ok(Some(data)) => {
+                let is_all = position == bytes.len();
+                let mut taken = if is_all { std::mem::take(bytes) } else { bytes.split_to(position) };
+                taken.truncate(data.end);
+                taken.advance(data.start);
+                return Some(taken.freeze());
+            }
+            Ok(None) if chunks.is_whole() => {
+                self.state = State::Whole;
+                self.reusable &= position == bytes.len();
+            }
+            Ok(None) => {}
+            Err(violation) => {
+                self.fail(violation);
+            }
+        }
+        // Not cleared: that would keep its memory from others.
+        *bytes = BytesMut::new();
+        None
+    }
+
+    /// The body was read to its end by someone else: all that is left for awc is that end.
+    pub(super) fn leave_the_end(&mut self) {
+        self.ready.extend_from_slice(LAST_CHUNK);
+    }
+
     /// The peer closed its side in good order. `true` when that was a proper end.
     pub(super) fn end(&mut self) -> bool {
         self.reusable = false;
         match self.state {
             State::Idle | State::Whole => true,
             State::UntilClose => {
-                self.ready.extend_from_slice(b"0\r\n\r\n");
+                self.ready.extend_from_slice(LAST_CHUNK);
                 self.state = State::Whole;
                 true
             }

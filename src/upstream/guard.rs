@@ -3,8 +3,12 @@
 //! Whatever the peer does, awc reads whole single answers or an error with a [`Fault`] inside. A failed write is not
 //! an error while an answer may still be read: a server that refuses a large body says why before it closes. An idle
 //! connection that says anything, or that ends, is never used again. Bytes go straight into awc's buffer; only heads
-//! in pieces and re-framed answers are copied. Decides nothing about retries and knows no deadlines.
+//! in pieces and re-framed answers are copied. A body in chunks that takes its time is read past awc ([`tap`]). Decides
+//! nothing about retries and knows no deadlines.
 
+pub(super) mod tap;
+
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,6 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_rt::net::{ActixStream, Ready};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -20,9 +25,11 @@ use tokio_rustls::client::TlsStream;
 use super::error::{Ending, Fault, Stale};
 use super::framing::{Accepted, Framer, Progress};
 use super::transport::Route;
+use tap::Tap;
 
-/// A guarded connection. One pointer wide, because awc moves it several times per request.
-pub(super) struct Guard(Box<Connection>);
+/// A guarded connection. One pointer wide, because awc moves it several times per request; shared with the [`Tap`] of the
+/// answer that is being read.
+pub(super) struct Guard(Rc<RefCell<Connection>>);
 
 /// The stream below: plain only where the settings say `http://`.
 pub(super) enum Wire {
@@ -33,9 +40,11 @@ pub(super) enum Wire {
 struct Connection {
     /// None once the connection must not be used again.
     wire: Option<Wire>,
-    route: Rc<Route>,
+    /// The tap has read it, and nobody has asked for it yet.
+    unread: BytesMut,
     framer: Framer,
     phase: Phase,
+    route: Rc<Route>,
     /// Requests begun on this connection.
     requests: u32,
     /// Whether the peer has said anything since the current request began.
@@ -52,11 +61,13 @@ enum Phase {
     Idle,
     Sending,
     Receiving,
+    /// It reads no more: the tap does, up to the end of the body.
+    Bypassed,
 }
 
 impl Guard {
     pub(super) fn new(wire: Wire, route: Rc<Route>) -> Self {
-        Self(Box::new(Connection {
+        Self(Rc::new(RefCell::new(Connection {
             wire: Some(wire),
             route,
             framer: Framer::new(),
@@ -65,7 +76,8 @@ impl Guard {
             heard: false,
             deaf: false,
             ended: None,
-        }))
+            unread: BytesMut::new(),
+        })))
     }
 }
 
@@ -152,7 +164,7 @@ impl Connection {
         thrown_away: T,
         write: impl FnOnce(Pin<&mut Wire>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if self.phase == Phase::Receiving {
+        if matches!(self.phase, Phase::Receiving | Phase::Bypassed) {
             // An answer is not finished; another request here would get the rest of it.
             self.wire = None;
             return Poll::Ready(Err(self.fault(Ending::Closed)));
@@ -212,20 +224,27 @@ impl Connection {
 
 impl AsyncRead for Guard {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let connection = &mut *self.get_mut().0;
+        let connection = &mut *self.0.borrow_mut();
         match connection.phase {
             Phase::Idle => connection.check_idle(cx),
             Phase::Sending | Phase::Receiving => {
                 connection.phase = Phase::Receiving;
-                connection.receive(cx, buffer)
+                let had_head = connection.framer.progress() != Progress::Head;
+                let received = connection.receive(cx, buffer);
+                if !had_head && connection.framer.is_chunked() {
+                    connection.route.offer(Tap(Rc::clone(&self.0)));
+                }
+                received
             }
+            // Nobody asks; a bare error, because what awc has of the body is not all of it.
+            Phase::Bypassed => Poll::Ready(Err(connection.fault(Ending::Closed))),
         }
     }
 }
 
 impl AsyncWrite for Guard {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let connection = &mut *self.get_mut().0;
+        let connection = &mut *self.0.borrow_mut();
         if connection.phase == Phase::Idle {
             connection.phase = Phase::Sending;
             connection.framer.begin();
@@ -236,15 +255,15 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let connection = &mut *self.get_mut().0;
+        let connection = &mut *self.0.borrow_mut();
         match connection.phase {
             Phase::Sending => connection.send(cx, (), |wire, cx| wire.poll_flush(cx)),
-            Phase::Idle | Phase::Receiving => Poll::Ready(Ok(())),
+            Phase::Idle | Phase::Receiving | Phase::Bypassed => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0.wire {
+        match &mut self.0.borrow_mut().wire {
             Some(wire) => Pin::new(wire).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
@@ -253,14 +272,14 @@ impl AsyncWrite for Guard {
 
 impl ActixStream for Guard {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        match &self.0.wire {
+        match &self.0.borrow().wire {
             Some(wire) => wire.tcp().poll_read_ready(cx).map_ok(|()| Ready::READABLE),
             None => Poll::Ready(Ok(Ready::READ_CLOSED)),
         }
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        match &self.0.wire {
+        match &self.0.borrow().wire {
             Some(wire) => wire.tcp().poll_write_ready(cx).map_ok(|()| Ready::WRITABLE),
             None => Poll::Ready(Ok(Ready::WRITE_CLOSED)),
         }
@@ -269,7 +288,7 @@ impl ActixStream for Guard {
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("requests", &self.0.requests).finish_non_exhaustive()
+        f.debug_struct("Guard").field("requests", &self.0.borrow().requests).finish_non_exhaustive()
     }
 }
 

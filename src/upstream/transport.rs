@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use super::dial::dial;
 use super::dns::{Names, Purpose};
 use super::error::Fault;
+use super::guard::tap::Tap;
 use super::guard::{Guard, Wire};
 use super::{tls, tunnel};
 use crate::azure::endpoint::Endpoint;
@@ -40,6 +41,7 @@ pub(super) struct Route {
     connect_timeout: Cell<Duration>,
     wants_fresh: Cell<bool>,
     dialling: RefCell<Option<Rc<Dialling>>>,
+    tap: Cell<Option<Tap>>,
 }
 
 /// A connection being opened for one request.
@@ -80,6 +82,16 @@ impl Route {
         (result, self.dialling.take())
     }
 
+    /// The head of an answer was read whose body can be read past awc.
+    pub(super) fn offer(&self, tap: Tap) {
+        self.tap.set(Some(tap));
+    }
+
+    /// What was offered in the poll in which awc gave an answer: its own tap, as for `during`.
+    pub(super) fn take_tap(&self) -> Option<Tap> {
+        self.tap.take()
+    }
+
     /// Whether the pool is being asked for a connection by a request that must not get an idle one.
     pub(super) fn wants_fresh(&self) -> bool {
         self.wants_fresh.get()
@@ -116,6 +128,7 @@ impl Transport {
             connect_timeout: Cell::default(),
             wants_fresh: Cell::default(),
             dialling: RefCell::default(),
+            tap: Cell::default(),
         });
         by_index.push(Rc::clone(&route));
         self.0.routes.borrow_mut().insert(Arc::clone(endpoint), Rc::clone(&route));

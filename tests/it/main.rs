@@ -50,6 +50,7 @@ mod tidy;
 mod uploads;
 mod upstream;
 mod upstream_connections;
+mod upstream_tap;
 mod waiting;
 
 pub mod support;

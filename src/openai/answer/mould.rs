@@ -23,6 +23,8 @@ pub(super) struct Mould {
     holes: SmallVec<[(usize, Kind); MOST_HOLES]>,
     seen: Seen,
     edits: Known,
+    /// How many events fitted, lately.
+    pub(super) fits: u16,
 }
 
 /// A value that may be another one in each event.
@@ -93,7 +95,7 @@ impl Mould {
         solid.extend_from_slice(&event[from..]);
         let places: Places = cut.into_iter().map(|hole| hole.inside).collect();
         let seen = seen.moved(|place| without(place, &places));
-        Some(Self { event: solid, holes, seen, edits: Known::Not(places) })
+        Some(Self { event: solid, holes, seen, edits: Known::Not(places), fits: 0 })
     }
 
     /// Where the values stand in an event at the beginning of `bytes` that fits, and how long it is.

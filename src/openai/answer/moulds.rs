@@ -22,7 +22,7 @@ const MOST_MOULDS: usize = 8;
 /// Ways of giving streams to clients that a thread remembers.
 const MOST_SHARED: usize = 16;
 
-/// The latest that was used comes last.
+/// They are tried from the last to the first.
 #[derive(Debug, Default)]
 pub(super) struct Moulds {
     moulds: Vec<Mould>,
@@ -44,7 +44,8 @@ impl Moulds {
     pub(super) fn cast(&mut self, event: &[u8], holes: impl Iterator<Item = Hole>, seen: &Seen) -> bool {
         let Some(mould) = Mould::cast(event, holes, seen) else { return false };
         if self.moulds.len() == MOST_MOULDS {
-            self.moulds.remove(0);
+            let idlest = self.moulds.iter().enumerate().min_by_key(|(_, mould)| mould.fits);
+            idlest.map(|(index, _)| index).map(|index| self.moulds.remove(index));
         }
         self.moulds.push(mould);
         true
@@ -63,11 +64,17 @@ impl Moulds {
         })
     }
 
+    /// What fits more often than what is tried before it takes its place.
     fn used(&mut self, index: usize) -> &Mould {
-        // Two kinds that take turns, as those of two models do, stay where they are.
-        if index + 2 < self.moulds.len() {
-            self.moulds[index..].rotate_left(1);
-            return &self.moulds[self.moulds.len() - 1];
+        let fits = self.moulds[index].fits.saturating_add(1);
+        if fits == u16::MAX {
+            self.moulds.iter_mut().for_each(|mould| mould.fits /= 2);
+        }
+        self.moulds[index].fits = fits;
+        let next = index + 1;
+        if self.moulds.get(next).is_some_and(|next| next.fits < fits) {
+            self.moulds.swap(index, next);
+            return &self.moulds[next];
         }
         &self.moulds[index]
     }
@@ -132,6 +139,7 @@ mod tests {
 
     use bytes::Bytes;
 
+    use super::MOST_MOULDS;
     use crate::openai::answer::StreamWatch;
     use crate::openai::shape::{HideUsage, Shape, Shaper};
 
@@ -193,6 +201,27 @@ mod tests {
         assert_eq!(send(&events), 4, "of another kind, once it was read");
         let returning: Vec<_> = events.iter().map(|event| event.replace("\n\n", "\r\r")).collect();
         assert_eq!(send(&returning), 0);
+    }
+
+    #[test]
+    fn the_kind_that_comes_most_often_is_tried_first_and_kept_longest() {
+        let mut watch = StreamWatch::default();
+        let last = chunk("", "").replace("null,\"index", "\"stop\",\"index");
+        for event in [chunk("Hello", ""), last.clone(), chunk(" there", ""), last.clone(), chunk(" again", ""), last] {
+            watch.read(event.as_bytes());
+        }
+        let place = |watch: &StreamWatch| {
+            let moulds = watch.moulds.borrow();
+            (moulds.find(chunk("x", "").as_bytes()).unwrap().0, moulds.moulds.len())
+        };
+        assert_eq!(place(&watch), (1, 2));
+        let mut others = StreamWatch { moulds: watch.moulds.clone(), ..StreamWatch::default() };
+        for n in 0..MOST_MOULDS {
+            others.casts = 0;
+            others.read(chunk("x", &format!(",\"n\":{n}")).as_bytes());
+        }
+        let (index, count) = place(&watch);
+        assert!(index < count && count == MOST_MOULDS, "it is still there");
     }
 
     #[test]

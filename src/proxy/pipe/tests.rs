@@ -1,5 +1,6 @@
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::rc::Rc;
 
 use futures_util::FutureExt;
 
@@ -44,6 +45,21 @@ async fn a_relay_may_read_another_and_its_own_words_stay_its_own() {
         assert_eq!(next(&mut reader).await.unwrap().unwrap(), expected);
     }
     assert!(next(&mut reader).await.is_none());
+}
+
+#[actix_rt::test]
+async fn a_relay_that_panics_leaves_nothing_for_another() {
+    let mut reader = read(|writer| async move {
+        writer.push(Bytes::from_static(b"lost"));
+        writer.push(Bytes::from_static(b"lost"));
+        writer.finish();
+        panic!("on purpose");
+    });
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next(&mut reader).now_or_never()));
+    assert!(panicked.is_err());
+    let mut other = read(|_writer| async {});
+    assert!(next(&mut other).await.unwrap().is_err(), "it has written nothing");
+    std::mem::forget(reader);
 }
 
 #[actix_rt::test]
