@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use super::alarm::Alarm;
 use super::phase::{Overdue, Watch};
 use crate::domain::time::{self, Timestamp};
+use crate::proxy::bell::Listener;
 
 /// Bytes, not a response object: it is written past actix, which knows of no request yet.
 const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -37,6 +38,8 @@ pub struct Connection {
     watch: Rc<Watch>,
     deadlines: Deadlines,
     alarm: Alarm,
+    /// Wakes a connection that rests when the worker's are to end.
+    draining: Listener,
     /// Since when the peer has taken nothing.
     blocked: Option<Timestamp>,
     stall: Alarm,
@@ -45,12 +48,12 @@ pub struct Connection {
 impl Connection {
     /// Nagle's algorithm goes off here: with it, a chunk of a stream waits up to 40 ms for the client's delayed
     /// acknowledgement of the one before.
-    pub fn accept(io: TcpStream, deadlines: Deadlines) -> Self {
+    pub fn accept(io: TcpStream, deadlines: Deadlines, draining: Listener) -> Self {
         if let Err(error) = io.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY on an accepted connection");
         }
         let watch = Rc::new(Watch::new(time::now()));
-        Self { io, watch, deadlines, alarm: Alarm::default(), blocked: None, stall: Alarm::default() }
+        Self { io, watch, deadlines, alarm: Alarm::default(), draining, blocked: None, stall: Alarm::default() }
     }
 
     /// For whoever sees requests begin and answers end.
@@ -65,7 +68,11 @@ impl Connection {
             return Poll::Pending;
         }
         match self.watch.deadline(self.deadlines.head, self.deadlines.idle) {
-            Some((deadline, overdue)) => self.alarm.poll(deadline, cx).map(|()| overdue),
+            Some((deadline, overdue)) => {
+                // actix asks for itself once it has its turn.
+                let _ = self.draining.poll_rung(cx);
+                self.alarm.poll(deadline, cx).map(|()| overdue)
+            }
             None => Poll::Pending,
         }
     }
@@ -143,6 +150,7 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::bell::Bell;
 
     #[actix_rt::test]
     async fn an_accepted_connection_sends_small_chunks_at_once() {
@@ -151,7 +159,11 @@ mod tests {
         let (io, _) = listener.accept().await.unwrap();
         assert!(!io.nodelay().unwrap(), "the system's default is what needs changing");
         let second = Duration::from_secs(1);
-        let accepted = Connection::accept(io, Deadlines { head: second, idle: second, write_stall: second });
+        let accepted = Connection::accept(
+            io,
+            Deadlines { head: second, idle: second, write_stall: second },
+            Bell::default().listen(),
+        );
         assert!(accepted.io.nodelay().unwrap());
     }
 }

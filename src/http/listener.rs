@@ -7,6 +7,7 @@
 //! left to what stands in front.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, ready};
 use std::io;
@@ -104,29 +105,47 @@ where
             .keep_alive(KeepAlive::Os)
             .client_disconnect_timeout(edge.disconnect_timeout)
             .h1_allow_half_closed(false)
-            .graceful_shutdown_signal(move || draining.listen())
+            .graceful_shutdown_signal(|| Draining)
             .on_connect_ext(|connection: &Connection, data| {
                 data.insert(Rc::clone(connection.watch()));
             })
             .h1(apply_fn_factory(app, |request, app| watched(request, app)));
         actix_service::fn_service(move |io: TcpStream| {
             let peer = io.peer_addr().ok();
-            ready(Ok((Connection::accept(io, edge.deadlines), peer)))
+            ready(Ok((Connection::accept(io, edge.deadlines, draining.listen()), peer)))
         })
         .and_then(http)
     };
     Ok(builder.listen("http", listener, service)?.run())
 }
 
-/// On this worker: what its connections listen to.
+thread_local! {
+    /// This worker's connections are to end with what they are answering.
+    static DRAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Rung on this worker when its connections are to end, for those that rest.
 fn rung_when(stopping: GracefulShutdownSignal) -> Bell {
     let bell = Bell::default();
     let rings = bell.clone();
     actix_web::rt::spawn(async move {
         stopping.notified().await;
+        DRAINING.set(true);
         rings.ring();
     });
     bell
+}
+
+/// What actix asks in each turn of a connection, with every chunk of an answer. It wakes nobody: a connection that is
+/// answering has its turn anyway, and one that rests listens by itself.
+struct Draining;
+
+impl Future for Draining {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if DRAINING.get() { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 /// Tells the connection when the request begins and ends, and answers for a handler that panicked.

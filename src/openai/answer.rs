@@ -12,6 +12,7 @@ use memchr::memmem;
 use smallvec::SmallVec;
 
 use self::mould::{Hole, Kind};
+pub use self::moulds::Common;
 use self::moulds::{MOST_CASTS, Moulds};
 use super::kept::Made;
 use super::responses::{self, Failure};

@@ -3,6 +3,7 @@
 //! A streamed answer is held back until its first content, a whole one until its end (or 4 MiB): until then a failure
 //! is only a reason to ask someone else.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::domain::time::{self, Timestamp};
 use crate::domain::usage::{Charge, Usage};
 use crate::fleet::credential::Credential;
 use crate::fleet::deployment::Deployment;
-use crate::openai::answer::{self, Event, StreamWatch, Whole};
+use crate::openai::answer::{self, Common, Event, StreamWatch, Whole};
 use crate::openai::kept::Made;
 use crate::openai::request::Peek;
 use crate::openai::responses::{self, Failure as Failed, Status};
@@ -237,6 +238,11 @@ async fn judge(mut response: UpstreamResponse, order: &Order, shaper: Shaper) ->
 /// Why an answer that began is none, and in words for the log.
 pub(super) type Broken = (Outcome, String);
 
+thread_local! {
+    /// Of this thread's streams.
+    static COMMON: RefCell<Common> = RefCell::default();
+}
+
 /// Reads events until the first that is an answer; an error before it is a failure like any other.
 async fn open_stream(
     mut body: UpstreamBody,
@@ -244,7 +250,8 @@ async fn open_stream(
     order: &Order,
     shaper: Shaper,
 ) -> Result<Rest, Broken> {
-    let (mut splitter, mut watch) = (Splitter::default(), StreamWatch::of(order.operation).shared_by(&shaper));
+    let mut splitter = Splitter::default();
+    let mut watch = COMMON.with_borrow_mut(|common| StreamWatch::of(order.operation).shared_by(&shaper, common));
     let mut head = BytesMut::new();
     loop {
         let Some(chunk) = body.next().await else {

@@ -3,7 +3,8 @@
 //!
 //! `awc` does the HTTP; it is used in [`client`] alone and never sees a name, a certificate, an interim head or a cut
 //! answer. Beneath it, from top to bottom: `transport` opens connections (name, address, `tunnel` through a proxy,
-//! TLS), `guard` watches every byte of one connection, and `framing` decides what those bytes mean.
+//! TLS), `guard` watches every byte of one connection, and `framing` decides what those bytes mean. The middle of a body in
+//! chunks that takes its time goes past awc (`guard::tap`).
 //!
 //! [`websocket`] asks for connections that are not HTTP any more; awc has no part in them.
 //!

@@ -1,4 +1,4 @@
-//! The moulds that a thread knows.
+//! The moulds that streams share.
 //!
 //! Streams that are given to their clients in the same way share them: there are a few for all streams of a deployment, and
 //! they stay in the processor's caches, where each stream's own would be read anew for every chunk.
@@ -19,7 +19,7 @@ use crate::openai::shape::{Shape, Shaper};
 pub(super) const MOST_CASTS: u8 = 8;
 /// Kinds of events: with a role, with text, with calls of tools, the last one; of a few versions of a model.
 const MOST_MOULDS: usize = 8;
-/// Ways of giving streams to clients that a thread remembers.
+/// Ways of giving streams to clients that are remembered.
 const MOST_SHARED: usize = 16;
 
 /// They are tried from the last to the first.
@@ -35,8 +35,23 @@ struct Shared {
     moulds: Rc<RefCell<Moulds>>,
 }
 
-thread_local! {
-    static SHARED: RefCell<VecDeque<Shared>> = const { RefCell::new(VecDeque::new()) };
+/// What streams have in common, for each API and each way of giving them to clients. A thread has one.
+#[derive(Default)]
+pub struct Common(VecDeque<Shared>);
+
+impl Common {
+    fn moulds(&mut self, speaks: Speaks, shaper: &Shaper) -> Rc<RefCell<Moulds>> {
+        let known = self.0.iter().find(|known| known.speaks == speaks && known.shaper == *shaper);
+        if let Some(known) = known {
+            return known.moulds.clone();
+        }
+        let moulds = Rc::<RefCell<Moulds>>::default();
+        if self.0.len() == MOST_SHARED {
+            self.0.pop_front();
+        }
+        self.0.push_back(Shared { speaks, shaper: shaper.apart(), moulds: moulds.clone() });
+        moulds
+    }
 }
 
 impl Moulds {
@@ -81,23 +96,11 @@ impl Moulds {
 }
 
 impl StreamWatch {
-    /// What is alike is sent alike: from now on its events are compared with those of all streams of this thread that are
-    /// given to their clients by an equal shaper.
+    /// What is alike is sent alike: from now on its events are compared with those of all streams of `common` that are given
+    /// to their clients by an equal shaper.
     #[must_use]
-    pub fn shared_by(mut self, shaper: &Shaper) -> Self {
-        self.moulds = SHARED.with_borrow_mut(|shared| {
-            let known = shared.iter().find(|known| known.speaks == self.speaks && known.shaper == *shaper);
-            if let Some(known) = known {
-                return known.moulds.clone();
-            }
-            let moulds = Rc::<RefCell<Moulds>>::default();
-            if shared.len() == MOST_SHARED {
-                shared.pop_front();
-            }
-            shared.push_back(Shared { speaks: self.speaks, shaper: shaper.apart(), moulds: moulds.clone() });
-            moulds
-        });
-        self
+    pub fn shared_by(self, shaper: &Shaper, common: &mut Common) -> Self {
+        Self { moulds: common.moulds(self.speaks, shaper), ..self }
     }
 
     /// Reads the event at the beginning of `bytes` if it is like one before, and hands over what is to be changed in it; gives
@@ -139,7 +142,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::MOST_MOULDS;
+    use super::{Common, MOST_MOULDS};
     use crate::openai::answer::StreamWatch;
     use crate::openai::shape::{HideUsage, Shape, Shaper};
 
@@ -245,7 +248,8 @@ mod tests {
         let events = [of("chatcmpl-1", 9, "a secret"), of("chatcmpl-22", 10, "no"), of("", 1_763_715_000, "")];
         assert_eq!((compare(&events), send(&events)), (2, 2));
         let shaper = Shaper { shape: Shape::Azure, hide: HideUsage::No };
-        let watch = || StreamWatch::default().shared_by(&shaper);
+        let mut common = Common::default();
+        let mut watch = || StreamWatch::default().shared_by(&shaper, &mut common);
         let (mut one, mut other) = (watch(), watch());
         let read = one.read(events[0].as_bytes());
         shaper.edits(events[0].as_bytes(), &read, &mut one);
@@ -255,7 +259,7 @@ mod tests {
         let shows = |text: &str| kept.contains(format!("{:?}", text.as_bytes()).trim_matches(['[', ']']));
         assert!(shows("content") && !shows("secret"), "{kept}");
         let hiding = Shaper { hide: HideUsage::Yes, ..shaper.clone() };
-        let mut another = StreamWatch::default().shared_by(&hiding);
+        let mut another = StreamWatch::default().shared_by(&hiding, &mut common);
         assert_eq!(another.read_alike(events[1].as_bytes(), |_, _| {}), None, "given in another way");
     }
 
@@ -266,9 +270,10 @@ mod tests {
             let read = watch.read(event.as_bytes());
             shaper.edits(event.as_bytes(), &read, watch);
         };
-        let mut odd = StreamWatch::default().shared_by(&shaper);
+        let mut common = Common::default();
+        let mut odd = StreamWatch::default().shared_by(&shaper, &mut common);
         (0..100).for_each(|n| send(&mut odd, &chunk("x", &format!(",\"n\":{n}"))));
-        let mut usual = StreamWatch::default().shared_by(&shaper);
+        let mut usual = StreamWatch::default().shared_by(&shaper, &mut common);
         send(&mut usual, &chunk("Hello", ""));
         assert!(usual.read_alike(chunk(" there", "").as_bytes(), |_, _| {}).is_some());
         send(&mut odd, &chunk("x", ",\"n\":\"new\""));
