@@ -15,7 +15,6 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 use futures_core::future::LocalBoxFuture;
-use tokio::sync::watch;
 
 use super::bell::{Bell, Listener};
 
@@ -75,7 +74,7 @@ thread_local! {
     /// Rung for the relays of this thread when they are stopped.
     static CUT: RefCell<Bell> = RefCell::default();
     /// For what goes on without a pipe.
-    static WAS_CUT: watch::Sender<bool> = watch::Sender::new(false);
+    static WAS_CUT: Bell = Bell::default();
 }
 
 /// The reader of what `relay` writes.
@@ -87,14 +86,12 @@ pub fn read<R: Future<Output = ()> + 'static>(relay: impl FnOnce(Writer) -> R) -
 
 /// Resolves when this thread's relays are stopped.
 pub async fn until_cut() {
-    let mut cut = WAS_CUT.with(watch::Sender::subscribe);
-    // The sender lives as long as the thread, so the wait ends only when it is true.
-    let _ = cut.wait_for(|cut| *cut).await;
+    WAS_CUT.with(Bell::listen).await;
 }
 
 /// Stops every relay of this thread.
 pub fn cut_all() {
-    WAS_CUT.with(|cut| cut.send_replace(true));
+    WAS_CUT.with(Bell::ring);
     CUT.take().ring();
 }
 

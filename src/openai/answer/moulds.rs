@@ -58,9 +58,10 @@ impl Moulds {
     /// Of an event in which that was seen; tells whether there is one now.
     pub(super) fn cast(&mut self, event: &[u8], holes: impl Iterator<Item = Hole>, seen: &Seen) -> bool {
         let Some(mould) = Mould::cast(event, holes, seen) else { return false };
-        if self.moulds.len() == MOST_MOULDS {
-            let idlest = self.moulds.iter().enumerate().min_by_key(|(_, mould)| mould.fits);
-            idlest.map(|(index, _)| index).map(|index| self.moulds.remove(index));
+        if self.moulds.len() == MOST_MOULDS
+            && let Some(idlest) = (0..MOST_MOULDS).min_by_key(|index| self.moulds[*index].fits)
+        {
+            self.moulds.remove(idlest);
         }
         self.moulds.push(mould);
         true
@@ -81,13 +82,12 @@ impl Moulds {
 
     /// What fits more often than what is tried before it takes its place.
     fn used(&mut self, index: usize) -> &Mould {
-        let fits = self.moulds[index].fits.saturating_add(1);
-        if fits == u16::MAX {
+        self.moulds[index].fits += 1;
+        if self.moulds[index].fits == u16::MAX {
             self.moulds.iter_mut().for_each(|mould| mould.fits /= 2);
         }
-        self.moulds[index].fits = fits;
         let next = index + 1;
-        if self.moulds.get(next).is_some_and(|next| next.fits < fits) {
+        if self.moulds.get(next).is_some_and(|next| next.fits < self.moulds[index].fits) {
             self.moulds.swap(index, next);
             return &self.moulds[next];
         }
@@ -225,6 +225,21 @@ mod tests {
         }
         let (index, count) = place(&watch);
         assert!(index < count && count == MOST_MOULDS, "it is still there");
+    }
+
+    #[test]
+    fn counts_that_run_full_keep_their_proportion() {
+        let mut watch = StreamWatch::default();
+        let last = chunk("", "").replace("null,\"index", "\"stop\",\"index");
+        for event in [chunk("Hello", ""), last] {
+            watch.read(event.as_bytes());
+        }
+        let mut moulds = watch.moulds.borrow_mut();
+        (moulds.moulds[0].fits, moulds.moulds[1].fits) = (1000, u16::MAX - 1);
+        for fits in [(500, u16::MAX / 2), (500, u16::MAX / 2 + 1)] {
+            moulds.used(1);
+            assert_eq!((moulds.moulds[0].fits, moulds.moulds[1].fits), fits);
+        }
     }
 
     #[test]
