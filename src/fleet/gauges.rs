@@ -8,7 +8,8 @@
 //! | `bad_news` | leases raise it, the owner lowers it |
 //! | `drained`, `share_among_peers` | the `Pool`: for an operator, and by comparison |
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use crate::balance::gray;
@@ -116,7 +117,7 @@ impl Gauges {
     }
 
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.in_flight.load(Acquire)
     }
 
     /// Whether a probe is on its way.
@@ -201,7 +202,7 @@ impl Gauges {
     }
 
     pub(super) fn give_back(&self, taken: Taken) {
-        self.in_flight.fetch_sub(1, Relaxed);
+        self.in_flight.fetch_sub(1, Release);
         if taken.probe {
             self.probing.store(false, Relaxed);
         }
@@ -226,14 +227,19 @@ impl Gauges {
 
     /// It has come, and what follows from it is published.
     pub(super) fn bad_news_heard(&self) {
-        self.bad_news.fetch_sub(1, Relaxed);
+        self.bad_news.fetch_sub(1, Release);
+    }
+
+    /// Whether a report of trouble has not come to the owner yet: until then the state tells nothing of it.
+    pub fn has_unheard_news(&self) -> bool {
+        self.bad_news.load(Acquire) != 0
     }
 
     /// Whether the owner must hear of a served answer, or may do without: it is due a sample, or has doubts, or will
     /// have some when it has read its mail. Without the last, faults with good answers between them would look like
     /// faults in a row to an owner that is late.
     pub(super) fn wants_report(&self, now: Timestamp) -> bool {
-        if self.state() != State::Closed || self.faults.load(Relaxed) != 0 || self.bad_news.load(Relaxed) != 0 {
+        if self.state() != State::Closed || self.faults.load(Relaxed) != 0 || self.has_unheard_news() {
             return true;
         }
         self.claim_sample(now)

@@ -110,11 +110,11 @@ impl Lease {
             Outcome::Abandoned => true,
             Outcome::Throttled { .. } | Outcome::Faulted(_) | Outcome::Misconfigured { .. } => false,
         };
-        gauges.give_back(taken);
-        if silent {
-            return;
+        // First the report: whoever sees the place free sees, too, that there is bad news.
+        if !silent {
+            self.deployment.report(Report { outcome, began: self.began, now }, speed);
         }
-        self.deployment.report(Report { outcome, began: self.began, now }, speed);
+        gauges.give_back(taken);
     }
 }
 

@@ -89,6 +89,14 @@ fn the_one_that_comes_back_first_is_not_left_alone_for_long() {
         other => Err(format!("{other:?}")),
     });
     healed.store(true, Relaxed);
+    eventually(|| match gateway.chat(QUESTION).status {
+        200 => Ok(()),
+        status => Err(format!("still {status}")),
+    });
+    eventually(|| match open() {
+        2 => Ok(()),
+        open => Err(format!("{open} are out")),
+    });
     // Once one serves, nobody is the last resort any more; but most are out, and are looked at before their hour is over.
     eventually(|| match (gateway.chat(QUESTION).status, open()) {
         (200, 1) => Ok(()),

@@ -23,6 +23,7 @@ fn one_that_has_recovered_gets_its_share_back_slowly() {
     assert_eq!(weight_share(&gateway, "r0"), 1.0);
     eventually(|| {
         gateway.chat(QUESTION).expect(200);
+        gateway.settle();
         match (azures[0].requests().len(), deployment(&gateway, "r0").gauges.state()) {
             (4.., State::Closed) => Ok(()),
             other => Err(format!("{other:?}")),

@@ -182,13 +182,13 @@ fn an_identity_that_is_refused_itself_is_left_alone() {
     });
     for _ in 0..5 {
         gateway.chat(QUESTION).expect(200);
+        gateway.settle();
     }
     let tokens: Vec<_> = refusing.requests().iter().map(|r| r.header("authorization").unwrap().to_owned()).collect();
     assert_eq!(tokens.len(), 2, "each token is tried once");
     assert!(tokens[0] != tokens[1] && tokens.iter().all(|token| token.starts_with("Bearer eyJ")), "{tokens:?}");
     assert!(refusing.requests().iter().all(|request| request.header("api-key").is_none()));
     assert_eq!(authority.control().token_calls().len(), 2);
-    gateway.settle();
     let first = gateway.all_rows().pop().unwrap();
     assert_eq!(first.attempts[0].reason.as_deref(), Some("misconfigured"));
 }

@@ -190,15 +190,17 @@ impl TestGateway {
         self.folder.path().join("gateway.db")
     }
 
-    /// Waits until nothing is in flight and everything is written.
+    /// Waits until nothing is in flight, deployments' owners know how it went, and everything is written.
     #[track_caller]
     pub fn settle(&self) {
         let table = self.table();
         let held = || -> Vec<(&'static str, u64)> {
-            let leases: u32 =
-                table.models.iter().flat_map(|route| route.deployments()).map(|d| d.gauges.in_flight()).sum();
+            let deployments = || table.models.iter().flat_map(|route| route.deployments());
+            let leases: u32 = deployments().map(|deployment| deployment.gauges.in_flight()).sum();
+            let unheard = deployments().filter(|deployment| deployment.gauges.has_unheard_news()).count();
             vec![
                 ("leases", u64::from(leases)),
+                ("deployments with news on the way", unheard as u64),
                 ("callers' permits", u64::from(self.house.callers.in_flight())),
                 ("quotas with reservations", self.house.callers.reserved_quotas() as u64),
                 ("ledger permits", self.books.permits.taken() as u64),
