@@ -53,10 +53,13 @@ def main():
         time.sleep(0.5)
         control(delay_us=0, interval_us=0, chunks=100)
         print("round".ljust(8) + "".join(name.rjust(12) for name in names), flush=True)
-        for _ in range(args.starts):
+        for turn in range(args.starts):
             running, targets = [], []
+            # Who comes first is another one each time.
+            peers = list(enumerate(args.peers))
+            peers = peers[turn % len(peers):] + peers[:turn % len(peers)]
             try:
-                for number, text in enumerate(args.peers):
+                for number, text in peers:
                     peer, url = prepare(number, text)
                     target = Target(peer["name"], url, [], "sk-bench", secs=args.secs)
                     process, _ = start(peer, target)

@@ -56,8 +56,10 @@ pub enum Overdue {
     Request,
 }
 
-/// Shared by a connection and its requests, on one thread.
+/// Shared by a connection and its requests, on one thread. In one line of the processor's caches, because it is looked at
+/// with every chunk of a stream.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Watch {
     phase: Cell<Phase>,
     /// Bytes that came after the current head's empty line, where that was seen.

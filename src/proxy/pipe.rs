@@ -133,10 +133,11 @@ impl Writer {
         if !is_read {
             return Poll::Ready(Err(Stop::Gone));
         }
-        if self.poll_cut(cx).is_ready() {
-            return Poll::Ready(Err(Stop::ShuttingDown));
+        if !is_empty {
+            // The reader comes again as soon as the client has taken that, and until then hears of nothing.
+            return Poll::Pending;
         }
-        if is_empty { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if self.poll_cut(cx).is_ready() { Poll::Ready(Err(Stop::ShuttingDown)) } else { Poll::Ready(Ok(())) }
     }
 
     /// Ready when the gateway's grace is over, for a relay that goes on without a client.
@@ -181,8 +182,6 @@ impl Reader {
 struct Turn {
     /// Of the relay that reads this one, which is rare.
     outer: Option<Box<Tray>>,
-    /// Nothing was left on the tray.
-    has_ended: bool,
 }
 
 impl Turn {
@@ -190,32 +189,34 @@ impl Turn {
         TRAY.with_borrow_mut(|tray| {
             let outer = tray.is_read.then(|| Box::new(std::mem::take(tray)));
             tray.is_read = true;
-            Self { outer, has_ended: false }
+            Self { outer }
         })
     }
 
     /// The first of what was written, and whether the answer is whole; what else there is goes to `others`.
     fn end(mut self, others: &mut VecDeque<Bytes>) -> (Bytes, bool) {
-        self.has_ended = true;
+        let outer = self.outer.take();
+        // What follows does not panic, and leaves nothing on the tray.
+        std::mem::forget(self);
         TRAY.with_borrow_mut(|tray| {
             if !tray.others.is_empty() {
                 others.append(&mut tray.others);
             }
-            (std::mem::take(&mut tray.first), std::mem::take(&mut tray.is_whole))
+            let written = (std::mem::take(&mut tray.first), std::mem::take(&mut tray.is_whole));
+            tray.is_read = false;
+            if let Some(outer) = outer {
+                *tray = *outer;
+            }
+            written
         })
     }
 }
 
 impl Drop for Turn {
+    /// A relay that panicked leaves nothing to the next one.
     fn drop(&mut self) {
-        TRAY.with_borrow_mut(|tray| {
-            tray.is_read = false;
-            let outer = self.outer.take().map(|outer| *outer);
-            // A relay that panicked leaves nothing to the next one.
-            if outer.is_some() || !self.has_ended {
-                *tray = outer.unwrap_or_default();
-            }
-        });
+        let outer = self.outer.take().map(|outer| *outer);
+        TRAY.set(outer.unwrap_or_default());
     }
 }
 
