@@ -8,13 +8,14 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::alarm::Alarm;
+use super::outlet::Rest;
 use super::phase::{Overdue, Watch};
 use crate::domain::time::{self, Timestamp};
 use crate::proxy::bell::Listener;
@@ -43,6 +44,8 @@ pub struct Connection {
     /// Since when the peer has taken nothing.
     blocked: Option<Timestamp>,
     stall: Alarm,
+    /// Of a chunk that went past actix, what the peer has not taken yet: before all that actix writes.
+    rest: Rest,
 }
 
 impl Connection {
@@ -53,7 +56,8 @@ impl Connection {
             tracing::debug!(%error, "no TCP_NODELAY on an accepted connection");
         }
         let watch = Rc::new(Watch::new(time::now()));
-        Self { io, watch, deadlines, alarm: Alarm::default(), draining, blocked: None, stall: Alarm::default() }
+        let (alarm, stall) = (Alarm::default(), Alarm::default());
+        Self { io, watch, deadlines, alarm, draining, blocked: None, stall, rest: Rest::default() }
     }
 
     /// For whoever sees requests begin and answers end.
@@ -74,6 +78,31 @@ impl Connection {
                 self.alarm.poll(deadline, cx).map(|()| overdue)
             }
             None => Poll::Pending,
+        }
+    }
+
+    /// Ready when nothing is left of what goes to the peer before all that actix writes.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.rest.len();
+        match self.rest.poll_written(self.watch.outlet(), &mut self.io, cx) {
+            Poll::Ready(None) => Poll::Ready(Ok(())),
+            Poll::Ready(Some(written)) => {
+                self.taken();
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                if self.rest.len() < before {
+                    self.blocked = None;
+                }
+                self.poll_stalled(cx).map(Err)
+            }
+        }
+    }
+
+    /// The peer has taken what there was.
+    fn taken(&mut self) {
+        if self.blocked.take().is_some() {
+            self.watch.rest_began(time::now());
         }
     }
 
@@ -118,11 +147,10 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
         match Pin::new(&mut this.io).poll_write(cx, bytes) {
             Poll::Ready(written) => {
-                if this.blocked.take().is_some() {
-                    this.watch.rest_began(time::now());
-                }
+                this.taken();
                 Poll::Ready(written)
             }
             Poll::Pending => this.poll_stalled(cx).map(Err),
@@ -133,6 +161,8 @@ impl AsyncWrite for Connection {
     /// armed (after an answer it does not read again before it is woken), and where a broken answer ends.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
+        this.watch.outlet().flushed();
         if this.watch.is_broken() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the answer broke off")));
         }

@@ -30,6 +30,7 @@ use futures_util::FutureExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::connection::{Connection, Deadlines};
+use super::outlet::Passing;
 use super::phase::Watch;
 use crate::proxy::bell::Bell;
 
@@ -165,6 +166,7 @@ where
     let answering = Answering(watch);
     let upgrade = request.head().upgrade();
     let uri = request.uri().clone();
+    let may_be_chunked = Passing::may_answer(&request);
     let called = std::panic::catch_unwind(AssertUnwindSafe(|| app.call(request)));
     async move {
         let answered = match called {
@@ -182,7 +184,9 @@ where
         if upgrade && !switched {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
-        Ok(response.map_body(|_, body| Watched { body, switched, answering }))
+        let passing =
+            answering.0.as_ref().filter(|_| may_be_chunked).and_then(|watch| Passing::of(&response, watch.outlet()));
+        Ok(response.map_body(|_, body| Watched { body, switched, passing, answering }))
     }
 }
 
@@ -212,6 +216,8 @@ pub struct Watched {
     body: BoxBody,
     /// It is a session's side of its connection.
     switched: bool,
+    /// Of one that is sent in chunks.
+    passing: Option<Passing>,
     answering: Answering,
 }
 
@@ -230,7 +236,11 @@ impl MessageBody for Watched {
         if watch.is_broken() {
             return Poll::Pending;
         }
-        match Pin::new(&mut this.body).poll_next(cx) {
+        let next = match &mut this.passing {
+            Some(passing) => passing.poll_next(watch.outlet(), &mut this.body, cx),
+            None => Pin::new(&mut this.body).poll_next(cx),
+        };
+        match next {
             Poll::Ready(Some(Err(_))) => {
                 watch.answer_broke();
                 Poll::Pending

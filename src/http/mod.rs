@@ -28,6 +28,7 @@ mod moderations;
 mod objects;
 pub mod openapi;
 pub mod ops;
+mod outlet;
 pub mod pages;
 pub mod phase;
 pub mod pins;

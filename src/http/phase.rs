@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use memchr::memmem::Finder;
 
+use super::outlet::Outlet;
 use crate::domain::time::{self, Timestamp};
 
 const EMPTY_LINE: &[u8] = b"\r\n\r\n";
@@ -58,7 +59,6 @@ pub enum Overdue {
 
 /// Shared by a connection and its requests, on one thread. In one line of the processor's caches, because it is looked at
 /// with every chunk of a stream.
-#[derive(Debug)]
 #[repr(align(64))]
 pub struct Watch {
     phase: Cell<Phase>,
@@ -68,6 +68,7 @@ pub struct Watch {
     /// The last four bytes received.
     tail: Cell<[u8; 4]>,
     last: Cell<Last>,
+    outlet: Outlet,
 }
 
 impl Watch {
@@ -79,6 +80,7 @@ impl Watch {
             framing: Cell::new(Framing::None),
             tail: Cell::new([0; 4]),
             last: Cell::new(Last::No),
+            outlet: Outlet::default(),
         }
     }
 
@@ -102,6 +104,11 @@ impl Watch {
     pub fn request_began(&self, headers: &HeaderMap) {
         self.phase.set(Phase::Busy);
         self.framing.set(Framing::of(headers));
+    }
+
+    /// Where the body of an answer leaves what goes to the client past actix.
+    pub(super) fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
     /// Whether all of the current request's body is there already. One that comes in chunks may look whole and not be so.
