@@ -155,6 +155,10 @@ impl Rest {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.0.advance(written),
             }
+            if self.0.is_empty() {
+                // A connection that was slow once does not keep its memory.
+                self.0 = BytesMut::new();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -345,6 +349,7 @@ mod tests {
             }
             let given: Vec<u8> = turns.iter().flat_map(|(chunks, _)| chunks.concat()).collect();
             prop_assert_eq!(read(&server.client.taken), Some(given));
+            prop_assert_eq!(server.rest.0.capacity(), 0);
         }
     }
 }

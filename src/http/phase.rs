@@ -57,8 +57,8 @@ pub enum Overdue {
     Request,
 }
 
-/// Shared by a connection and its requests, on one thread. In one line of the processor's caches, because it is looked at
-/// with every chunk of a stream.
+/// Shared by a connection and its requests, on one thread. Begins with a line of the processor's caches, so that it takes no
+/// more of them than it must: it is looked at with every chunk of a stream.
 #[repr(align(64))]
 pub struct Watch {
     phase: Cell<Phase>,
