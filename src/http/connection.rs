@@ -179,21 +179,37 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
     use crate::proxy::bell::Bell;
 
-    #[actix_rt::test]
-    async fn an_accepted_connection_sends_small_chunks_at_once() {
+    async fn accept() -> (Connection, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (io, _) = listener.accept().await.unwrap();
         assert!(!io.nodelay().unwrap(), "the system's default is what needs changing");
         let second = Duration::from_secs(1);
-        let accepted = Connection::accept(
-            io,
-            Deadlines { head: second, idle: second, write_stall: second },
-            Bell::default().listen(),
-        );
-        assert!(accepted.io.nodelay().unwrap());
+        let deadlines = Deadlines { head: second, idle: second, write_stall: second };
+        (Connection::accept(io, deadlines, Bell::default().listen()), client)
+    }
+
+    #[actix_rt::test]
+    async fn an_accepted_connection_sends_small_chunks_at_once() {
+        assert!(accept().await.0.io.nodelay().unwrap());
+    }
+
+    #[actix_rt::test]
+    async fn a_chunk_past_actix_comes_before_all_that_actix_writes() {
+        let (mut accepted, mut client) = accept().await;
+        accepted.watch().outlet().leave(Bytes::from_static(b"one"));
+        accepted.write_all(b"0\r\n").await.unwrap();
+        accepted.watch().outlet().leave(Bytes::from_static(b"two"));
+        accepted.flush().await.unwrap();
+        drop(accepted);
+        let mut taken = Vec::new();
+        client.read_to_end(&mut taken).await.unwrap();
+        assert_eq!(taken, b"3\r\none\r\n0\r\n3\r\ntwo\r\n");
     }
 }

@@ -51,6 +51,11 @@ impl Outlet {
         self.is_clear.set(false);
     }
 
+    /// A chunk goes to the client before all that actix writes.
+    pub(super) fn leave(&self, chunk: Bytes) {
+        self.chunk.set(Some(chunk));
+    }
+
     /// All that actix had is written, and what was left here too.
     pub(super) fn flushed(&self) {
         self.is_clear.set(true);
@@ -91,7 +96,7 @@ impl Passing {
             Some(Ok(bytes)) if is_first && (1..=MOST).contains(&bytes.len()) => match Pin::new(body).poll_next(cx) {
                 Poll::Pending => {
                     self.chunks = 0;
-                    outlet.chunk.set(Some(bytes));
+                    outlet.leave(bytes);
                     return Poll::Pending;
                 }
                 Poll::Ready(second) => {
