@@ -41,12 +41,12 @@ pub struct Ledger {
     writing: bool,
     /// Entries that arrived, ever.
     received: u64,
-    /// Entries that are in the database.
+    /// Entries that are safe.
     committed: Sequence,
     flushes: Vec<(Sequence, oneshot::Sender<Sequence>)>,
 }
 
-/// How many entries are in the database since the start.
+/// How many entries are safe since the start: in the database, or, of what has only begun, in the log beside it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sequence(pub u64);
 
@@ -55,12 +55,12 @@ pub struct Sequence(pub u64);
 #[rtype(result = "()")]
 pub struct Record {
     pub entries: Vec<LedgerEntry>,
-    /// Told once the batch is in the database; dropped if that will never be. The worker gets its entries back, because
+    /// Told once the batch is safe; dropped if that will never be. The worker gets its entries back, because
     /// memory that one thread takes and another frees costs an allocator several times as much.
     pub committed: oneshot::Sender<Vec<LedgerEntry>>,
 }
 
-/// Resolves when everything that arrived before it is in the database.
+/// Resolves when everything that arrived before it is safe.
 #[derive(Message)]
 #[rtype(result = "Result<Sequence, LedgerLost>")]
 pub struct Flush;
@@ -72,7 +72,7 @@ pub struct Inspect;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, MessageResponse)]
 pub struct LedgerReport {
-    /// Entries that arrived and are not in the database yet.
+    /// Entries that arrived and are not safe yet.
     pub pending: u64,
     pub committed: Sequence,
 }
@@ -207,9 +207,23 @@ impl Ledger {
         ctx.stop();
     }
 
+    fn tidy(&mut self, ctx: &mut Context<Self>) {
+        ctx.spawn(self.writer.send(writer::Tidy).into_actor(self).map(|answer, this, ctx| match answer {
+            Ok(Ok(true)) => this.tidy(ctx),
+            Ok(Err(error)) if error.is_io_failure() => this.give_up(&error, ctx),
+            Ok(Err(error)) if error.is_disk_full() => this.room.ran_out(&this.permits, &error),
+            Ok(Err(error)) => tracing::warn!(%error, "requests that are open for long got no rows, it is tried again"),
+            // A dead writer's tripwire ends the process.
+            Ok(Ok(false)) | Err(_) => {}
+        }));
+    }
+
     fn tick(&mut self, ctx: &mut Context<Self>) {
         if let Some(work) = self.room.due(&self.permits, time::now()) {
             ctx.spawn(work.into_actor(self).map(|laid, this, _| this.room.laid(&this.permits, laid)));
+        }
+        if !self.permits.is_refused() {
+            self.tidy(ctx);
         }
         let Some(work) = self.checkpoints.due(time::now(), &self.writer) else { return };
         ctx.spawn(work.into_actor(self).map(|done, this, ctx| match this.checkpoints.done(done) {

@@ -2,7 +2,8 @@
 //! second actor commits, and [`permits`] bound what is not yet safe.
 //!
 //! The rule: the settled row is committed before the last byte goes to the client. Every admitted request gets a row;
-//! what a crash left open is closed by [`start`], before anything new is admitted.
+//! what a crash left open is closed by [`start`], before anything new is admitted. Of a request that has just begun, a line in
+//! the log beside the database is enough, unless `accounting.durability` is `"power"`.
 
 mod batch;
 mod checkpoints;
@@ -108,7 +109,7 @@ impl Books {
         Recorder::new(self.ledger.clone(), self.permits.clone())
     }
 
-    /// Resolves when everything that reached the ledger so far is in the database.
+    /// Resolves when everything that reached the ledger so far is safe.
     pub async fn flush(&self) -> Result<Sequence, LedgerLost> {
         self.ledger.send(Flush).await.map_err(|_| LedgerLost)?
     }

@@ -135,7 +135,7 @@ impl OpenEntry {
         self.sent = Some(self.desk.put(entry, Linger::Upto(SHORT_LINGER)).batch);
     }
 
-    /// Resolves when the intent, the pin if there is one, and what is under way are in the database.
+    /// Resolves when the intent, the pin if there is one, and what is under way are safe.
     pub async fn durable(&self) -> Result<(), LedgerLost> {
         let batch = match &self.sent {
             Some(batch) => batch.clone(),

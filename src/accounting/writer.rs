@@ -43,6 +43,11 @@ pub(super) struct Written {
 #[rtype(result = "Result<Checkpoint, StorageError>")]
 pub(super) struct FinishCheckpoint;
 
+/// Between groups: what has been open for long gets rows. True: there is more to do, after whatever waits.
+#[derive(Message)]
+#[rtype(result = "Result<bool, StorageError>")]
+pub(super) struct Tidy;
+
 /// The orderly end.
 #[derive(Message)]
 #[rtype(result = "Result<(), StorageError>")]
@@ -90,6 +95,14 @@ impl Handler<FinishCheckpoint> for LedgerWriter {
 
     fn handle(&mut self, _: FinishCheckpoint, _: &mut Context<Self>) -> Self::Result {
         self.with_journal(Journal::checkpoint)
+    }
+}
+
+impl Handler<Tidy> for LedgerWriter {
+    type Result = Result<bool, StorageError>;
+
+    fn handle(&mut self, _: Tidy, _: &mut Context<Self>) -> Self::Result {
+        if self.store.is_tidy() { Ok(false) } else { self.with_journal(|journal| journal.tidy(time::now())) }
     }
 }
 

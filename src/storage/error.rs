@@ -1,6 +1,7 @@
 //! What can go wrong with the database. Opening errors name the file, the cause and the next step, because a person
 //! reads them at start; the rest is for logs and for whoever decides to retry.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
@@ -52,6 +53,9 @@ pub enum StorageError {
     /// A statement failed.
     #[error("the database refused a statement: {0}")]
     Statement(#[from] DieselError),
+    /// The log of what has just begun, beside the file, could not be written.
+    #[error("cannot write {}: {cause}", path.display())]
+    IntentLog { path: PathBuf, cause: String, kind: ErrorKind },
     /// A value in the file is not what this program wrote there.
     #[error("the database holds an unreadable value in {place}: {cause}")]
     Unreadable { place: &'static str, cause: String },
@@ -64,14 +68,20 @@ impl StorageError {
 
     /// Whether the disk has no room. SQLite has put everything back, and may be asked again when there is room.
     pub fn is_disk_full(&self) -> bool {
-        self.says("database or disk is full")
+        match self {
+            Self::IntentLog { kind, .. } => matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded),
+            _ => self.says("database or disk is full"),
+        }
     }
 
     /// Whether reading, writing or flushing a file failed. What the file holds is unknown from then on: after a failed
     /// flush the system may have thrown away what it was to write, and the next flush says that all is well. So nothing
     /// more may be believed of this process's connections; the next start reads what really is there.
     pub fn is_io_failure(&self) -> bool {
-        self.says("disk I/O error")
+        match self {
+            Self::IntentLog { .. } => !self.is_disk_full(),
+            _ => self.says("disk I/O error"),
+        }
     }
 
     /// Diesel keeps SQLite's text and not its code.
@@ -87,6 +97,7 @@ impl StorageError {
             | Self::Superseded
             | Self::Hangs
             | Self::Busy(_)
+            | Self::IntentLog { .. }
             | Self::Unreadable { .. } => false,
         }
     }

@@ -4,6 +4,7 @@
 //! of progress only the last. The result is the same as writing every entry on its own, in order.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::ledger::{Intent, LedgerEntry, Progress, Settlement};
 use super::pins::Pin;
@@ -13,7 +14,7 @@ use crate::domain::ids::RequestId;
 #[derive(Debug, Default)]
 pub(super) struct Group<'a> {
     /// Requests that only began.
-    pub(super) opened: Vec<&'a Intent>,
+    pub(super) opened: Vec<&'a Arc<Intent>>,
     /// How far requests got that are still open.
     pub(super) progressed: Vec<&'a Progress>,
     pub(super) pinned: Vec<&'a Pin>,
@@ -40,6 +41,16 @@ impl<'a> Group<'a> {
         group.drop_what_the_settled_rows_say();
         group.keep_the_last_progress();
         group
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { opened, progressed, pinned, underway, told, settled } = self;
+        opened.is_empty()
+            && progressed.is_empty()
+            && pinned.is_empty()
+            && underway.is_empty()
+            && told.is_empty()
+            && settled.is_empty()
     }
 
     fn drop_what_the_settled_rows_say(&mut self) {
@@ -78,7 +89,7 @@ mod tests {
             vec![progress(&ended, 5), progress(&open, 7), progress(&open, 9), settled(&ended, 12)],
         ];
         let group = Group::of(&batches);
-        assert_eq!(group.opened, vec![&*open]);
+        assert_eq!(group.opened, vec![&open]);
         assert_eq!(
             group.progressed.iter().map(|step| (step.id, step.output_tokens)).collect::<Vec<_>>(),
             [(open.id, 9)]

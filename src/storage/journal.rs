@@ -4,6 +4,8 @@
 //! group really closed is added to the roll-ups. So a group may be retried after an error whose outcome is unknown.
 
 use std::collections::HashSet;
+use std::mem;
+use std::sync::Arc;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -13,6 +15,7 @@ use super::chain::{Before, Content, Format, Head};
 use super::chains::Chain;
 use super::folding::Bound;
 use super::group::Group;
+use super::intent_log::{Due, IntentLog};
 use super::ledger::{Intent, LedgerEntry, Settlement};
 use super::pins::FilePin;
 use super::queue::{QueuePin, QueueRequest};
@@ -21,6 +24,7 @@ use super::rows::{AdvanceRequest, CloseOpen, FileAttempt, FileClosed, OpenReques
 use super::underway::{FileUnderway, RemoveUnderway};
 use super::{StorageError, Store, transaction};
 use crate::domain::ids::RequestId;
+use crate::domain::time::{self, Timestamp};
 use crate::tripwire::kill_points::{self, Point};
 
 pub struct Journal {
@@ -28,6 +32,8 @@ pub struct Journal {
     /// Begun with the first row that is closed here.
     chain: Chain,
     content: Content,
+    /// None: what begins gets a row at once.
+    intents: Option<Arc<IntentLog>>,
     /// Requests that were opened here and are not closed: no more than are in flight.
     open: HashSet<RequestId>,
     /// Whether what is written here has to be brought to a server.
@@ -47,24 +53,31 @@ pub struct Checkpoint {
 impl Store {
     pub fn journal(&self) -> Result<Journal, StorageError> {
         let (chain, content, is_shared) = (Chain::default(), Content::default(), self.is_shared());
-        let folded = self.folding().clone();
-        Ok(Journal { connection: self.writer()?, chain, content, open: HashSet::new(), is_shared, folded })
+        let (intents, folded) = (self.intents().cloned(), self.folding().clone());
+        Ok(Journal { connection: self.writer()?, chain, content, intents, open: HashSet::new(), is_shared, folded })
     }
 }
 
 impl Journal {
-    /// Commits all entries of the batches in one transaction. Gives how far the chain of closed requests goes now.
+    /// Commits all entries of the batches in one transaction; what only begins goes to the intents' log, if there is one.
+    /// Gives how far the chain of closed requests goes now.
     pub fn append(&mut self, batches: &[Vec<LedgerEntry>]) -> Result<Option<Head>, StorageError> {
-        let group = Group::of(batches);
+        let mut group = Group::of(batches);
+        // Those that need rows of their own now: how far they came is told in their rows.
+        let begun = match &self.intents {
+            Some(log) => {
+                log.note(&mem::take(&mut group.opened), time::now())?;
+                log.among(group.progressed.iter().map(|progress| progress.id))
+            }
+            None => mem::take(&mut group.opened).into_iter().cloned().collect(),
+        };
+        if begun.is_empty() && group.is_empty() {
+            return Ok(self.chain.head());
+        }
         let (mut chain, content, open, is_shared) = (self.chain, &mut self.content, &self.open, self.is_shared);
         let folded = &self.folded;
         transaction::immediate(&mut self.connection, |connection| {
-            for intent in &group.opened {
-                OpenRequest::new(intent).execute(connection)?;
-            }
-            if !group.opened.is_empty() {
-                kill_points::reached(Point::IntentsWritten);
-            }
+            open_rows(connection, &begun)?;
             for progress in &group.progressed {
                 AdvanceRequest::new(progress).execute(connection)?;
             }
@@ -109,11 +122,35 @@ impl Journal {
         })?;
         kill_points::reached(Point::Committed);
         self.chain = chain;
-        self.open.extend(group.opened.iter().map(|intent| intent.id));
+        self.have_rows(&begun);
         for (intent, _) in &group.settled {
             self.open.remove(&intent.id);
         }
+        if let Some(log) = &self.intents {
+            log.forget(group.settled.iter().map(|(intent, _)| intent.id));
+        }
         Ok(chain.head())
+    }
+
+    /// Gives rows to requests that have been open for long, and empties what of the intents' log is done with. True: there
+    /// is more to do, after whatever waits.
+    pub fn tidy(&mut self, now: Timestamp) -> Result<bool, StorageError> {
+        let Some(log) = &self.intents else { return Ok(false) };
+        let Due { intents, more } = log.tidy(now)?;
+        if !intents.is_empty() {
+            transaction::immediate(&mut self.connection, |connection| open_rows(connection, &intents))?;
+            kill_points::reached(Point::Committed);
+            self.have_rows(&intents);
+        }
+        Ok(more)
+    }
+
+    /// The rows of these requests are committed.
+    fn have_rows(&mut self, begun: &[Arc<Intent>]) {
+        self.open.extend(begun.iter().map(|intent| intent.id));
+        if let Some(log) = &self.intents {
+            log.forget(begun.iter().map(|intent| intent.id));
+        }
     }
 
     /// Links what the batches close as `append` does, into a chain that nobody keeps: that part of a write by itself.
@@ -151,8 +188,22 @@ impl Journal {
         let chain = &mut self.chain;
         transaction::immediate(&mut self.connection, |connection| chain.note(connection))?;
         kill_points::reached(Point::Checkpoint);
+        if let Some(log) = &self.intents {
+            log.close();
+        }
         self.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").map_err(StorageError::from)
     }
+}
+
+/// Opening rows, in the transaction that is under way; nothing happens where there is a row.
+pub(super) fn open_rows(connection: &mut SqliteConnection, begun: &[Arc<Intent>]) -> Result<(), StorageError> {
+    for intent in begun {
+        OpenRequest::new(intent).execute(connection)?;
+    }
+    if !begun.is_empty() {
+        kill_points::reached(Point::IntentsWritten);
+    }
+    Ok(())
 }
 
 /// Closes the request's row; false where it was closed before. What is likelier is tried first: it is there already, or
@@ -182,7 +233,7 @@ fn attempts_apart<'a>(intent: &'a Intent, settlement: &'a Settlement) -> SmallVe
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::time::Duration;
 
     use proptest::prelude::*;
     use smallvec::smallvec;
@@ -194,6 +245,19 @@ mod tests {
 
     fn open(folder: &tempfile::TempDir, name: &str) -> Store {
         Store::open(&folder.path().join(name), Durability::Process).unwrap()
+    }
+
+    /// What happens between two groups.
+    #[derive(Clone, Copy, Debug)]
+    enum Between {
+        Nothing,
+        Tidying,
+        Looking,
+        Crash,
+    }
+
+    impl Between {
+        const ALL: [Self; 4] = [Self::Nothing, Self::Tidying, Self::Looking, Self::Crash];
     }
 
     /// What happens to the requests, in order: (which, how far).
@@ -233,9 +297,10 @@ mod tests {
             steps in prop::collection::vec((0_u8..6, any::<u8>()), 1..60),
             cuts in prop::collection::vec(1_usize..9, 60),
             twice in prop::collection::vec(any::<bool>(), 60),
+            between in prop::collection::vec(prop::sample::select(&Between::ALL[..]), 60),
         ) {
             let folder = tempfile::tempdir().unwrap();
-            let (single, grouped) = (open(&folder, "single.db"), open(&folder, "grouped.db"));
+            let (single, mut grouped) = (open(&folder, "single.db"), open(&folder, "grouped.db"));
             let entries = entries(&steps);
             let mut journal = single.journal().unwrap();
             for entry in &entries {
@@ -243,7 +308,8 @@ mod tests {
             }
             let mut journal = grouped.journal().unwrap();
             let mut rest = entries.as_slice();
-            for (cut, twice) in cuts.into_iter().zip(twice) {
+            let mut now = time::now();
+            for ((cut, twice), between) in cuts.into_iter().zip(twice).zip(between) {
                 let (group, after) = rest.split_at(cut.min(rest.len()));
                 rest = after;
                 let (left, right) = group.split_at(group.len() / 2);
@@ -251,6 +317,17 @@ mod tests {
                 journal.append(&batches).unwrap();
                 if twice {
                     journal.append(&batches).unwrap();
+                }
+                now = now.after(Duration::from_secs(1));
+                match between {
+                    Between::Nothing => {}
+                    Between::Tidying => while journal.tidy(now).unwrap() {},
+                    Between::Looking => grouped.show_open().unwrap(),
+                    Between::Crash => {
+                        drop((journal, grouped));
+                        grouped = open(&folder, "grouped.db");
+                        journal = grouped.journal().unwrap();
+                    }
                 }
             }
             journal.append(&[rest.to_vec()]).unwrap();

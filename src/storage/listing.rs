@@ -52,6 +52,9 @@ impl Store {
     ) -> Result<Page<RequestView>, StorageError> {
         // What is open is in the journal of the gateway that admitted it, and nowhere else.
         let open = filter.state == Some(RequestState::Open);
+        if open || filter.state.is_none() {
+            self.show_open_if_possible();
+        }
         let connection = &mut *if open { self.file_reader()? } else { self.reader()? };
         let named = match &filter.request_id {
             Some(text) => Some(RequestFilter::named(text, cursor, connection)?),

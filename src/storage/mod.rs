@@ -17,6 +17,7 @@ mod error;
 pub mod folding;
 mod group;
 pub mod idempotency;
+mod intent_log;
 mod journal;
 pub mod key_changes;
 pub mod keys;

@@ -13,6 +13,7 @@ impl Store {
     /// When the newest request of this gateway's own file began; of those that were removed, the hour is known. None where
     /// there never was one.
     pub fn newest_request(&self) -> Result<Option<WallTime>, StorageError> {
+        self.show_open()?;
         let newest: Vec<i64> = requests::table
             .order(requests::id.desc())
             .limit(NEWEST)

@@ -35,6 +35,7 @@ pub struct Bound {
 impl Store {
     /// Closes every open request and says how many there were. Only for the process that serves the file.
     pub fn recover(&self, tariff: impl Fn(&Bound) -> Tariff) -> Result<u64, StorageError> {
+        self.show_open()?;
         self.write_file(|connection| {
             let open: Vec<StoredRequest> =
                 requests::table.filter(is_open()).select(StoredRequest::as_select()).load(connection)?;

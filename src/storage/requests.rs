@@ -137,6 +137,7 @@ pub(super) struct AttemptRow {
 
 impl Store {
     pub fn request(&self, id: RequestId) -> Result<Option<RequestView>, StorageError> {
+        self.show_open_if_possible();
         match request(&mut *self.reader()?, id)? {
             // Open, or not there yet.
             None if self.is_shared() => request(&mut *self.file_reader()?, id),

@@ -77,6 +77,7 @@ pub(super) fn dump(store: &super::Store) -> Vec<String> {
         #[diesel(sql_type = diesel::sql_types::Text)]
         line: String,
     }
+    store.show_open().unwrap();
     let lines: Vec<Line> = diesel::RunQueryDsl::load(
         diesel::sql_query(
             "SELECT 'request ' || json_array(hex(id), request_id, hex(key_id), hex(user_id), endpoint, model, stream, \

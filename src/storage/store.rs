@@ -17,6 +17,7 @@ use r2d2::{Pool, PooledConnection};
 
 use super::connection::{self, Manager, StoreConnection};
 use super::folding::Bound;
+use super::intent_log::{self, IntentLog};
 use super::lock::{self, Served, ServingLock};
 use super::place::{File, Place, Server};
 use super::{Ballast, StorageError, migrations};
@@ -37,6 +38,8 @@ struct Inner {
     readers: Pool<Manager>,
     shared: Option<Shared>,
     folding: Bound,
+    /// None for commands, and where a row must survive a power failure.
+    intents: Option<Arc<IntentLog>>,
     /// None for commands.
     _serving: Option<ServingLock>,
 }
@@ -72,6 +75,7 @@ impl Store {
         let mut connection = file.connect()?;
         file.check(&mut connection)?;
         migrations::migrate(&file, &mut connection)?;
+        intent_log::adopt(&file.path, &mut connection)?;
         let store = Self::assemble(file, server, Some(serving))?;
         store.note_start(wall_now())?;
         if let Err(error) = store.prepare_shared() {
@@ -175,6 +179,11 @@ impl Store {
         Some(shared.server.connect().map_err(|error| shared.server.refused(&error)))
     }
 
+    /// Where requests that have just begun are noted, if that is not the file itself.
+    pub(super) fn intents(&self) -> Option<&Arc<IntentLog>> {
+        self.inner.intents.as_ref()
+    }
+
     /// How far the file's hours may have been folded into days.
     pub(super) fn folding(&self) -> &Bound {
         &self.inner.folding
@@ -209,6 +218,8 @@ impl Store {
                 .error_handler(Box::new(r2d2::NopErrorHandler))
                 .build(manager)
         };
+        let has_log = serving.is_some() && file.durability == Durability::Process;
+        let intents = has_log.then(|| Arc::new(IntentLog::beside(&file.path)));
         let readers = pool(Manager::Reading(file.clone()))?;
         let shared = match server {
             None => None,
@@ -217,7 +228,8 @@ impl Store {
                 Some(Shared { server, pool, prepared: AtomicBool::new(false) })
             }
         };
-        Ok(Self { inner: Arc::new(Inner { file, readers, shared, folding: Bound::default(), _serving: serving }) })
+        let folding = Bound::default();
+        Ok(Self { inner: Arc::new(Inner { file, readers, shared, folding, intents, _serving: serving }) })
     }
 }
 

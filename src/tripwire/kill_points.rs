@@ -14,7 +14,9 @@ pub enum Point {
     Connecting,
     /// The upstream's head is there.
     HeadReceived,
-    /// A transaction has written what began, and is not committed.
+    /// The intents' log has what began, and nobody was told.
+    IntentsNoted,
+    /// A transaction has given rows to requests that are open, and is not committed.
     IntentsWritten,
     /// A transaction is committed, and nobody was told.
     Committed,
@@ -70,11 +72,12 @@ mod armed {
 
     impl Point {
         /// Those of a gateway with a file of its own.
-        pub const ALL: [(&'static str, Self); 15] = [
+        pub const ALL: [(&'static str, Self); 16] = [
             ("caller-admitted", Self::CallerAdmitted),
             ("intent-filed", Self::IntentFiled),
             ("connecting", Self::Connecting),
             ("head-received", Self::HeadReceived),
+            ("intents-noted", Self::IntentsNoted),
             ("intents-written", Self::IntentsWritten),
             ("committed", Self::Committed),
             ("first-byte", Self::FirstByte),

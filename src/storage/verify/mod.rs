@@ -120,6 +120,7 @@ impl Store {
         if !self.path().exists() {
             return Err(StorageError::Missing { path: self.path().to_owned() });
         }
+        self.show_open_if_possible();
         let gateway_running = self.served() == Served::ByAGateway;
         let shared = self.verify_shared()?;
         self.file_reader()?.transaction(|connection| {

@@ -30,6 +30,7 @@ fn check(statement: &str, expected: &[&str]) -> String {
     let store = open(&folder);
     let batch = vec![settled(&intent(1), 5), LedgerEntry::Intent(intent(2))];
     store.journal().unwrap().append(&[batch]).unwrap();
+    store.show_open().unwrap();
     damage(&store, statement);
     let verdict = store.verify().unwrap();
     let names: Vec<_> = broken(&verdict).into_iter().map(|(name, _)| name).collect();

@@ -2,6 +2,8 @@
 //!
 //! `POINT_KILLS=50` chooses how often at each; the place is come to for the first time, or for one of the next.
 
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use aoai_gateway::tripwire::kill_points::Point;
 use super::books::Books;
 use super::load::{Load, Mix};
 use crate::support::gateway::eventually;
-use crate::support::process::{Estate, PATIENCE};
+use crate::support::process::{ADMIN_KEY, Estate, PATIENCE};
 use crate::support::variable;
 
 const THREADS: u64 = 12;
@@ -62,6 +64,10 @@ fn killed(estate: &Estate, load: &Load, name: &str, point: Point, time: u32) {
         command.args(["--kill-at", &format!("{name}:{time}")]);
     });
     load.open(gateway.address);
+    if point == Point::IntentsWritten {
+        // What ends soon gets a row for its beginning only if someone looks at it.
+        while look(gateway.address).is_ok() {}
+    }
     if point == Point::Checkpoint {
         eventually(|| match gateway.metric("aoai_gateway_ledger_committed_total") {
             0.0 => Err("nothing is in the log".to_owned()),
@@ -72,6 +78,17 @@ fn killed(estate: &Estate, load: &Load, name: &str, point: Point, time: u32) {
     let (ended, said) = gateway.last_words();
     load.shut();
     assert_eq!(ended.code, None, "{name} was not come to: {said:#?}");
+}
+
+/// At what is open. A gateway that is killed meanwhile is no more to be met the next time.
+fn look(gateway: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(gateway)?;
+    let _ = write!(
+        stream,
+        "GET /admin/v1/requests?state=open HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN_KEY}\r\nconnection: close\r\n\r\n"
+    );
+    let _ = io::copy(&mut stream, &mut io::sink());
+    Ok(())
 }
 
 /// A kill in the middle of a stream leaves something to recover, and the next start dies of it before it serves.

@@ -73,6 +73,28 @@ fn a_beginning_leaves_by_itself_and_its_end_changes_the_row() {
     });
 }
 
+/// Another process sees only what is in the file; this one makes rows of what it looks for.
+#[test]
+fn what_stays_open_for_some_seconds_gets_a_row_by_itself_and_the_log_is_emptied_after_it() {
+    with_books(async |store, _, recorder| {
+        let entry = recorder.admit(intent()).unwrap();
+        entry.durable().await.unwrap();
+        let other = Store::existing(store.path(), Durability::Process).unwrap();
+        let id = entry.intent().id;
+        assert_eq!(other.request(id).unwrap(), None, "a log is enough for it so far");
+        while other.request(id).unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await; // bounded: between two looks, and by the test's patience
+        }
+        assert_eq!(other.request(id).unwrap().unwrap().state, "open");
+        while !store.is_tidy() {
+            tokio::time::sleep(Duration::from_millis(20)).await; // bounded: as above
+        }
+        entry.settle(settlement(5)).await.unwrap();
+        assert_eq!(other.request(id).unwrap().unwrap().state, "settled");
+        assert_books_are_right(&store);
+    });
+}
+
 #[test]
 fn a_pin_never_travels_before_its_beginning() {
     with_books(async |store, books, recorder| {
