@@ -186,12 +186,8 @@ impl Turn {
             Some(file) => file,
             none => none.insert(File::options().create(true).append(true).open(&self.path)?),
         };
-        if let Err(error) = file.write_all(&lines) {
-            // What was written of them was confirmed to nobody, and may as well stay.
-            let _ = file.set_len(self.length);
-            self.file = None;
-            return Err(error);
-        }
+        // Where only some are written they stay, and are written again: the same line twice says no more than once.
+        file.write_all(&lines)?;
         self.length += lines.len() as u64;
         Ok(())
     }
