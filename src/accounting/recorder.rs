@@ -24,9 +24,9 @@ use crate::storage::pins::Pin;
 use crate::storage::underway::Underway;
 use crate::tripwire::kill_points::{self, Point};
 
-/// Long enough for the end of a short request to meet its beginning. Of what was asked of an upstream within this time, a
+/// Long enough for the end of a very short request to meet its beginning. Of what was asked of an upstream within this time, a
 /// process that is killed leaves no trace; no client has had a byte of it.
-const INTENT_LINGER: Duration = Duration::from_millis(10);
+const INTENT_LINGER: Duration = Duration::from_millis(2);
 /// What nobody waits for, and nothing is to meet.
 const SHORT_LINGER: Duration = Duration::from_millis(2);
 /// Progress only bounds what a crash makes uncertain, and comes about once a second.

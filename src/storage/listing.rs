@@ -52,7 +52,8 @@ impl Store {
     ) -> Result<Page<RequestView>, StorageError> {
         // What is open is in the journal of the gateway that admitted it, and nowhere else.
         let open = filter.state == Some(RequestState::Open);
-        if open || filter.state.is_none() {
+        // Whoever reads on is not shown what began since.
+        if cursor.is_none() && (open || filter.state.is_none()) {
             self.show_open_if_possible();
         }
         let connection = &mut *if open { self.file_reader()? } else { self.reader()? };
