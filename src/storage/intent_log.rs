@@ -57,8 +57,7 @@ pub(super) struct Due {
 #[derive(Debug)]
 struct Turn {
     path: PathBuf,
-    /// None: not made yet.
-    file: Option<File>,
+    file: File,
     /// In bytes.
     length: u64,
     /// When it got its first line; of the second, when it became the second.
@@ -92,10 +91,10 @@ impl Store {
 }
 
 impl IntentLog {
-    /// The log of a database; its files are made with its first line.
-    pub(super) fn beside(database: &Path) -> Self {
-        let turn = |path| Turn { path, file: None, length: 0, since: Timestamp::ZERO, waiting: HashMap::new() };
-        Self { turns: Mutex::new(paths(database).map(turn)) }
+    /// The log of a database. Its files are opened at once, because later there may be too many open ones.
+    pub(super) fn beside(database: &Path) -> Result<Self, StorageError> {
+        let [first, second] = paths(database);
+        Ok(Self { turns: Mutex::new([Turn::of(first)?, Turn::of(second)?]) })
     }
 
     /// Writes the lines of requests that begin; they are safe when it returns.
@@ -161,8 +160,7 @@ impl IntentLog {
     /// The orderly end: a log that is done with leaves no files.
     pub(super) fn close(&self) {
         for turn in &mut *self.turns() {
-            if turn.waiting.is_empty() && turn.file.take().is_some() {
-                turn.length = 0;
+            if turn.waiting.is_empty() {
                 // One that stays says nothing that the database does not know.
                 let _ = fs::remove_file(&turn.path);
             }
@@ -175,6 +173,13 @@ impl IntentLog {
 }
 
 impl Turn {
+    fn of(path: PathBuf) -> Result<Self, StorageError> {
+        let file = File::options().create(true).append(true).open(&path).map_err(|error| {
+            StorageError::open(&path, error, "Make it and its folder writable for the gateway's user")
+        })?;
+        Ok(Self { path, file, length: 0, since: Timestamp::ZERO, waiting: HashMap::new() })
+    }
+
     fn append(&mut self, intents: &[&Arc<Intent>]) -> io::Result<()> {
         let mut lines = Vec::with_capacity(intents.len() * LINE);
         for intent in intents {
@@ -182,19 +187,15 @@ impl Turn {
             lines.push(b'\n');
             serde_json::to_writer(&mut lines, &Line::of(intent))?;
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(File::options().create(true).append(true).open(&self.path)?),
-        };
         // Where only some are written they stay, and are written again: the same line twice says no more than once.
-        file.write_all(&lines)?;
+        self.file.write_all(&lines)?;
         self.length += lines.len() as u64;
         Ok(())
     }
 
     fn empty_if_done(&mut self) -> Result<(), StorageError> {
-        if let Some(file) = self.file.as_ref().filter(|_| self.length > 0 && self.waiting.is_empty()) {
-            file.set_len(0).map_err(|error| self.failed(&error))?;
+        if self.length > 0 && self.waiting.is_empty() {
+            self.file.set_len(0).map_err(|error| self.failed(&error))?;
             self.length = 0;
         }
         Ok(())

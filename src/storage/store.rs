@@ -219,7 +219,7 @@ impl Store {
                 .build(manager)
         };
         let has_log = serving.is_some() && file.durability == Durability::Process;
-        let intents = has_log.then(|| Arc::new(IntentLog::beside(&file.path)));
+        let intents = if has_log { Some(Arc::new(IntentLog::beside(&file.path)?)) } else { None };
         let readers = pool(Manager::Reading(file.clone()))?;
         let shared = match server {
             None => None,

@@ -28,7 +28,7 @@ fn what_ends_soon_is_one_row_and_the_log_is_emptied() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let mut journal = store.journal().unwrap();
-    assert!(store.is_tidy() && lengths(&folder) == [None, None]);
+    assert!(store.is_tidy() && lengths(&folder) == [Some(0), Some(0)]);
     journal.append(&[vec![begins(1), begins(2)]]).unwrap();
     assert!(rows(&store).is_empty() && !store.is_tidy());
     journal.append(&[vec![settled(&intent(1), 5)], vec![settled(&intent(2), 5), begins(3)]]).unwrap();
@@ -86,7 +86,10 @@ fn whoever_dies_leaves_what_the_next_one_makes_rows_of() {
     file.write_all(&text[..text.len() - 30]).unwrap();
 
     let store = open(&folder);
-    assert_eq!((rows(&store), lengths(&folder)), (vec!["open".into(), "open".into(), "settled".into()], [None, None]));
+    assert_eq!(
+        (rows(&store), lengths(&folder)),
+        (vec!["open".into(), "open".into(), "settled".into()], [Some(0), Some(0)])
+    );
     let view = store.request(named.id).unwrap().unwrap();
     assert_eq!((view.request_id, view.user_id, view.input_tokens), (named.request_id, named.user_id, 10));
     assert_eq!(view.started_at, named.started_at);
@@ -115,31 +118,33 @@ fn with_rows_that_survive_a_power_failure_there_is_no_log() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_named() {
+fn a_file_that_cannot_be_used_is_named_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder);
-    let [path, _] = paths(&folder.path().join("gateway.db"));
+    let database = folder.path().join("gateway.db");
+    let [_, path] = paths(&database);
     fs::create_dir(&path).unwrap();
-    let error = store.journal().unwrap().append(&[vec![begins(1)]]).unwrap_err();
-    assert!(error.is_io_failure() && !error.is_disk_full(), "{error:?}");
-    assert!(error.to_string().starts_with(&format!("cannot write {}: ", path.display())), "{error}");
-    assert!(store.is_tidy() && rows(&store).is_empty());
+    let error = Store::open(&database, Durability::Process).unwrap_err().to_string();
+    assert!(error.contains(&path.display().to_string()) && error.ends_with("at the last end"), "{error}");
+    fs::remove_dir(&path).unwrap();
+    Store::open(&database, Durability::Process).unwrap();
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_told_from_a_broken_one() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder);
-    let [path, _] = paths(&folder.path().join("gateway.db"));
+    let database = folder.path().join("gateway.db");
+    let [path, _] = paths(&database);
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-    let error = store.journal().unwrap().append(&[vec![begins(1)]]).unwrap_err();
+    let log = IntentLog::beside(&database).unwrap();
+    let error = log.note(&[&intent(1)], Timestamp::ZERO).unwrap_err();
     assert!(error.is_disk_full() && !error.is_io_failure(), "{error:?}");
-    assert!(store.is_tidy() && rows(&store).is_empty());
-    // There is room again.
-    drop(store);
+    assert!(error.to_string().starts_with(&format!("cannot write {}: ", path.display())), "{error}");
+    assert!(log.is_empty() && log.all().is_empty());
+    // What cannot be written for another reason.
     fs::remove_file(&path).unwrap();
-    let store = open(&folder);
-    store.journal().unwrap().append(&[vec![begins(1)]]).unwrap();
-    assert_eq!(store.request(intent(1).id).unwrap().unwrap().state, "open");
+    let mut turn = Turn::of(path).unwrap();
+    turn.file = File::open(&turn.path).unwrap();
+    let error = turn.append(&[&intent(1)]).map_err(|error| turn.failed(&error)).unwrap_err();
+    assert!(error.is_io_failure() && !error.is_disk_full(), "{error:?}");
 }
