@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::place;
+
 /// More than the rows of all requests that may be in flight, with their pages of the log.
 const SIZE: u64 = 64 << 20;
 
@@ -17,9 +19,7 @@ pub struct Ballast {
 
 impl Ballast {
     pub(super) fn beside(database: &Path) -> Self {
-        let mut name = database.as_os_str().to_owned();
-        name.push(".ballast");
-        Self { path: PathBuf::from(name) }
+        Self { path: place::beside(database, ".ballast") }
     }
 
     /// Takes the room, if it is not taken yet. Blocks, for moments where the file system can set room aside.

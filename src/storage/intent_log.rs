@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::journal::open_rows;
 use super::ledger::Intent;
 use super::rows::OpenRequest;
-use super::{StorageError, Store};
+use super::{StorageError, Store, place};
 use crate::domain::ids::RequestId;
 use crate::domain::time::Timestamp;
 use crate::tripwire::kill_points::{self, Point};
@@ -247,11 +247,7 @@ fn rows_of(left: &[(PathBuf, Vec<u8>)], connection: &mut SqliteConnection) -> Re
 }
 
 fn paths(database: &Path) -> [PathBuf; 2] {
-    [".intents-1", ".intents-2"].map(|ending| {
-        let mut name = database.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    })
+    [".intents-1", ".intents-2"].map(|ending| place::beside(database, ending))
 }
 
 /// What a file has of a request: the values of its opening row.

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::StorageError;
+use super::{StorageError, place};
 
 /// Held for as long as this process serves the file.
 #[derive(Debug)]
@@ -73,7 +73,5 @@ pub(super) fn served(database: &Path) -> Served {
 }
 
 fn lock_path(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
+    place::beside(database, ".lock")
 }

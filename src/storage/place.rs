@@ -58,6 +58,13 @@ impl Place {
     }
 }
 
+/// A file that belongs to the database's, with its name and this ending.
+pub(super) fn beside(database: &Path, ending: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
 /// A path that begins like a URL or an option (`file:`, `:memory:`) must still be a path.
 fn location(path: &Path) -> String {
     let text = path.to_string_lossy();

@@ -12,6 +12,7 @@ use aoai_gateway::tripwire::kill_points::Point;
 
 use super::books::Books;
 use super::load::{Load, Mix};
+use crate::support::client::get;
 use crate::support::gateway::eventually;
 use crate::support::process::{ADMIN_KEY, Estate, PATIENCE};
 use crate::support::variable;
@@ -66,7 +67,10 @@ fn killed(estate: &Estate, load: &Load, name: &str, point: Point, time: u32) {
     load.open(gateway.address);
     if point == Point::IntentsWritten {
         // What ends soon gets a row for its beginning only if someone looks at it.
-        while look(gateway.address).is_ok() {}
+        let began = Instant::now();
+        while look(gateway.address).is_ok() {
+            assert!(began.elapsed() < PATIENCE, "{name} was not come to");
+        }
     }
     if point == Point::Checkpoint {
         eventually(|| match gateway.metric("aoai_gateway_ledger_committed_total") {
@@ -83,10 +87,8 @@ fn killed(estate: &Estate, load: &Load, name: &str, point: Point, time: u32) {
 /// At what is open. A gateway that is killed meanwhile is no more to be met the next time.
 fn look(gateway: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect(gateway)?;
-    let _ = write!(
-        stream,
-        "GET /admin/v1/requests?state=open HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN_KEY}\r\nconnection: close\r\n\r\n"
-    );
+    let lines = format!("authorization: Bearer {ADMIN_KEY}\r\nconnection: close\r\n");
+    let _ = stream.write_all(&get("/admin/v1/requests?state=open", &lines));
     let _ = io::copy(&mut stream, &mut io::sink());
     Ok(())
 }
