@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use aoai_gateway::domain::ids::{DeploymentName, ModelName};
 use aoai_gateway::settings::model::Deployment;
-use diesel::{Connection, RunQueryDsl, SqliteConnection};
+use diesel::RunQueryDsl;
 use serde_json::json;
 
 use crate::support::answers::{QUESTION, STREAMED_QUESTION, answered};
 use crate::support::client::{Answer, get, post};
 use crate::support::fake_azure::{FakeAzure, Gate, Script};
 use crate::support::gateway::{MODEL, TestGateway, eventually, eventually_within};
+use crate::support::sqlite;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -76,7 +77,7 @@ fn requests_without_a_good_key_all_look_alike() {
 fn an_unknown_key_costs_no_query() {
     let azure = azure();
     let gateway = TestGateway::before(azure.address());
-    let mut database = SqliteConnection::establish(gateway.database().to_str().unwrap()).unwrap();
+    let mut database = sqlite::connect(&gateway.database());
     diesel::sql_query("ALTER TABLE keys RENAME TO elsewhere").execute(&mut database).unwrap();
     assert_eq!(gateway.admin("GET", "/keys", "").status, 503, "a question about keys fails now");
     let errors = gateway.house.metrics.database_errors.get();

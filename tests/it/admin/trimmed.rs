@@ -5,12 +5,12 @@ use aoai_gateway::domain::time::wall_now;
 use aoai_gateway::simulator::Knobs;
 use aoai_gateway::storage::audit::By;
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, SqliteConnection};
 use serde_json::{Value, json};
 
 use super::text;
 use crate::support::gateway::eventually;
 use crate::support::process::Estate;
+use crate::support::sqlite;
 
 const DAY: i64 = 24 * 3_600_000_000;
 
@@ -26,7 +26,7 @@ fn what_is_too_old_is_gone_and_a_row_says_how_much() {
         let id = AuditId::before(aoai_gateway::domain::time::WallTime(at)).0.simple().to_string();
         let sql =
             format!("UPDATE audit SET at = {at}, id = X'{id}' WHERE action = 'user.created' AND after LIKE '%{name}%'");
-        let mut file = SqliteConnection::establish(estate.database().to_str().unwrap()).unwrap();
+        let mut file = sqlite::connect(&estate.database());
         file.batch_execute(&sql).unwrap();
         made.push(name);
     }

@@ -17,13 +17,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use aoai_gateway::simulator::{SimulatedDeployment, SimulatedResource, Simulator};
-use diesel::Connection;
 use diesel::connection::SimpleConnection;
-use diesel::sqlite::SqliteConnection;
 
 use super::support::client::{Answer, get};
 use super::support::gateway::simulate;
 use super::support::process::Gateway;
+use super::support::sqlite;
 
 /// What Azure is called with.
 const AZURE_KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -95,8 +94,7 @@ impl Place {
 }
 
 fn sql(file: &Path, statement: &str) {
-    let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
-    connection.batch_execute(&format!("PRAGMA busy_timeout = 5000; {statement}")).unwrap();
+    sqlite::connect(file).batch_execute(statement).unwrap();
 }
 
 /// As `curl -d` sends it: a form, by its content type.

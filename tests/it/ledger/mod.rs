@@ -24,6 +24,8 @@ use diesel::prelude::*;
 use futures_util::future::join_all;
 use smallvec::smallvec;
 
+use crate::support::sqlite;
+
 mod killed;
 mod lingering;
 
@@ -210,7 +212,7 @@ fn what_a_worker_still_holds_at_its_end_reaches_the_database() {
 #[test]
 fn an_error_of_the_database_delays_and_loses_nothing() {
     with_books(async |store, books, recorder| {
-        let mut saboteur = SqliteConnection::establish(store.path().to_str().unwrap()).unwrap();
+        let mut saboteur = sqlite::connect(store.path());
         let mut run = |sql: &str| diesel::sql_query(sql).execute(&mut saboteur).unwrap();
         run("ALTER TABLE requests RENAME TO elsewhere");
         let entry = recorder.admit(intent()).unwrap();

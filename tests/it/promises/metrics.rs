@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aoai_gateway::simulator::{Fault, Knobs};
+use diesel::RunQueryDsl;
 use serde_json::json;
 
 use crate::support::answers::{QUESTION, STREAMED_QUESTION, answered};
@@ -10,6 +11,7 @@ use crate::support::client::post;
 use crate::support::fake_azure::{FakeAzure, Gate, Reply, Script};
 use crate::support::gateway::{TestGateway, eventually};
 use crate::support::process::{ADMIN_KEY, Estate, Gateway};
+use crate::support::sqlite;
 
 type Figures = BTreeMap<String, f64>;
 
@@ -151,12 +153,11 @@ fn gauges_show_what_is_so_at_the_moment() {
 
 #[test]
 fn an_error_of_the_database_is_counted() {
-    use diesel::{Connection, RunQueryDsl, SqliteConnection};
     let azure = FakeAzure::start(Script::always(answered()));
     let gateway = TestGateway::before(azure.address());
     let errors = || figures(gateway.get("/metrics").text())["database_errors_total"];
     assert_eq!(errors(), 0.0);
-    let mut database = SqliteConnection::establish(gateway.database().to_str().unwrap()).unwrap();
+    let mut database = sqlite::connect(&gateway.database());
     diesel::sql_query("ALTER TABLE audit RENAME TO elsewhere").execute(&mut database).unwrap();
     // Nobody but an admin asks for it.
     for count in 1..=3 {

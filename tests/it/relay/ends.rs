@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use aoai_gateway::storage::requests::RequestView;
+use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, SqliteConnection};
 use serde_json::Value;
 
 use super::*;
 use crate::support::answers::full_stream;
 use crate::support::client::{Client, find};
 use crate::support::fake_azure::Gate;
+use crate::support::sqlite;
 
 /// What must not come is waited for this long.
 const A_WHILE: Duration = Duration::from_millis(250);
@@ -20,8 +21,8 @@ struct Locked(SqliteConnection);
 
 impl Locked {
     fn take(gateway: &TestGateway) -> Self {
-        let mut connection = SqliteConnection::establish(gateway.database().to_str().unwrap()).unwrap();
-        connection.batch_execute("PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE").unwrap();
+        let mut connection = sqlite::connect(&gateway.database());
+        connection.batch_execute("BEGIN IMMEDIATE").unwrap();
         Self(connection)
     }
 

@@ -4,18 +4,19 @@
 use aoai_gateway::domain::money::Tariff;
 use aoai_gateway::domain::usage::{Charge, Usage};
 use aoai_gateway::settings::model::Durability;
+use aoai_gateway::simulator::Knobs;
 use aoai_gateway::storage::ledger::{AttemptRecord, LedgerEntry};
 use aoai_gateway::storage::{Step, StorageError, Store};
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
-use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl};
+use diesel::{PgConnection, QueryableByName, RunQueryDsl};
 
 use super::reading::{BEGIN, bring, intent, journal, settled, sums};
 use super::{CHAT, on, projected, region, replica};
 use crate::support::gateway::{TestGateway, eventually};
 use crate::support::postgres::{self, Server};
 use crate::support::process::{Estate, Gateway};
-use aoai_gateway::simulator::Knobs;
+use crate::support::sqlite;
 
 fn count(connection: &mut PgConnection, table: &str) -> i64 {
     #[derive(QueryableByName)]
@@ -160,7 +161,7 @@ fn what_is_there_already_is_not_counted_again() {
     gateway.settle();
     gateway.stop();
     let store = gateway.house.store.clone();
-    let mut journal = diesel::SqliteConnection::establish(store.path().to_str().unwrap()).unwrap();
+    let mut journal = sqlite::connect(store.path());
     journal.batch_execute("DELETE FROM meta WHERE name = 'replica'").unwrap();
     let mut projection = store.projection().unwrap().unwrap();
     let mut sent = 0;
@@ -185,7 +186,7 @@ fn what_is_there_already_is_taken_again_with_its_attempts() {
     };
     store.journal().unwrap().append(&[(0..3).map(retried).collect()]).unwrap();
     bring(&mut store.projection().unwrap().unwrap());
-    let mut file = diesel::SqliteConnection::establish(store.path().to_str().unwrap()).unwrap();
+    let mut file = sqlite::connect(store.path());
     file.batch_execute("DELETE FROM meta WHERE name = 'replica'").unwrap();
     let mut projection = store.projection().unwrap().unwrap();
     assert_eq!(projection.step().unwrap(), Step { done: 3, refused: 0 });

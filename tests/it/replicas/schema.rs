@@ -7,11 +7,11 @@ use aoai_gateway::settings::model::Durability;
 use aoai_gateway::storage::Store;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
-use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
+use diesel::{QueryableByName, RunQueryDsl, SqliteConnection};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
 
 use super::{CHAT, projected, region, replica};
-use crate::support::postgres;
+use crate::support::{postgres, sqlite};
 
 /// What only one of the two has: the list of what is to be brought over, and how far it was.
 const OWN_TO_SQLITE: [&str; 3] = ["unprojected", "chains", "underway"];
@@ -85,7 +85,7 @@ fn both_schemas_have_the_same_columns_and_every_step_goes_down_and_up_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.db");
     drop(Store::open(&path, Durability::Process).unwrap());
-    let mut sqlite = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let mut sqlite = sqlite::connect(&path);
     let mut postgres = postgres::connect(&postgres::database());
     postgres.run_pending_migrations(migrations("postgres")).unwrap();
     let (mut ours, mut theirs) = (of_sqlite(&mut sqlite), of_postgres(&mut postgres));

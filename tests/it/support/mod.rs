@@ -14,6 +14,7 @@ pub mod report;
 mod script;
 #[cfg(target_os = "linux")]
 pub mod shim;
+pub mod sqlite;
 pub mod tries;
 pub mod websocket;
 
