@@ -11,22 +11,19 @@
 #![expect(clippy::expect_used, reason = "a benchmark that fails shall stop")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aoai_gateway::domain::time::wall_now;
 use aoai_gateway::settings::model::Durability;
 use aoai_gateway::storage::Store;
 use aoai_gateway::storage::folding::Step;
-use aoai_gateway::storage::ledger::LedgerEntry;
-use load::questions::{MONTH, median_of_five, questions, told};
-use load::{Gateway, Window, number};
+use load::questions::{median_of_five, questions, told};
+use load::{Gateway, Window, month, number};
 use samples::Samples;
 
 mod load;
 mod samples;
 
-const GROUP: u64 = 1_000;
 /// Each way of load, this often, in turn.
 const ROUNDS: usize = 6;
 const WINDOW: Duration = Duration::from_secs(5);
@@ -122,17 +119,10 @@ fn verify(path: &Path) {
 fn make(path: &Path, samples: &Samples, rows: u64) {
     let store = Store::open(path, Durability::Process).expect("a store");
     let mut journal = store.journal().expect("a journal");
-    let (began, from) = (Instant::now(), wall_now().before(MONTH));
-    let step = MONTH / u32::try_from(rows).expect("fewer rows");
-    for group in 0..rows.div_ceil(GROUP) {
-        let batch: Vec<_> = (group * GROUP..((group + 1) * GROUP).min(rows))
-            .map(|n| {
-                let at = from.after(step * u32::try_from(n).expect("fewer rows"));
-                LedgerEntry::Settled(Arc::new(samples.intent(n, at)), Box::new(samples.settlement(n)))
-            })
-            .collect();
-        journal.append(&[batch]).expect("a committed group");
-        if group % 50 == 0 {
+    let began = Instant::now();
+    for (number, group) in month::groups(samples, rows).enumerate() {
+        journal.append(&[group]).expect("a committed group");
+        if number % 50 == 0 {
             journal.checkpoint().expect("a checkpoint");
         }
     }

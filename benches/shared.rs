@@ -10,18 +10,16 @@
 #![expect(clippy::expect_used, reason = "a benchmark that fails shall stop")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aoai_gateway::domain::secret::Secret;
 use aoai_gateway::domain::time::wall_now;
 use aoai_gateway::settings::model::{Durability, Settings};
 use aoai_gateway::storage::folding::Step;
-use aoai_gateway::storage::ledger::LedgerEntry;
 use aoai_gateway::storage::{Projection, Store};
 use diesel::connection::SimpleConnection;
-use load::questions::{MONTH, median_of_five, questions, told};
-use load::{Gateway, number};
+use load::questions::{median_of_five, questions, told};
+use load::{Gateway, month, number};
 use samples::Samples;
 
 #[expect(dead_code, reason = "nothing is loaded here")]
@@ -31,9 +29,8 @@ mod load;
 mod postgres;
 mod samples;
 
-const GROUP: u64 = 1_000;
 /// Groups between two looks at how far the server is: as much waits, as after a short outage.
-const AHEAD: u64 = 10;
+const AHEAD: usize = 10;
 
 fn main() {
     let samples = load::samples(number("KEYS", 20));
@@ -62,17 +59,10 @@ fn make(path: &Path, url: &str, samples: &Samples, rows: u64) {
     let store = Store::open(&settings.database, Durability::Process).expect("a store");
     let mut journal = store.journal().expect("a journal");
     let mut projection = store.projection().expect("a projection").expect("a server");
-    let (began, from) = (Instant::now(), wall_now().before(MONTH));
-    let (step, mut bringing) = (MONTH / u32::try_from(rows).expect("fewer rows"), Duration::ZERO);
-    for group in 0..rows.div_ceil(GROUP) {
-        let batch: Vec<_> = (group * GROUP..((group + 1) * GROUP).min(rows))
-            .map(|n| {
-                let at = from.after(step * u32::try_from(n).expect("fewer rows"));
-                LedgerEntry::Settled(Arc::new(samples.intent(n, at)), Box::new(samples.settlement(n)))
-            })
-            .collect();
-        journal.append(&[batch]).expect("a committed group");
-        if group % AHEAD == 0 {
+    let (began, mut bringing) = (Instant::now(), Duration::ZERO);
+    for (number, group) in month::groups(samples, rows).enumerate() {
+        journal.append(&[group]).expect("a committed group");
+        if number % AHEAD == 0 {
             bringing += bring(&mut projection);
             journal.checkpoint().expect("a checkpoint");
         }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::samples::Samples;
 
+pub mod month;
 pub mod questions;
 
 const ADMIN_KEY: &str = "an-admin-key-for-benchmarks-0123456789";
@@ -164,15 +165,19 @@ impl Gateway {
         let reader = std::thread::spawn({
             let (stop, rows) = (stop.clone(), rows.clone());
             move || {
-                let mut stream = TcpStream::connect(address).expect("a connection");
-                let lines = format!("host: gateway\r\nauthorization: Bearer {ADMIN_KEY}\r\n\r\n");
-                write!(stream, "GET /admin/v1/requests?format=csv HTTP/1.1\r\n{lines}").expect("a request");
                 let mut buffer = vec![0; 64 * 1024];
+                let lines = format!("host: gateway\r\nauthorization: Bearer {ADMIN_KEY}\r\nconnection: close\r\n\r\n");
                 while !stop.load(Ordering::Relaxed) {
-                    let read = stream.read(&mut buffer).expect("more of the export");
-                    assert!(read > 0, "the export ended");
-                    let lines = buffer[..read].windows(2).filter(|two| *two == b"\r\n").count();
-                    rows.fetch_add(lines as u64, Ordering::Relaxed);
+                    let mut stream = TcpStream::connect(address).expect("a connection");
+                    write!(stream, "GET /admin/v1/requests?format=csv HTTP/1.1\r\n{lines}").expect("a request");
+                    while !stop.load(Ordering::Relaxed) {
+                        let read = stream.read(&mut buffer).expect("more of the export");
+                        if read == 0 {
+                            break;
+                        }
+                        let lines = buffer[..read].windows(2).filter(|two| *two == b"\r\n").count();
+                        rows.fetch_add(lines as u64, Ordering::Relaxed);
+                    }
                 }
             }
         });

@@ -6,9 +6,9 @@ use aoai_gateway::domain::time::{WallTime, wall_now};
 use aoai_gateway::storage::page::rfc3339;
 
 use super::Gateway;
+use super::month::MONTH;
 use crate::samples::Samples;
 
-pub const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WANTED_USAGE: Duration = Duration::from_millis(50);
 
