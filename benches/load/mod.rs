@@ -170,8 +170,11 @@ impl Gateway {
                 while !stop.load(Ordering::Relaxed) {
                     let mut stream = TcpStream::connect(address).expect("a connection");
                     write!(stream, "GET /admin/v1/requests?format=csv HTTP/1.1\r\n{lines}").expect("a request");
+                    let (mut answer, mut status) = (BufReader::new(stream), String::new());
+                    answer.read_line(&mut status).expect("an answer");
+                    assert!(status.starts_with("HTTP/1.1 200 "), "the export: {status}");
                     while !stop.load(Ordering::Relaxed) {
-                        let read = stream.read(&mut buffer).expect("more of the export");
+                        let read = answer.read(&mut buffer).expect("more of the export");
                         if read == 0 {
                             break;
                         }

@@ -26,8 +26,7 @@ fn what_is_too_old_is_gone_and_a_row_says_how_much() {
         let id = AuditId::before(aoai_gateway::domain::time::WallTime(at)).0.simple().to_string();
         let sql =
             format!("UPDATE audit SET at = {at}, id = X'{id}' WHERE action = 'user.created' AND after LIKE '%{name}%'");
-        let mut file = sqlite::connect(&estate.database());
-        file.batch_execute(&sql).unwrap();
+        sqlite::connect(&estate.database()).batch_execute(&sql).unwrap();
         made.push(name);
     }
     let gateway = estate.start();
